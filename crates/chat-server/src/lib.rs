@@ -1,0 +1,1 @@
+//! dna: a location-based real-time chat server.

@@ -1,0 +1,1 @@
+//! Who hears a place, and who is in a circle, on the WGS84 ellipsoid.

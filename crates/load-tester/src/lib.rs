@@ -1,0 +1,1 @@
+//! drumfire: a load tester that runs Artillery scripts and reports honestly what happened.

@@ -1,0 +1,1 @@
+//! Socket.IO transports and sessions for a server; knows no chat.
