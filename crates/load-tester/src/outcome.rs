@@ -1,0 +1,203 @@
+//! What a run measured, before any output format: the engine fills it, `report/` and `exit` read it.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+/// Nanoseconds of a monotonic clock since the run's start; wall clock is `started_at_ms` plus this.
+pub type Nanos = u64;
+
+/// A whole run.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub meta: Meta,
+    /// One per second of the run (10 s windows are merged from them), in order, no gaps.
+    pub seconds: Vec<Window>,
+    /// The sum of all seconds.
+    pub total: Window,
+    /// Grouped by (step, endpoint, cause), most frequent first.
+    pub errors: Vec<ErrorGroup>,
+    /// Every event the server sent, by name, listened for or not.
+    pub server_events: BTreeMap<String, u64>,
+    pub scenario_counts: BTreeMap<String, u64>,
+    /// Only with `config.delivery`.
+    pub delivery: Option<Delivery>,
+    pub target: Option<TargetUse>,
+    /// The tester's own threads, one sample a second.
+    pub tester: Vec<ProcessSample>,
+    pub validity: Validity,
+    pub checks: Vec<Check>,
+    /// Ctrl-C, SIGTERM: what arrived after it did not run.
+    pub interrupted: Option<&'static str>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Meta {
+    /// Random, e.g. `t3f9a...`.
+    pub run_id: String,
+    pub tool_version: String,
+    pub script: String,
+    pub script_sha256: String,
+    pub target: String,
+    pub command_line: String,
+    pub seed: u64,
+    pub host: String,
+    pub workers: usize,
+    /// Engine.IO revision spoken (3 or 4), when a socketio scenario ran.
+    pub engine_revision: Option<u8>,
+    /// Wall clock at the first phase's start, epoch milliseconds.
+    pub started_at_ms: u64,
+    pub duration_s: f64,
+    pub phases: Vec<PhaseInfo>,
+    pub listeners: usize,
+    /// Emits that asked for neither ack nor response: nothing confirmed them.
+    pub unconfirmed_emits: u64,
+    pub confirmed_emits: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct PhaseInfo {
+    pub name: String,
+    pub start_s: f64,
+    pub duration_s: f64,
+    /// As text: `300/s`, `10 -> 100/s`, `20 users`, `pause`.
+    pub load: String,
+    pub planned: u64,
+}
+
+/// Counters and histograms of a stretch of time. Histograms are in microseconds, 3 significant digits.
+#[derive(Debug, Clone)]
+pub struct Window {
+    /// Seconds since the run's start.
+    pub start_s: f64,
+    pub length_s: f64,
+    /// Artillery v2 names: `vusers.created`, `http.requests`, `http.codes.200`, `socketio.emit`, `errors.<text>`, ...
+    pub counters: BTreeMap<String, u64>,
+    /// Artillery v2 names plus ours (see [`names`]).
+    pub histograms: BTreeMap<String, Histogram<u64>>,
+    /// Users alive at the window's end; in the total, the highest.
+    pub concurrent_users: u64,
+    /// Open listener and user sockets at the window's end.
+    pub connections: u64,
+}
+
+/// Histogram names; all in microseconds.
+pub mod names {
+    /// First byte of the answer to a request, from sending it (service time).
+    pub const HTTP_RESPONSE_TIME: &str = "http.response_time";
+    /// Ack or response of an emit, from sending it (service time). Never an unanswered emit.
+    pub const SOCKETIO_RESPONSE_TIME: &str = "socketio.response_time";
+    /// The first answered step of a user, from the instant the user was due (response time).
+    pub const RESPONSE_FROM_DUE: &str = "drumfire.response_from_due";
+    /// Start minus due.
+    pub const START_LATENESS: &str = "drumfire.start_lateness";
+    pub const SESSION_LENGTH: &str = "vusers.session_length";
+    /// Connect stages of a Socket.IO connection.
+    pub const CONNECT_STAGES: [&str; 6] = [
+        "socketio.connect.dns",
+        "socketio.connect.tcp",
+        "socketio.connect.tls",
+        "socketio.connect.upgrade",
+        "socketio.connect.handshake",
+        "socketio.connect.namespace",
+    ];
+    pub const CONNECT_TOTAL: &str = "socketio.connect.total";
+    /// Heard minus sent, every (listener, message) pair.
+    pub const DELIVERY: &str = "drumfire.delivery";
+    /// Heard minus due.
+    pub const DELIVERY_FROM_DUE: &str = "drumfire.delivery_from_due";
+    pub const DELIVERY_FIRST: &str = "drumfire.delivery_first";
+    pub const DELIVERY_MEDIAN: &str = "drumfire.delivery_median";
+    pub const DELIVERY_LAST: &str = "drumfire.delivery_last";
+}
+
+/// One kind of failure: where, what, how often, when, and what it looked like once.
+#[derive(Debug, Clone)]
+pub struct ErrorGroup {
+    /// `connect`, `emit save_msg`, `GET /`, `listener 17`, ... with the script's line when known.
+    pub step: String,
+    /// URL or event and namespace.
+    pub endpoint: String,
+    /// Stable words without numbers that differ per user: `websocket upgrade refused: HTTP 503`.
+    pub cause: String,
+    /// Artillery's name for it (`ECONNREFUSED`, `response timeout`, ...): the `errors.<code>` counter.
+    pub code: String,
+    pub count: u64,
+    /// First payload or system message seen, at most 1 kB.
+    pub sample: String,
+    /// Seconds since the run's start.
+    pub first_s: f64,
+    pub last_s: f64,
+}
+
+/// What was heard.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub event: String,
+    /// `circle`, `all`, `none`, `N`; `None`: nothing was expected, so nothing is called complete.
+    pub expectation: Option<String>,
+    pub messages: u64,
+    /// (listener, message) pairs that should have been, with an expectation.
+    pub expected: Option<u64>,
+    /// Distinct pairs heard.
+    pub heard: u64,
+    pub missing: u64,
+    pub duplicates: u64,
+    /// Heard by a listener that should not have.
+    pub unexpected: u64,
+    pub out_of_order: u64,
+    /// Messages whose sending failed, so nobody was expected to hear them.
+    pub not_sent: u64,
+    /// Up to 20 rows of what went missing or came uncalled, in words.
+    pub samples: Vec<String>,
+}
+
+/// The process behind the target's port.
+#[derive(Debug, Clone)]
+pub struct TargetUse {
+    pub pid: u32,
+    pub command: String,
+    pub samples: Vec<ProcessSample>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ProcessSample {
+    /// Seconds since the run's start.
+    pub at_s: f64,
+    /// CPU of each thread since the sample before, 1.0 = one core; name as in `/proc/PID/task/TID/comm`.
+    pub threads: Vec<(String, f64)>,
+    pub rss_bytes: u64,
+    pub open_files: u64,
+}
+
+/// May the numbers be believed?
+#[derive(Debug, Clone)]
+pub struct Validity {
+    pub valid: bool,
+    /// Each threshold: what, limit, measured, held.
+    pub rules: Vec<Rule>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Rule {
+    pub what: String,
+    pub limit: String,
+    pub measured: String,
+    pub held: bool,
+}
+
+/// An `ensure` limit or an `expect`ation, judged.
+#[derive(Debug, Clone)]
+pub struct Check {
+    pub kind: CheckKind,
+    pub expression: String,
+    pub observed: String,
+    pub passed: bool,
+    pub strict: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckKind {
+    Ensure,
+    Expect,
+}

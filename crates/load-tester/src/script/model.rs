@@ -1,0 +1,388 @@
+//! What a script means once it has been read and checked whole.
+//!
+//! `script::load` makes a [`Script`] from YAML or JSON; nothing here is still text to be parsed, except
+//! [`Template`]s, whose holes are filled for each virtual user.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::template::Template;
+
+/// A checked script: what to load, how much, and what each virtual user does.
+#[derive(Debug, Clone)]
+pub struct Script {
+    /// The file it came from, for messages and for the result's metadata.
+    pub path: PathBuf,
+    /// SHA-256 of the script's bytes (files in load order), lower-case hex.
+    pub sha256: String,
+    pub config: Config,
+    /// In file order; never empty.
+    pub scenarios: Vec<Scenario>,
+    /// Run once before the first phase, on one user; its captures are copied into every user.
+    pub before: Option<Scenario>,
+    /// Run once after the last user.
+    pub after: Option<Scenario>,
+    /// What was read but means nothing here, with its place.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something the reader should know: `path:line:column: message`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    pub path: PathBuf,
+    /// 1-based; 0 when the place is not known.
+    pub line: usize,
+    pub column: usize,
+    pub message: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Base URL, no trailing slash, e.g. `http://localhost:9013`.
+    pub target: String,
+    /// The name given with `-e`, if any.
+    pub environment: Option<String>,
+    pub phases: Vec<Phase>,
+    /// Name -> values; an array of several means one picked at random for each user.
+    pub variables: Vec<(String, Vec<Value>)>,
+    pub payloads: Vec<Payload>,
+    /// How long an answer may take (requests, acks, responses, connecting). Artillery 1.7's and 2's default: 10 s.
+    pub timeout: Duration,
+    pub http: HttpConfig,
+    /// False with `-k` or `tls.rejectUnauthorized: false`.
+    pub tls_verify: bool,
+    pub socketio: SocketIoConfig,
+    pub think_jitter: Option<Jitter>,
+    pub listeners: Vec<ListenerGroup>,
+    pub delivery: Option<DeliveryConfig>,
+    pub ensure: Option<Ensure>,
+    /// Seed for every random choice (arrivals, rows, weights, places); given or made at load.
+    pub seed: u64,
+    /// Reporting window; Artillery's is 10 s.
+    pub stats_interval: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Phase {
+    pub name: Option<String>,
+    pub kind: PhaseKind,
+    /// Arrivals above this many live users are skipped and counted.
+    pub max_vusers: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum PhaseKind {
+    /// Nothing arrives.
+    Pause { duration: Duration },
+    /// `count` users spread evenly over `duration`.
+    Count { duration: Duration, count: u64 },
+    /// `rate` users a second (may be below 1).
+    Rate { duration: Duration, rate: f64, poisson: bool },
+    /// From `from` to `to` users a second; the exact integral of the ramp arrives.
+    Ramp { duration: Duration, from: f64, to: f64, poisson: bool },
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct HttpConfig {
+    pub headers: Vec<(String, Template)>,
+    pub cookies: Vec<(String, Template)>,
+    /// `Some(n)`: n sockets shared by all users of a worker; `None`: one keep-alive connection per user.
+    pub pool: Option<usize>,
+    pub strict_capture: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct SocketIoConfig {
+    /// `websocket` only, or polling first; what is asked and not supported is refused when the script is checked.
+    pub transports: Vec<Transport>,
+    /// Default `/socket.io/`.
+    pub path: String,
+    /// Late templates: rendered when the user connects.
+    pub query: Vec<(String, Template)>,
+    pub extra_headers: Vec<(String, Template)>,
+    pub auth: Option<Template>,
+    /// `None`: detected once per target before the first phase.
+    pub revision: Option<EngineRevision>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    Polling,
+    WebSocket,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineRevision {
+    V3,
+    V4,
+}
+
+/// Rows of a CSV file, one row per virtual user.
+#[derive(Debug, Clone)]
+pub struct Payload {
+    pub path: PathBuf,
+    pub fields: Vec<String>,
+    pub order: RowOrder,
+    pub rows: Arc<Vec<Vec<Value>>>,
+    /// `loadAll` with `name`: the whole file under one variable instead of a row per user.
+    pub load_all_as: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowOrder {
+    /// With replacement.
+    Random,
+    /// In order over all workers, wrapping.
+    Sequence,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Jitter {
+    Absolute(Duration),
+    Percent(f64),
+}
+
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Its `name`, else its index in the file.
+    pub name: String,
+    /// 0 = never chosen.
+    pub weight: u32,
+    pub engine: Engine,
+    pub flow: Vec<Step>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    Http,
+    SocketIo,
+    WebSocket,
+}
+
+/// One step of a flow, with the line it stands on for error reports.
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub line: usize,
+    pub action: Action,
+}
+
+#[derive(Debug, Clone)]
+pub enum Action {
+    Http(Box<HttpStep>),
+    Emit(Box<EmitStep>),
+    /// WebSocket engine: one text frame.
+    Send(Template),
+    Think { pause: Think, jitter: Option<Jitter> },
+    Log(Template),
+    Loop(Box<LoopStep>),
+}
+
+#[derive(Debug, Clone)]
+pub enum Think {
+    Fixed(Duration),
+    /// Rendered for each user, then read like a duration.
+    Late(Template),
+}
+
+#[derive(Debug, Clone)]
+pub struct LoopStep {
+    pub steps: Vec<Step>,
+    pub times: LoopTimes,
+    /// Name of the variable holding the counter or element; default `$loopCount` / `$loopElement`.
+    pub value_name: String,
+}
+
+#[derive(Debug, Clone)]
+pub enum LoopTimes {
+    /// `from..to`; `None` = for ever.
+    Count { from: i64, to: Option<i64> },
+    Late(Template),
+    Over(Vec<Value>),
+    /// A variable holding an array.
+    OverVariable(String),
+}
+
+#[derive(Debug, Clone)]
+pub struct HttpStep {
+    /// Upper case: `GET`, `POST`, ...
+    pub method: String,
+    pub url: Template,
+    /// For per-endpoint figures; default `METHOD url` as written.
+    pub name: String,
+    pub headers: Vec<(String, Template)>,
+    pub cookies: Vec<(String, Template)>,
+    pub query: Vec<(String, Template)>,
+    pub body: HttpBody,
+    pub auth: Option<(Template, Template)>,
+    pub follow_redirects: bool,
+    pub captures: Vec<Capture>,
+    pub matches: Vec<Match>,
+    pub if_true: Option<Template>,
+    /// 0 to 100.
+    pub probability: Option<Template>,
+    pub expect: Vec<Expectation>,
+}
+
+#[derive(Debug, Clone)]
+pub enum HttpBody {
+    Empty,
+    /// Sent as `application/json`.
+    Json(Template),
+    Text(Template),
+    /// `application/x-www-form-urlencoded`.
+    Form(Vec<(String, Template)>),
+}
+
+/// `expect:` of an HTTP step (exit code 21 when one fails).
+#[derive(Debug, Clone)]
+pub enum Expectation {
+    StatusCode(Vec<u16>),
+    NotStatusCode(Vec<u16>),
+    ContentType(String),
+    HasHeader(String),
+    HeaderEquals(String, Template),
+    HasProperty(String),
+    Equals(Vec<Template>),
+    MatchesRegexp(String),
+}
+
+/// Socket.IO `emit`, all four spellings in one shape.
+#[derive(Debug, Clone)]
+pub struct EmitStep {
+    /// Event name.
+    pub event: Template,
+    pub args: Vec<Template>,
+    /// `/` unless given.
+    pub namespace: Template,
+    /// Wait for an event named so.
+    pub response: Option<ResponseWait>,
+    /// Ask for an ack and wait for it.
+    pub acknowledge: Option<AckWait>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ResponseWait {
+    pub event: Template,
+    /// `None`: the first message of that name wins.
+    pub data: Option<DataCheck>,
+    pub captures: Vec<Capture>,
+    pub matches: Vec<Match>,
+    /// JSON paths see the first argument (nested, v1 spelling) or the argument array (sibling, v2 spelling).
+    pub paths_see: PathsSee,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathsSee {
+    FirstArgument,
+    ArgumentArray,
+}
+
+#[derive(Debug, Clone)]
+pub struct AckWait {
+    pub data: Option<DataCheck>,
+    pub captures: Vec<Capture>,
+    pub matches: Vec<Match>,
+}
+
+/// What the answer's data must be.
+#[derive(Debug, Clone)]
+pub enum DataCheck {
+    /// v1: deep equality with the first argument.
+    FirstArgument(Template),
+    /// v2 `args`: deep equality with all arguments.
+    AllArguments(Template),
+}
+
+#[derive(Debug, Clone)]
+pub struct Capture {
+    pub source: CaptureSource,
+    pub save_as: String,
+    /// An empty result fails the user.
+    pub strict: bool,
+}
+
+#[derive(Debug, Clone)]
+pub enum CaptureSource {
+    /// JSONPath (Goessner style, as jsonpath-plus reads it).
+    Json(String),
+    Regexp { pattern: String, flags: String, group: Option<String> },
+    /// Lower-case header name (HTTP only).
+    Header(String),
+}
+
+#[derive(Debug, Clone)]
+pub struct Match {
+    pub source: CaptureSource,
+    pub value: Template,
+    pub strict: bool,
+}
+
+/// Connections that stand and listen before the first phase (a key of our own).
+#[derive(Debug, Clone)]
+pub struct ListenerGroup {
+    pub name: Option<String>,
+    pub count: usize,
+    /// Sets `lng`, `lat`, `radius` for each listener, seeded.
+    pub place: Option<Place>,
+    /// Rows given to the listeners in order (same keys as `config.payload`).
+    pub payloads: Vec<Payload>,
+    pub flow: Vec<Step>,
+    /// Listeners of this group that walk while the load runs (a key of our own): they send `step` each `every`.
+    pub moving: Option<Moving>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Moving {
+    pub every: Duration,
+    /// Steps repeated with fresh `lng`, `lat` (same radius), a random walk of at most `step_m` metres each time.
+    pub flow: Vec<Step>,
+    pub step_m: f64,
+}
+
+/// Uniform over the disc of `within_m` metres around the middle; radius uniform between the two.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    pub lng: f64,
+    pub lat: f64,
+    pub within_m: f64,
+    pub radius_m: (f64, f64),
+}
+
+/// How deliveries are recognised and judged (a key of our own).
+#[derive(Debug, Clone)]
+pub struct DeliveryConfig {
+    /// Event a listener hears, e.g. `new_msg`.
+    pub event: String,
+    /// Path in an emit's first argument where a mark is appended, e.g. `messageData.contents`.
+    pub stamp: Vec<String>,
+    /// Path in the heard event's first argument where the mark is read, e.g. `result.contents`.
+    pub read: Vec<String>,
+    pub expect: Option<DeliveryExpectation>,
+    /// Where the message's place stands in the emit's first argument; default `messageData.lng`, `messageData.lat`.
+    pub place: (Vec<String>, Vec<String>),
+    /// How long after the last arrival deliveries are waited for. Default 10 s.
+    pub deadline: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryExpectation {
+    /// Brute-force geodesic over the listeners' places.
+    Circle,
+    All,
+    Nobody,
+    Number(u64),
+}
+
+/// Limits judged after the run (exit code 1).
+#[derive(Debug, Clone, Default)]
+pub struct Ensure {
+    /// v1 keys and v2 `thresholds`: metric (e.g. `http.response_time.p95`, `p95`) -> highest allowed value.
+    pub thresholds: BTreeMap<String, f64>,
+    /// v2 `conditions`: (expression, strict).
+    pub conditions: Vec<(String, bool)>,
+    pub max_error_rate: Option<f64>,
+}
