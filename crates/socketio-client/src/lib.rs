@@ -1,1 +1,22 @@
 //! A Socket.IO client for Engine.IO 3 and 4, made for thousands of connections in one process.
+//!
+//! Start at [`Options`] and [`connect`]; what arrives is looked at in place through
+//! [`Client::for_each_ready`] or [`Client::visit`]. Plain WebSocket is in [`websocket`].
+//!
+//! Everything runs on the caller's tokio runtime (a current-thread one is the intended home) and
+//! starts no task of its own: heartbeats are answered while one of the waiting methods is polled.
+
+mod client;
+mod detect;
+mod error;
+mod net;
+mod options;
+pub mod tls;
+pub mod websocket;
+
+pub use client::{Client, Connected, Incoming, Kind, Message, connect, encode_event};
+pub use detect::detect_revision;
+pub use error::{Cause, Closed, ConnectError, Stage, Stages};
+pub use net::resolve;
+pub use options::{Endpoint, InvalidUrl, Options, Timeouts, Transport};
+pub use socketio_wire::engineio::Revision;
