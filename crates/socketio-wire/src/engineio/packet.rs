@@ -1,0 +1,163 @@
+//! One Engine.IO packet.
+//!
+//! ```text
+//! text   = type data                  ; type is '0'..='6', data any UTF-8
+//!        | 'b' [ type ] base64        ; binary where only text can travel; the type only in revision 3,
+//!                                     ; in revision 4 it is always a message
+//! binary = type data                  ; revision 3: type is the byte 0..=6
+//!        | data                       ; revision 4: always a message
+//! ```
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use super::Revision;
+use crate::{Error, ErrorKind};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PacketType {
+    Open,
+    Close,
+    Ping,
+    Pong,
+    Message,
+    Upgrade,
+    Noop,
+}
+
+impl PacketType {
+    /// From the protocol's number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => PacketType::Open,
+            1 => PacketType::Close,
+            2 => PacketType::Ping,
+            3 => PacketType::Pong,
+            4 => PacketType::Message,
+            5 => PacketType::Upgrade,
+            6 => PacketType::Noop,
+            _ => return None,
+        })
+    }
+
+    /// The protocol's number, 0 to 6.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    fn from_digit(digit: u8) -> Option<Self> {
+        Self::from_number(digit.wrapping_sub(b'0'))
+    }
+
+    fn digit(self) -> u8 {
+        b'0' + self.number()
+    }
+}
+
+/// A packet whose data is text or binary: what polling carries, and what a WebSocket text may hold when its
+/// sender cannot send binary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet<'a> {
+    pub kind: PacketType,
+    pub data: Data<'a>,
+}
+
+/// The data of a [`Packet`]. Binary is owned when it travelled as base64.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data<'a> {
+    Text(&'a str),
+    Binary(Cow<'a, [u8]>),
+}
+
+/// Decodes a WebSocket text message (or one polling packet) whose data is text. A base64 packet is
+/// [`ErrorKind::UnexpectedBase64`]; use [`decode`] where one may come.
+pub fn decode_text(text: &str) -> Result<(PacketType, &str), Error> {
+    let Some(&first) = text.as_bytes().first() else {
+        return Err(Error::new(ErrorKind::Empty, 0));
+    };
+    match PacketType::from_digit(first) {
+        Some(kind) => Ok((kind, &text[1..])),
+        None if first == b'b' => Err(Error::new(ErrorKind::UnexpectedBase64, 0)),
+        None => Err(Error::new(ErrorKind::UnknownType, 0)),
+    }
+}
+
+/// Decodes a WebSocket text message or one polling packet, text or base64.
+pub fn decode(revision: Revision, text: &str) -> Result<Packet<'_>, Error> {
+    if let Some(rest) = text.strip_prefix('b') {
+        return decode_base64(revision, rest).map_err(|error| error.shifted(1));
+    }
+    let (kind, data) = decode_text(text)?;
+    Ok(Packet { kind, data: Data::Text(data) })
+}
+
+/// Decodes a WebSocket binary message.
+pub fn decode_binary(revision: Revision, bytes: &[u8]) -> Result<(PacketType, &[u8]), Error> {
+    match revision {
+        Revision::V4 => Ok((PacketType::Message, bytes)),
+        Revision::V3 => {
+            let (&first, data) = bytes.split_first().ok_or(Error::new(ErrorKind::Empty, 0))?;
+            let kind = PacketType::from_number(first).ok_or(Error::new(ErrorKind::UnknownType, 0))?;
+            Ok((kind, data))
+        }
+    }
+}
+
+/// Appends a text packet.
+pub fn encode_text(kind: PacketType, data: &str, out: &mut Vec<u8>) {
+    out.reserve(1 + data.len());
+    out.push(kind.digit());
+    out.extend_from_slice(data.as_bytes());
+}
+
+/// Appends a binary packet as one WebSocket binary message carries it. Revision 4 has no room for a type:
+/// only [`PacketType::Message`] may carry binary there.
+pub fn encode_binary(revision: Revision, kind: PacketType, data: &[u8], out: &mut Vec<u8>) {
+    out.reserve(1 + data.len());
+    match revision {
+        Revision::V3 => out.push(kind.number()),
+        Revision::V4 => {
+            debug_assert_eq!(kind, PacketType::Message, "revision 4 sends only messages as binary")
+        }
+    }
+    out.extend_from_slice(data);
+}
+
+/// Appends a binary packet as text, `b...`. As for [`encode_binary`], revision 4 knows only messages.
+pub fn encode_base64(revision: Revision, kind: PacketType, data: &[u8], out: &mut Vec<u8>) {
+    out.push(b'b');
+    match revision {
+        Revision::V3 => out.push(kind.digit()),
+        Revision::V4 => {
+            debug_assert_eq!(kind, PacketType::Message, "revision 4 sends only messages as binary")
+        }
+    }
+    let start = out.len();
+    out.resize(start + base64_len(data.len()), 0);
+    let written = BASE64.encode_slice(data, &mut out[start..]).expect("sized for the padded encoding");
+    debug_assert_eq!(start + written, out.len());
+}
+
+/// Bytes of padded base64 for `len` bytes.
+pub(super) fn base64_len(len: usize) -> usize {
+    len.div_ceil(3) * 4
+}
+
+fn decode_base64(revision: Revision, rest: &str) -> Result<Packet<'static>, Error> {
+    let (kind, digits) = match revision {
+        Revision::V4 => (PacketType::Message, rest),
+        Revision::V3 => decode_text(rest)?,
+    };
+    let start = rest.len() - digits.len();
+    let data = BASE64.decode(digits).map_err(|_| Error::new(ErrorKind::Base64, start))?;
+    Ok(Packet { kind, data: Data::Binary(Cow::Owned(data)) })
+}
+
+/// Padded when written; some clients leave the padding away.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);

@@ -1,0 +1,230 @@
+//! Several Engine.IO packets in one HTTP polling body.
+//!
+//! ```text
+//! revision 4        = packet { 0x1e packet }          ; packet as text, see `packet`
+//! revision 3, text  = { length ':' packet }           ; length in UTF-16 code units, decimal
+//! revision 3, bytes = { marker { digit } 0xff packet } ; marker 0: text packet, 1: binary packet
+//!                                                     ; digit is the byte 0..=9; length in bytes
+//! ```
+//!
+//! The byte form of revision 3 travels as `application/octet-stream` between peers that both can send and
+//! receive binary ("XHR2"). An empty text form of revision 3 is `0:`.
+
+use std::borrow::Cow;
+
+use super::Revision;
+use super::packet::{self, Data, Packet};
+use crate::{Error, ErrorKind, decimal};
+
+/// What one payload may hold; more is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Packets in one payload.
+    pub packets: usize,
+    /// Bytes of the whole payload as it travels.
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    /// 1,024 packets in 1,000,000 bytes (the reference server's `maxHttpBufferSize`).
+    fn default() -> Self {
+        Limits { packets: 1_024, bytes: 1_000_000 }
+    }
+}
+
+const SEPARATOR: u8 = 0x1e;
+const END_OF_LENGTH: u8 = 0xff;
+/// Enough for any length a body can have; keeps a body of digits from being read as one number.
+const MAX_LENGTH_DIGITS: usize = 10;
+
+/// Decodes a text body of either revision. All packets are checked before the first is handed out.
+pub fn decode_text<'a>(revision: Revision, body: &'a str, limits: &Limits) -> Result<Vec<Packet<'a>>, Error> {
+    check_size(body.len(), limits)?;
+    match revision {
+        Revision::V4 => decode_separated(body, limits),
+        Revision::V3 => decode_prefixed(body, limits),
+    }
+}
+
+/// Decodes the byte form of revision 3.
+pub fn decode_bytes<'a>(body: &'a [u8], limits: &Limits) -> Result<Vec<Packet<'a>>, Error> {
+    check_size(body.len(), limits)?;
+    let mut packets = Vec::new();
+    let mut at = 0;
+    while at < body.len() {
+        check_count(packets.len(), at, limits)?;
+        let is_text = match body[at] {
+            0 => true,
+            1 => false,
+            _ => return Err(Error::new(ErrorKind::PayloadMarker, at)),
+        };
+        at += 1;
+        let (len, digits) = read_raw_length(&body[at..]).map_err(|error| error.shifted(at))?;
+        at += digits + 1;
+        let bytes = body[at..].get(..len).ok_or(Error::new(ErrorKind::Truncated, body.len()))?;
+        let packet = if is_text {
+            let text = std::str::from_utf8(bytes)
+                .map_err(|error| Error::new(ErrorKind::Utf8, at + error.valid_up_to()))?;
+            packet::decode(Revision::V3, text)
+        } else {
+            packet::decode_binary(Revision::V3, bytes)
+                .map(|(kind, data)| Packet { kind, data: Data::Binary(Cow::Borrowed(data)) })
+        };
+        packets.push(packet.map_err(|error| error.shifted(at))?);
+        at += len;
+    }
+    if packets.is_empty() {
+        return Err(Error::new(ErrorKind::Empty, 0));
+    }
+    Ok(packets)
+}
+
+/// Appends the text form of `packets`; binary data goes as base64.
+pub fn encode_text(revision: Revision, packets: &[Packet<'_>], out: &mut Vec<u8>) {
+    if packets.is_empty() && revision == Revision::V3 {
+        out.extend_from_slice(b"0:");
+        return;
+    }
+    let start = out.len();
+    for packet in packets {
+        if revision == Revision::V4 && out.len() > start {
+            out.push(SEPARATOR);
+        }
+        append(revision, packet, out);
+    }
+}
+
+/// Appends the byte form of revision 3.
+pub fn encode_bytes(packets: &[Packet<'_>], out: &mut Vec<u8>) {
+    for Packet { kind, data } in packets {
+        let (marker, len) = match data {
+            Data::Text(text) => (0, text.len()),
+            Data::Binary(bytes) => (1, bytes.len()),
+        };
+        out.push(marker);
+        decimal::write(1 + len as u64, 0, out);
+        out.push(END_OF_LENGTH);
+        match data {
+            Data::Text(text) => packet::encode_text(*kind, text, out),
+            Data::Binary(bytes) => packet::encode_binary(Revision::V3, *kind, bytes, out),
+        }
+    }
+}
+
+/// Appends one ready text packet (such as the payload of a shared frame) to the text form begun in `body`,
+/// which holds nothing else.
+pub fn append_text_packet(revision: Revision, packet: &str, body: &mut Vec<u8>) {
+    match revision {
+        Revision::V4 if body.is_empty() => {}
+        Revision::V4 => body.push(SEPARATOR),
+        Revision::V3 => write_length(utf16_len(packet), body),
+    }
+    body.extend_from_slice(packet.as_bytes());
+}
+
+fn append(revision: Revision, Packet { kind, data }: &Packet<'_>, out: &mut Vec<u8>) {
+    if revision == Revision::V3 {
+        let len = match data {
+            Data::Text(text) => 1 + utf16_len(text),
+            Data::Binary(bytes) => 2 + packet::base64_len(bytes.len()),
+        };
+        write_length(len, out);
+    }
+    match data {
+        Data::Text(text) => packet::encode_text(*kind, text, out),
+        Data::Binary(bytes) => packet::encode_base64(revision, *kind, bytes, out),
+    }
+}
+
+fn decode_separated<'a>(body: &'a str, limits: &Limits) -> Result<Vec<Packet<'a>>, Error> {
+    let mut packets = Vec::new();
+    let mut at = 0;
+    for text in body.split(char::from(SEPARATOR)) {
+        check_count(packets.len(), at, limits)?;
+        packets.push(packet::decode(Revision::V4, text).map_err(|error| error.shifted(at))?);
+        at += text.len() + 1;
+    }
+    Ok(packets)
+}
+
+fn decode_prefixed<'a>(body: &'a str, limits: &Limits) -> Result<Vec<Packet<'a>>, Error> {
+    if body.is_empty() {
+        return Err(Error::new(ErrorKind::Empty, 0));
+    }
+    let mut packets = Vec::new();
+    let mut at = 0;
+    let mut count = 0;
+    while at < body.len() {
+        check_count(count, at, limits)?;
+        count += 1;
+        let (units, digits) = decimal::read(&body.as_bytes()[at..], MAX_LENGTH_DIGITS)
+            .ok_or(Error::new(ErrorKind::PayloadLength, at))?;
+        at += digits;
+        if body.as_bytes().get(at) != Some(&b':') {
+            return Err(Error::new(ErrorKind::PayloadLength, at));
+        }
+        at += 1;
+        let len = bytes_of_utf16(&body[at..], units).ok_or(Error::new(ErrorKind::Truncated, body.len()))?;
+        // `0:` is how an empty payload is written: a length, and no packet.
+        if len > 0 {
+            let text = &body[at..at + len];
+            packets.push(packet::decode(Revision::V3, text).map_err(|error| error.shifted(at))?);
+        }
+        at += len;
+    }
+    Ok(packets)
+}
+
+/// The length of the byte form and how many digits it has; the digits end at 0xff.
+fn read_raw_length(bytes: &[u8]) -> Result<(usize, usize), Error> {
+    let mut len = 0usize;
+    for (at, &byte) in bytes.iter().enumerate() {
+        match byte {
+            0..=9 if at < MAX_LENGTH_DIGITS => len = len.saturating_mul(10).saturating_add(byte.into()),
+            END_OF_LENGTH if at > 0 => return Ok((len, at)),
+            _ => return Err(Error::new(ErrorKind::PayloadLength, at)),
+        }
+    }
+    Err(Error::new(ErrorKind::Truncated, bytes.len()))
+}
+
+fn write_length(units: usize, out: &mut Vec<u8>) {
+    decimal::write(units as u64, b'0', out);
+    out.push(b':');
+}
+
+fn utf16_len(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { text.chars().map(char::len_utf16).sum() }
+}
+
+/// How many bytes of `text` are `units` UTF-16 code units; `None` when it is shorter or the cut would split
+/// a surrogate pair.
+fn bytes_of_utf16(text: &str, units: u64) -> Option<usize> {
+    // A code unit takes at least one byte of UTF-8, so a longer claim cannot be met.
+    let units = usize::try_from(units).ok().filter(|&units| units <= text.len())?;
+    if text.as_bytes()[..units].is_ascii() {
+        return Some(units);
+    }
+    let mut left = units;
+    for (at, char) in text.char_indices() {
+        if left == 0 {
+            return Some(at);
+        }
+        left = left.checked_sub(char.len_utf16())?;
+    }
+    (left == 0).then_some(text.len())
+}
+
+fn check_size(len: usize, limits: &Limits) -> Result<(), Error> {
+    if len > limits.bytes {
+        return Err(Error::new(ErrorKind::TooLarge(limits.bytes), limits.bytes));
+    }
+    Ok(())
+}
+
+fn check_count(count: usize, at: usize, limits: &Limits) -> Result<(), Error> {
+    if count == limits.packets {
+        return Err(Error::new(ErrorKind::TooManyPackets(limits.packets), at));
+    }
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! One Socket.IO packet, the data of an Engine.IO message.
+//!
+//! ```text
+//! packet      = type [ attachments '-' ] [ namespace [ '?' query ] ( ',' | end ) ] [ ack-id ] [ data ]
+//! type        = '0'..='6'
+//! attachments = digits            ; BINARY_EVENT and BINARY_ACK only, and always there
+//! namespace   = '/' { any but ',' and '?' }     ; left away: "/"
+//! query       = { any but ',' }                 ; revision 4 of the protocol
+//! ack-id      = digits            ; below 2^53; EVENT and BINARY_EVENT may have one, the ACKs must
+//! data        = JSON              ; CONNECT: object or nothing; DISCONNECT: nothing; CONNECT_ERROR: any;
+//!                                 ; the others: array
+//! ```
+//!
+//! Type 4 is `ERROR` in revision 4 (Socket.IO 2.x), where its data is any JSON value; revision 5 calls it
+//! `CONNECT_ERROR` and sends an object.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserializer as _;
+use serde::de::{self, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::{Error, ErrorKind, decimal};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PacketType {
+    Connect,
+    Disconnect,
+    Event,
+    Ack,
+    ConnectError,
+    BinaryEvent,
+    BinaryAck,
+}
+
+impl PacketType {
+    /// From the protocol's number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => PacketType::Connect,
+            1 => PacketType::Disconnect,
+            2 => PacketType::Event,
+            3 => PacketType::Ack,
+            4 => PacketType::ConnectError,
+            5 => PacketType::BinaryEvent,
+            6 => PacketType::BinaryAck,
+            _ => return None,
+        })
+    }
+
+    /// The protocol's number, 0 to 6.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Whether attachments follow.
+    pub fn is_binary(self) -> bool {
+        matches!(self, PacketType::BinaryEvent | PacketType::BinaryAck)
+    }
+
+    fn is_ack(self) -> bool {
+        matches!(self, PacketType::Ack | PacketType::BinaryAck)
+    }
+}
+
+/// A packet, borrowed from the text it came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet<'a> {
+    pub kind: PacketType,
+    /// Binary messages that follow; 0 unless the type is binary.
+    pub attachments: u32,
+    /// Begins with `/`, holds neither `,` nor `?`.
+    pub namespace: &'a str,
+    /// What stood behind the namespace's `?`, "" when nothing; only revision 4 clients send one.
+    pub query: &'a str,
+    /// Asks for (EVENT) or gives (ACK) an acknowledgement; below 2^53.
+    pub ack: Option<u64>,
+    /// Raw JSON, "" when none. Only its first byte has been looked at.
+    pub data: &'a str,
+}
+
+impl<'a> Packet<'a> {
+    /// A packet without attachments, query and ack id.
+    pub fn new(kind: PacketType, namespace: &'a str, data: &'a str) -> Self {
+        Packet { kind, attachments: 0, namespace, query: "", ack: None, data }
+    }
+}
+
+/// The namespace of a packet that names none.
+pub const DEFAULT_NAMESPACE: &str = "/";
+/// Highest ack id: a JavaScript peer counts in doubles, which are exact up to here.
+pub const MAX_ACK_ID: u64 = (1 << 53) - 1;
+/// Most attachments [`decode`] lets through; `reassembly` has a lower limit of its own.
+pub const MAX_ATTACHMENTS: u32 = 1_000;
+/// Longest namespace, and longest query of one, in bytes.
+pub const MAX_NAMESPACE_LEN: usize = 8 * 1024;
+/// Most arguments of one event.
+pub const MAX_ARGUMENTS: usize = 1_000;
+/// Event names that an application cannot send, because both ends use them for themselves.
+pub const RESERVED_EVENTS: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
+/// Decodes the data of an Engine.IO message, without allocating. The JSON is not parsed, only its first
+/// byte must fit the type; [`event_args`] checks the rest.
+pub fn decode(text: &str) -> Result<Packet<'_>, Error> {
+    let bytes = text.as_bytes();
+    let &first = bytes.first().ok_or(Error::new(ErrorKind::Empty, 0))?;
+    let kind =
+        PacketType::from_number(first.wrapping_sub(b'0')).ok_or(Error::new(ErrorKind::UnknownType, 0))?;
+    let mut at = 1;
+
+    let mut attachments = 0;
+    if kind.is_binary() {
+        let (count, digits) =
+            decimal::read(&bytes[at..], 9).ok_or(Error::new(ErrorKind::AttachmentCount, at))?;
+        if bytes.get(at + digits) != Some(&b'-') {
+            return Err(Error::new(ErrorKind::AttachmentCount, at + digits));
+        }
+        attachments = u32::try_from(count)
+            .ok()
+            .filter(|&count| count <= MAX_ATTACHMENTS)
+            .ok_or(Error::new(ErrorKind::TooManyAttachments(MAX_ATTACHMENTS), at))?;
+        at += digits + 1;
+    }
+
+    let (mut namespace, mut query) = (DEFAULT_NAMESPACE, "");
+    if bytes.get(at) == Some(&b'/') {
+        let rest = &text[at..];
+        let name = rest.split_once(',').map_or(rest, |(name, _)| name);
+        let end = at + name.len();
+        (namespace, query) = name.split_once('?').unwrap_or((name, ""));
+        if namespace.len() > MAX_NAMESPACE_LEN || query.len() > MAX_NAMESPACE_LEN {
+            return Err(Error::new(ErrorKind::NamespaceTooLong(MAX_NAMESPACE_LEN), at));
+        }
+        at = text.len().min(end + 1);
+    }
+
+    let mut ack = None;
+    if bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        if !matches!(kind, PacketType::Event | PacketType::BinaryEvent) && !kind.is_ack() {
+            return Err(Error::new(ErrorKind::UnexpectedAckId, at));
+        }
+        let (id, digits) = decimal::read(&bytes[at..], 16)
+            .filter(|&(id, _)| id <= MAX_ACK_ID)
+            .ok_or(Error::new(ErrorKind::AckId, at))?;
+        ack = Some(id);
+        at += digits;
+    } else if kind.is_ack() {
+        return Err(Error::new(ErrorKind::MissingAckId, at));
+    }
+
+    let data = &text[at..];
+    check_data(kind, data.as_bytes().first().copied(), ack.is_some()).map_err(|kind| Error::new(kind, at))?;
+    Ok(Packet { kind, attachments, namespace, query, ack, data })
+}
+
+fn check_data(kind: PacketType, first: Option<u8>, has_ack: bool) -> Result<(), ErrorKind> {
+    match (kind, first) {
+        (PacketType::Connect, None | Some(b'{')) => Ok(()),
+        (PacketType::Connect, _) => Err(ErrorKind::ExpectedObject),
+        (PacketType::Disconnect, None) => Ok(()),
+        (PacketType::Disconnect, _) => Err(ErrorKind::UnexpectedData),
+        (PacketType::ConnectError, _) => Ok(()),
+        (_, Some(b'[')) => Ok(()),
+        // Letters where an id may stand are most likely meant as one; say so.
+        (_, Some(b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'+' | b'.')) if !has_ack => Err(ErrorKind::AckId),
+        _ => Err(ErrorKind::ExpectedArray),
+    }
+}
+
+/// Appends a packet. Its fields must satisfy what [`Packet`] says of them.
+pub fn encode(packet: &Packet<'_>, out: &mut Vec<u8>) {
+    out.reserve(packet.data.len() + packet.namespace.len() + packet.query.len() + 24);
+    out.push(b'0' + packet.kind.number());
+    if packet.kind.is_binary() {
+        decimal::write(packet.attachments.into(), b'0', out);
+        out.push(b'-');
+    }
+    write_namespace(packet.namespace, packet.query, out);
+    if let Some(id) = packet.ack {
+        decimal::write(id, b'0', out);
+    }
+    out.extend_from_slice(packet.data.as_bytes());
+}
+
+/// Appends an EVENT. `args` is the JSON of the arguments separated by commas, "" when there are none.
+pub fn encode_event(namespace: &str, ack: Option<u64>, name: &str, args: &str, out: &mut Vec<u8>) {
+    out.reserve(namespace.len() + name.len() + args.len() + 32);
+    out.push(b'0' + PacketType::Event.number());
+    write_namespace(namespace, "", out);
+    if let Some(id) = ack {
+        decimal::write(id, b'0', out);
+    }
+    out.push(b'[');
+    serde_json::to_writer(&mut *out, name).expect("a string into memory");
+    if !args.is_empty() {
+        out.push(b',');
+        out.extend_from_slice(args.as_bytes());
+    }
+    out.push(b']');
+}
+
+/// Appends an ACK. `args` as in [`encode_event`].
+pub fn encode_ack(namespace: &str, id: u64, args: &str, out: &mut Vec<u8>) {
+    out.reserve(namespace.len() + args.len() + 32);
+    out.push(b'0' + PacketType::Ack.number());
+    write_namespace(namespace, "", out);
+    decimal::write(id, b'0', out);
+    out.push(b'[');
+    out.extend_from_slice(args.as_bytes());
+    out.push(b']');
+}
+
+fn write_namespace(namespace: &str, query: &str, out: &mut Vec<u8>) {
+    debug_assert!(namespace.starts_with('/') && !namespace.contains([',', '?']), "namespace {namespace:?}");
+    debug_assert!(!query.contains(','), "query {query:?}");
+    if namespace == DEFAULT_NAMESPACE && query.is_empty() {
+        return;
+    }
+    out.extend_from_slice(namespace.as_bytes());
+    if !query.is_empty() {
+        out.push(b'?');
+        out.extend_from_slice(query.as_bytes());
+    }
+    out.push(b',');
+}
+
+/// The data of an EVENT or BINARY_EVENT, taken apart.
+#[derive(Debug, Clone)]
+pub struct EventArgs<'a> {
+    /// Borrowed unless it holds escapes. A number, which the protocol allows, is given as it was written.
+    pub name: Cow<'a, str>,
+    /// The rest of the array, each a checked JSON value.
+    pub args: Vec<&'a RawValue>,
+}
+
+/// Takes the data of an event apart and checks all of it: a JSON array whose first element is a name.
+pub fn event_args(data: &str) -> Result<EventArgs<'_>, Error> {
+    let mut items = elements(data, MAX_ARGUMENTS + 1)?.into_iter();
+    let raw_name = items.next().ok_or(Error::new(ErrorKind::EventName, 0))?;
+    let name = event_name(raw_name.get())?;
+    Ok(EventArgs { name, args: items.collect() })
+}
+
+/// Takes the data of an ACK or BINARY_ACK apart and checks all of it.
+pub fn ack_args(data: &str) -> Result<Vec<&RawValue>, Error> {
+    elements(data, MAX_ARGUMENTS)
+}
+
+fn event_name(raw: &str) -> Result<Cow<'_, str>, Error> {
+    let name = match raw.as_bytes() {
+        [b'"', inner @ .., b'"'] if !inner.contains(&b'\\') => Cow::Borrowed(&raw[1..raw.len() - 1]),
+        [b'"', ..] => Cow::Owned(serde_json::from_str(raw).map_err(|_| Error::new(ErrorKind::Json, 1))?),
+        [b'-' | b'0'..=b'9', ..] => Cow::Borrowed(raw),
+        _ => return Err(Error::new(ErrorKind::EventName, 1)),
+    };
+    if RESERVED_EVENTS.contains(&&*name) {
+        return Err(Error::new(ErrorKind::ReservedEvent, 1));
+    }
+    Ok(name)
+}
+
+fn elements(data: &str, most: usize) -> Result<Vec<&RawValue>, Error> {
+    let mut over = false;
+    let mut json = serde_json::Deserializer::from_str(data);
+    json.deserialize_seq(Elements { most, over: &mut over })
+        .and_then(|items| json.end().map(|()| items))
+        .map_err(|error| {
+            let kind = if over {
+                ErrorKind::TooManyArguments(most)
+            } else if error.is_data() {
+                ErrorKind::ExpectedArray
+            } else {
+                ErrorKind::Json
+            };
+            Error::new(kind, place(data, &error))
+        })
+}
+
+/// serde gives line and column; ours is a byte.
+pub(super) fn place(text: &str, error: &serde_json::Error) -> usize {
+    let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    (before + error.column().saturating_sub(1)).min(text.len())
+}
+
+struct Elements<'o> {
+    most: usize,
+    over: &'o mut bool,
+}
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON array")
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Self::Value, S::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            if items.len() == self.most {
+                *self.over = true;
+                return Err(de::Error::custom("too many"));
+            }
+            items.push(item);
+        }
+        Ok(items)
+    }
+}

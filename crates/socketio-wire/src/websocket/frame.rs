@@ -1,0 +1,402 @@
+//! Frames, and the messages they make up: RFC 6455 section 5.
+//!
+//! ```text
+//! frame = FIN(1) RSV(3) opcode(4)  MASK(1) length(7)  [ length16 | length64 ]  [ mask(32) ]  payload
+//! ```
+//!
+//! Length 126 means that 16 bits follow, 127 that 64 do, big-endian, the highest bit 0. A longer form than
+//! necessary is accepted, as other implementations do. RSV bits belong to extensions; we negotiate none.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::close::CloseCode;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Opcode {
+    Continuation,
+    Text,
+    Binary,
+    Close,
+    Ping,
+    Pong,
+}
+
+impl Opcode {
+    fn from_bits(bits: u8) -> Option<Self> {
+        Some(match bits {
+            0x0 => Opcode::Continuation,
+            0x1 => Opcode::Text,
+            0x2 => Opcode::Binary,
+            0x8 => Opcode::Close,
+            0x9 => Opcode::Ping,
+            0xa => Opcode::Pong,
+            _ => return None,
+        })
+    }
+
+    fn bits(self) -> u8 {
+        match self {
+            Opcode::Continuation => 0x0,
+            Opcode::Text => 0x1,
+            Opcode::Binary => 0x2,
+            Opcode::Close => 0x8,
+            Opcode::Ping => 0x9,
+            Opcode::Pong => 0xa,
+        }
+    }
+
+    /// Close, ping and pong: short, never fragmented, allowed between the fragments of a message.
+    pub fn is_control(self) -> bool {
+        matches!(self, Opcode::Close | Opcode::Ping | Opcode::Pong)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// The last frame of its message.
+    pub fin: bool,
+    /// The three reserved bits, RSV1 the highest.
+    pub rsv: u8,
+    pub opcode: Opcode,
+    pub mask: Option<[u8; 4]>,
+    /// Bytes of payload.
+    pub len: u64,
+}
+
+/// Longest payload of a control frame, in bytes.
+pub const MAX_CONTROL_LEN: usize = 125;
+/// Longest reason of a close frame, in bytes: its code takes two.
+pub const MAX_REASON_LEN: usize = MAX_CONTROL_LEN - 2;
+/// Longest header, in bytes.
+pub const MAX_HEADER_LEN: usize = 14;
+
+/// What a peer did that ends the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    #[error("reserved opcode {0:#x}")]
+    ReservedOpcode(u8),
+    #[error("reserved bits {0:#05b} set, but no extension was negotiated")]
+    ReservedBits(u8),
+    #[error("payload length with its highest bit set")]
+    InvalidLength,
+    #[error("frame of a client without a mask")]
+    NotMasked,
+    #[error("frame of a server with a mask")]
+    Masked,
+    #[error("fragmented control frame")]
+    FragmentedControl,
+    #[error("control frame with {0} bytes of payload, at most 125 are allowed")]
+    ControlTooLong(u64),
+    #[error("continuation frame without a message to continue")]
+    UnexpectedContinuation,
+    #[error("new message before the last fragment of the one before")]
+    ExpectedContinuation,
+    #[error("close frame with half a close code")]
+    HalfCloseCode,
+    #[error("close code {0} must not be sent")]
+    InvalidCloseCode(CloseCode),
+    #[error("text is not UTF-8")]
+    Utf8,
+    #[error("message of more than {max} bytes")]
+    TooLarge { max: usize },
+}
+
+impl FrameError {
+    /// The code with which to close the connection.
+    pub fn close_code(&self) -> CloseCode {
+        match self {
+            FrameError::Utf8 => CloseCode::INVALID_PAYLOAD,
+            FrameError::TooLarge { .. } => CloseCode::TOO_LARGE,
+            _ => CloseCode::PROTOCOL_ERROR,
+        }
+    }
+}
+
+/// Decodes the header at the front of `buf` and gives its length; `Ok(None)` when more bytes are needed.
+/// The rules that need more than the header's own bits are [`Reader`]'s.
+pub fn decode_header(buf: &[u8]) -> Result<Option<(Header, usize)>, FrameError> {
+    let &[first, second, ref rest @ ..] = buf else { return Ok(None) };
+    let opcode = Opcode::from_bits(first & 0x0f).ok_or(FrameError::ReservedOpcode(first & 0x0f))?;
+    let (len, rest) = match second & 0x7f {
+        126 => {
+            let Some((len, rest)) = rest.split_first_chunk() else { return Ok(None) };
+            (u64::from(u16::from_be_bytes(*len)), rest)
+        }
+        127 => {
+            let Some((len, rest)) = rest.split_first_chunk() else { return Ok(None) };
+            (u64::from_be_bytes(*len), rest)
+        }
+        len => (u64::from(len), rest),
+    };
+    if len >> 63 != 0 {
+        return Err(FrameError::InvalidLength);
+    }
+    let (mask, rest) = if second & 0x80 == 0 {
+        (None, rest)
+    } else {
+        let Some((mask, rest)) = rest.split_first_chunk() else { return Ok(None) };
+        (Some(*mask), rest)
+    };
+    let header = Header { fin: first & 0x80 != 0, rsv: first >> 4 & 0x7, opcode, mask, len };
+    Ok(Some((header, buf.len() - rest.len())))
+}
+
+/// Appends a header.
+pub fn encode_header(fin: bool, opcode: Opcode, mask: Option<[u8; 4]>, len: u64, out: &mut Vec<u8>) {
+    let mut header = [0u8; MAX_HEADER_LEN];
+    header[0] = u8::from(fin) << 7 | opcode.bits();
+    let mut end = match len {
+        0..126 => {
+            header[1] = len as u8;
+            2
+        }
+        126..=0xffff => {
+            header[1] = 126;
+            header[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+            4
+        }
+        _ => {
+            header[1] = 127;
+            header[2..10].copy_from_slice(&len.to_be_bytes());
+            10
+        }
+    };
+    if let Some(mask) = mask {
+        header[1] |= 0x80;
+        header[end..end + 4].copy_from_slice(&mask);
+        end += 4;
+    }
+    out.extend_from_slice(&header[..end]);
+}
+
+/// Bytes of the header of an unmasked frame with `len` bytes of payload.
+pub fn header_len(len: usize) -> usize {
+    match len {
+        0..126 => 2,
+        126..=0xffff => 4,
+        _ => 10,
+    }
+}
+
+/// XORs `data` with the mask, the first byte with byte `offset % 4` of it. Masking twice gives back what
+/// was there.
+pub fn apply_mask(mask: [u8; 4], data: &mut [u8], offset: usize) {
+    let mut mask = mask;
+    mask.rotate_left(offset % 4);
+    let [a, b, c, d] = mask;
+    let word = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (words, tail) = data.as_chunks_mut::<8>();
+    for bytes in words {
+        *bytes = (u64::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
+    }
+    for (byte, key) in tail.iter_mut().zip(mask.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+/// Which end reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Reads a client's frames, which are masked.
+    Server,
+    /// Reads a server's frames, which are not.
+    Client,
+}
+
+/// What a [`Reader`] found. A message that came in one frame is borrowed from the buffer; one put together
+/// from fragments is owned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming<'b> {
+    Text(Cow<'b, str>),
+    Binary(Cow<'b, [u8]>),
+    Ping(&'b [u8]),
+    Pong(&'b [u8]),
+    /// The peer's close code, if it gave one, and reason. Nothing after it is to be read.
+    Close(Option<CloseCode>, &'b str),
+    /// A fragment has been put aside; the message is not complete.
+    Partial,
+}
+
+/// Reads messages of one connection from a buffer the caller fills. Holds memory of its own only between
+/// the fragments of a message. After an error, close with [`FrameError::close_code`] and read no further.
+#[derive(Debug)]
+pub struct Reader {
+    max_message: usize,
+    role: Role,
+    /// The opcode of the message whose fragments are in `fragments`.
+    fragmented: Option<Opcode>,
+    fragments: Vec<u8>,
+    /// How much of `fragments` is known to be UTF-8; up to 3 bytes of an unfinished character may follow.
+    valid: usize,
+}
+
+impl Reader {
+    /// `max_message` is in bytes of payload, all fragments of a message together.
+    pub fn new(role: Role, max_message: usize) -> Self {
+        Reader { max_message, role, fragmented: None, fragments: Vec::new(), valid: 0 }
+    }
+
+    /// Reads the frame at the front of `buf`, unmasking it in place, and says how many bytes it took.
+    /// `Ok(None)`: it is not complete; nothing was changed, call again with more behind what is there.
+    /// What the header alone forbids is an error as soon as the header has arrived.
+    pub fn read<'b>(&mut self, buf: &'b mut [u8]) -> Result<Option<(usize, Incoming<'b>)>, FrameError> {
+        let Some((header, start)) = decode_header(buf)? else { return Ok(None) };
+        let len = self.check(&header)?;
+        let end = start + len;
+        let Some(payload) = buf.get_mut(start..end) else { return Ok(None) };
+        if let Some(mask) = header.mask {
+            apply_mask(mask, payload, 0);
+        }
+        let payload: &'b [u8] = payload;
+        let incoming = match header.opcode {
+            Opcode::Ping => Incoming::Ping(payload),
+            Opcode::Pong => Incoming::Pong(payload),
+            Opcode::Close => decode_close(payload)?,
+            Opcode::Text if header.fin => Incoming::Text(Cow::Borrowed(
+                simdutf8::basic::from_utf8(payload).map_err(|_| FrameError::Utf8)?,
+            )),
+            Opcode::Binary if header.fin => Incoming::Binary(Cow::Borrowed(payload)),
+            opcode => self.take_fragment(opcode, header.fin, payload)?,
+        };
+        Ok(Some((end, incoming)))
+    }
+
+    /// How many bytes the frame at the front of `buf` takes in all, so that a buffer can grow to it at once.
+    /// `None` while its header is not complete, and when [`Reader::read`] would refuse it.
+    pub fn wanted(&self, buf: &[u8]) -> Option<usize> {
+        let (header, start) = decode_header(buf).ok()??;
+        Some(start + self.check(&header).ok()?)
+    }
+
+    /// Whether the fragments of an unfinished message are held.
+    pub fn is_mid_message(&self) -> bool {
+        self.fragmented.is_some()
+    }
+
+    /// The rules a header must keep here and now; gives the payload's length.
+    fn check(&self, header: &Header) -> Result<usize, FrameError> {
+        if header.rsv != 0 {
+            return Err(FrameError::ReservedBits(header.rsv));
+        }
+        match (self.role, header.mask) {
+            (Role::Server, None) => return Err(FrameError::NotMasked),
+            (Role::Client, Some(_)) => return Err(FrameError::Masked),
+            _ => {}
+        }
+        if header.opcode.is_control() {
+            if !header.fin {
+                return Err(FrameError::FragmentedControl);
+            }
+            if header.len > MAX_CONTROL_LEN as u64 {
+                return Err(FrameError::ControlTooLong(header.len));
+            }
+            return Ok(header.len as usize);
+        }
+        match (header.opcode, self.fragmented) {
+            (Opcode::Continuation, None) => return Err(FrameError::UnexpectedContinuation),
+            (Opcode::Text | Opcode::Binary, Some(_)) => return Err(FrameError::ExpectedContinuation),
+            _ => {}
+        }
+        let room = self.max_message - self.fragments.len();
+        match usize::try_from(header.len) {
+            Ok(len) if len <= room => Ok(len),
+            _ => Err(FrameError::TooLarge { max: self.max_message }),
+        }
+    }
+
+    fn take_fragment<'b>(
+        &mut self,
+        opcode: Opcode,
+        fin: bool,
+        payload: &[u8],
+    ) -> Result<Incoming<'b>, FrameError> {
+        let kind = *self.fragmented.get_or_insert(opcode);
+        self.fragments.extend_from_slice(payload);
+        if kind == Opcode::Text {
+            // Checked as it comes, so that bad text ends the connection at its first bad fragment.
+            match simdutf8::compat::from_utf8(&self.fragments[self.valid..]) {
+                Ok(text) => self.valid += text.len(),
+                Err(error) if error.error_len().is_none() && !fin => self.valid += error.valid_up_to(),
+                Err(_) => return Err(FrameError::Utf8),
+            }
+        }
+        if !fin {
+            return Ok(Incoming::Partial);
+        }
+        self.fragmented = None;
+        self.valid = 0;
+        let message = std::mem::take(&mut self.fragments);
+        Ok(match kind {
+            Opcode::Text => {
+                Incoming::Text(Cow::Owned(String::from_utf8(message).map_err(|_| FrameError::Utf8)?))
+            }
+            _ => Incoming::Binary(Cow::Owned(message)),
+        })
+    }
+}
+
+fn decode_close(payload: &[u8]) -> Result<Incoming<'_>, FrameError> {
+    match payload {
+        [] => Ok(Incoming::Close(None, "")),
+        [_] => Err(FrameError::HalfCloseCode),
+        &[high, low, ref reason @ ..] => {
+            let code = CloseCode(u16::from_be_bytes([high, low]));
+            if !code.is_valid() {
+                return Err(FrameError::InvalidCloseCode(code));
+            }
+            let reason = simdutf8::basic::from_utf8(reason).map_err(|_| FrameError::Utf8)?;
+            Ok(Incoming::Close(Some(code), reason))
+        }
+    }
+}
+
+/// A complete unmasked text frame, as a server sends it.
+pub fn text_frame(payload: &[u8]) -> Bytes {
+    frame(Opcode::Text, &[payload])
+}
+
+/// A complete unmasked binary frame, as a server sends it.
+pub fn binary_frame(payload: &[u8]) -> Bytes {
+    frame(Opcode::Binary, &[payload])
+}
+
+/// A complete unmasked frame whose payload is `parts` one after the other, written once.
+pub fn frame(opcode: Opcode, parts: &[&[u8]]) -> Bytes {
+    let len = parts.iter().map(|part| part.len()).sum();
+    debug_assert!(!opcode.is_control() || len <= MAX_CONTROL_LEN, "control frames hold at most 125 bytes");
+    let mut out = Vec::with_capacity(header_len(len) + len);
+    encode_header(true, opcode, None, len as u64, &mut out);
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+    Bytes::from(out)
+}
+
+/// Appends a complete masked frame, as a client sends it.
+pub fn encode_masked(opcode: Opcode, mask: [u8; 4], payload: &[u8], out: &mut Vec<u8>) {
+    debug_assert!(
+        !opcode.is_control() || payload.len() <= MAX_CONTROL_LEN,
+        "control frames hold at most 125 bytes"
+    );
+    out.reserve(MAX_HEADER_LEN + payload.len());
+    encode_header(true, opcode, Some(mask), payload.len() as u64, out);
+    let start = out.len();
+    out.extend_from_slice(payload);
+    apply_mask(mask, &mut out[start..], 0);
+}
+
+/// Appends the payload of a close frame; a reason of more than 123 bytes is cut at a character.
+pub fn encode_close_payload(code: CloseCode, reason: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(&code.0.to_be_bytes());
+    out.extend_from_slice(&reason.as_bytes()[..reason.floor_char_boundary(MAX_REASON_LEN)]);
+}
+
+/// A complete unmasked close frame, as a server sends it.
+pub fn close_frame(code: CloseCode, reason: &str) -> Bytes {
+    let mut payload = Vec::with_capacity(MAX_CONTROL_LEN);
+    encode_close_payload(code, reason, &mut payload);
+    frame(Opcode::Close, &[&payload])
+}
