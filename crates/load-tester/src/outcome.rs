@@ -1,8 +1,12 @@
 //! What a run measured, before any output format: the engine fills it, `report/` and `exit` read it.
+//!
+//! Field names of the types that derive `Serialize` are the field names of the result file's `drumfire` block:
+//! renaming one changes the file format.
 
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 /// Nanoseconds of a monotonic clock since the run's start; wall clock is `started_at_ms` plus this.
 pub type Nanos = u64;
@@ -31,7 +35,7 @@ pub struct Outcome {
     pub interrupted: Option<&'static str>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
     /// Random, e.g. `t3f9a...`.
     pub run_id: String,
@@ -55,7 +59,7 @@ pub struct Meta {
     pub confirmed_emits: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PhaseInfo {
     pub name: String,
     pub start_s: f64,
@@ -112,7 +116,7 @@ pub mod names {
 }
 
 /// One kind of failure: where, what, how often, when, and what it looked like once.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ErrorGroup {
     /// `connect`, `emit save_msg`, `GET /`, `listener 17`, ... with the script's line when known.
     pub step: String,
@@ -131,7 +135,7 @@ pub struct ErrorGroup {
 }
 
 /// What was heard.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
     pub event: String,
     /// `circle`, `all`, `none`, `N`; `None`: nothing was expected, so nothing is called complete.
@@ -153,14 +157,14 @@ pub struct Delivery {
 }
 
 /// The process behind the target's port.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TargetUse {
     pub pid: u32,
     pub command: String,
     pub samples: Vec<ProcessSample>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProcessSample {
     /// Seconds since the run's start.
     pub at_s: f64,
@@ -171,14 +175,14 @@ pub struct ProcessSample {
 }
 
 /// May the numbers be believed?
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Validity {
     pub valid: bool,
     /// Each threshold: what, limit, measured, held.
     pub rules: Vec<Rule>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
     pub what: String,
     pub limit: String,
@@ -187,7 +191,7 @@ pub struct Rule {
 }
 
 /// An `ensure` limit or an `expect`ation, judged.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
     pub kind: CheckKind,
     pub expression: String,
@@ -196,7 +200,8 @@ pub struct Check {
     pub strict: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CheckKind {
     Ensure,
     Expect,
