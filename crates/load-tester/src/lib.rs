@@ -1,1 +1,31 @@
 //! drumfire: a load tester that runs Artillery scripts and reports honestly what happened.
+//!
+//! A script becomes a [`script::model::Script`] that has been checked whole, its phases a [`plan::Plan`] of instants;
+//! [`run`] walks one virtual user per instant and yields an [`outcome::Outcome`], which [`report`] tells.
+
+/// What was typed.
+pub mod cli;
+
+// What is asked.
+pub mod plan; // phases -> the instant each virtual user is due; pure
+pub mod script; // Artillery YAML -> a Script that has been checked whole
+
+// What is done.
+pub mod capture; // JSON paths and regular expressions over answers
+pub mod http; // requests of a user
+pub mod listeners; // connections that stand and listen
+pub mod run; // threads, pacer, listeners first, results last
+pub mod socketio; // emits, acks and responses of a user
+pub mod virtual_user; // one user walking one scenario
+
+// What is measured.
+pub mod delivery; // who should have heard, who did, when
+pub mod metrics; // counters and histograms, merged from many users
+pub mod monitor; // CPU and memory of the target and of ourselves
+pub mod outcome; // what a run measured, before any output format
+
+// What is judged and told.
+pub mod ensure; // limits judged after the run
+pub mod exit; // the exit code, and what outranks what
+pub mod report; // one file per output format
+pub mod validity; // may the numbers be believed

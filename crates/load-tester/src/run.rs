@@ -32,19 +32,33 @@ pub enum Progress<'a> {
     /// Something the reader should know.
     Notice(&'a str),
     /// Listeners that stand, of how many. Told about ten times.
-    ListenersConnecting { ready: usize, of: usize },
+    ListenersConnecting {
+        ready: usize,
+        of: usize,
+    },
     /// All listeners stand; the first phase begins.
     ListenersReady(usize),
-    PhaseStarted { index: usize, phase: &'a PhaseInfo },
-    PhaseCompleted { index: usize, phase: &'a PhaseInfo },
+    PhaseStarted {
+        index: usize,
+        phase: &'a PhaseInfo,
+    },
+    PhaseCompleted {
+        index: usize,
+        phase: &'a PhaseInfo,
+    },
     /// Each second: that second, and everything so far.
-    Second { second: &'a Window, total: &'a Window },
+    Second {
+        second: &'a Window,
+        total: &'a Window,
+    },
     /// Each reporting window (`config.stats_interval`, 10 s).
     Window(&'a Window),
     /// The text of a `log` step.
     Log(&'a str),
     /// All phases are over; users that are still at work.
-    Draining { users: u64 },
+    Draining {
+        users: u64,
+    },
     /// The last user is done; deliveries are still waited for.
     AwaitingDeliveries,
     /// A signal ended the arrivals.

@@ -28,6 +28,8 @@ pub struct Script {
     pub after: Option<Scenario>,
     /// What was read but means nothing here, with its place.
     pub warnings: Vec<Warning>,
+    /// Variables every user has: `target`, `$environment`, `$processEnvironment`, `$env`, `$dirname`, `$scenarioFile`.
+    pub built_ins: Vec<(String, Value)>,
 }
 
 /// Something the reader should know: `path:line:column: message`.
@@ -176,7 +178,10 @@ pub enum Action {
     Emit(Box<EmitStep>),
     /// WebSocket engine: one text frame.
     Send(Template),
-    Think { pause: Think, jitter: Option<Jitter> },
+    Think {
+        pause: Think,
+        jitter: Option<Jitter>,
+    },
     Log(Template),
     Loop(Box<LoopStep>),
 }
@@ -199,7 +204,10 @@ pub struct LoopStep {
 #[derive(Debug, Clone)]
 pub enum LoopTimes {
     /// `from..to`; `None` = for ever.
-    Count { from: i64, to: Option<i64> },
+    Count {
+        from: i64,
+        to: Option<i64>,
+    },
     Late(Template),
     Over(Vec<Value>),
     /// A variable holding an array.
@@ -309,7 +317,11 @@ pub struct Capture {
 pub enum CaptureSource {
     /// JSONPath (Goessner style, as jsonpath-plus reads it).
     Json(String),
-    Regexp { pattern: String, flags: String, group: Option<String> },
+    Regexp {
+        pattern: String,
+        flags: String,
+        group: Option<String>,
+    },
     /// Lower-case header name (HTTP only).
     Header(String),
 }
