@@ -1,0 +1,318 @@
+//! Entries by cell: a hash table of cells, each cell's entries in one contiguous run.
+//!
+//! The table is open addressing with linear probing; a deleted cell closes its gap, so there are no tombstones and
+//! nothing ever has to be cleaned up. Four neighbouring columns of a row share a cache line when nothing is in their
+//! way. Runs have power-of-two capacities and come from one pool with a free list per capacity, so once the table and
+//! the pool have seen their greatest size, nothing allocates.
+
+/// One person in a cell.
+pub(crate) trait Entry: Copy + Default {
+    fn id(&self) -> u32;
+    /// The same field carries the free list through unused runs.
+    fn set_id(&mut self, id: u32);
+}
+
+const EMPTY: u64 = u64::MAX;
+const NONE: u32 = u32::MAX;
+const LEN_BITS: u32 = 27;
+
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    key: u64,
+    /// Where in the pool its run begins.
+    start: u32,
+    /// Entries in the low 27 bits, log2 of the run's capacity above.
+    len_and_class: u32,
+}
+
+impl Cell {
+    const EMPTY: Self = Self { key: EMPTY, start: 0, len_and_class: 0 };
+
+    fn len(self) -> u32 {
+        self.len_and_class & ((1 << LEN_BITS) - 1)
+    }
+
+    fn class(self) -> u32 {
+        self.len_and_class >> LEN_BITS
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Cells<E> {
+    table: Vec<Cell>,
+    /// Right shift that leaves the number of a group of four slots of the multiplied key.
+    shift: u32,
+    used: usize,
+    pool: Vec<E>,
+    /// First free run of each capacity, linked through the runs.
+    free: [u32; 32],
+}
+
+/// A cell's name. Neighbouring columns differ in the low bits, which [`Cells`] relies on for speed only.
+#[inline]
+pub(crate) fn cell_key(layer: usize, row: u32, column: u32) -> u64 {
+    debug_assert!(row < 1 << 24 && column < 1 << 24);
+    (layer as u64) << 48 | u64::from(row) << 24 | u64::from(column)
+}
+
+impl<E: Entry> Cells<E> {
+    pub(crate) fn new() -> Self {
+        let slots = 16;
+        Self {
+            table: vec![Cell::EMPTY; slots],
+            shift: Self::shift(slots),
+            used: 0,
+            pool: Vec::new(),
+            free: [NONE; 32],
+        }
+    }
+
+    fn shift(slots: usize) -> u32 {
+        64 - (slots.trailing_zeros() - 2)
+    }
+
+    /// Bytes of heap.
+    pub(crate) fn memory(&self) -> usize {
+        self.table.capacity() * size_of::<Cell>() + self.pool.capacity() * size_of::<E>()
+    }
+
+    pub(crate) fn table_len(&self) -> usize {
+        self.table.len()
+    }
+
+    #[inline]
+    fn home(&self, key: u64) -> usize {
+        // Fibonacci hashing (Knuth, TAOCP 3, 6.4) of the group of four columns.
+        let group = (key >> 2).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> self.shift;
+        (group << 2 | key & 3) as usize
+    }
+
+    #[inline]
+    fn find(&self, key: u64) -> Option<usize> {
+        let mask = self.table.len() - 1;
+        let mut at = self.home(key);
+        loop {
+            let found = self.table[at & mask].key;
+            if found == key {
+                return Some(at & mask);
+            }
+            if found == EMPTY {
+                return None;
+            }
+            at += 1;
+        }
+    }
+
+    /// Where the entries of a cell are, for [`Cells::entries`].
+    #[inline]
+    pub(crate) fn run(&self, key: u64) -> Option<(u32, u32)> {
+        self.find(key).map(|at| (self.table[at].start, self.table[at].len()))
+    }
+
+    #[inline]
+    pub(crate) fn entries(&self, (start, len): (u32, u32)) -> &[E] {
+        &self.pool[start as usize..start as usize + len as usize]
+    }
+
+    /// Every entry, in no order.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&E)) {
+        for cell in &self.table {
+            if cell.key != EMPTY {
+                self.entries((cell.start, cell.len())).iter().for_each(&mut visit);
+            }
+        }
+    }
+
+    pub(crate) fn entry_mut(&mut self, key: u64, index: u32) -> &mut E {
+        let at = self.find(key).expect("an entry's cell exists");
+        let cell = self.table[at];
+        debug_assert!(index < cell.len());
+        &mut self.pool[(cell.start + index) as usize]
+    }
+
+    /// Adds an entry and says at which index of its cell it is.
+    pub(crate) fn push(&mut self, key: u64, entry: E) -> u32 {
+        let at = match self.find(key) {
+            Some(at) => at,
+            None => self.add_cell(key),
+        };
+        let cell = self.table[at];
+        let len = cell.len();
+        if len == 1 << cell.class() {
+            self.resize_run(at, cell.class() + 1);
+        }
+        let cell = &mut self.table[at];
+        self.pool[(cell.start + len) as usize] = entry;
+        cell.len_and_class += 1;
+        len
+    }
+
+    /// Takes an entry out. The cell's last entry takes its index; its id is returned when there is one.
+    pub(crate) fn remove(&mut self, key: u64, index: u32) -> Option<u32> {
+        let at = self.find(key).expect("an entry's cell exists");
+        let cell = &mut self.table[at];
+        debug_assert!(index < cell.len());
+        cell.len_and_class -= 1;
+        let (start, last, class) = (cell.start, cell.len(), cell.class());
+        let moved = (index != last).then(|| {
+            let entry = self.pool[(start + last) as usize];
+            self.pool[(start + index) as usize] = entry;
+            entry.id()
+        });
+        if last == 0 {
+            self.give_back(start, class);
+            self.remove_cell(at);
+        } else if class > 1 && last <= 1 << (class - 2) {
+            // At a quarter, so that a cell around a power of two is not copied to and fro.
+            self.resize_run(at, class - 1);
+        }
+        moved
+    }
+
+    fn add_cell(&mut self, key: u64) -> usize {
+        if (self.used + 1) * 8 > self.table.len() * 5 {
+            self.grow();
+        }
+        self.used += 1;
+        let start = self.take(0);
+        self.place(Cell { key, start, len_and_class: 0 })
+    }
+
+    fn place(&mut self, cell: Cell) -> usize {
+        let mask = self.table.len() - 1;
+        let mut at = self.home(cell.key);
+        while self.table[at & mask].key != EMPTY {
+            at += 1;
+        }
+        self.table[at & mask] = cell;
+        at & mask
+    }
+
+    fn grow(&mut self) {
+        let slots = self.table.len() * 2;
+        self.shift = Self::shift(slots);
+        for cell in std::mem::replace(&mut self.table, vec![Cell::EMPTY; slots]) {
+            if cell.key != EMPTY {
+                self.place(cell);
+            }
+        }
+    }
+
+    /// Deletion without tombstones (Knuth, TAOCP 3, 6.4, algorithm R).
+    fn remove_cell(&mut self, at: usize) {
+        let mask = self.table.len() - 1;
+        let (mut hole, mut next) = (at, (at + 1) & mask);
+        while self.table[next].key != EMPTY {
+            let from_home = next.wrapping_sub(self.home(self.table[next].key)) & mask;
+            if from_home >= next.wrapping_sub(hole) & mask {
+                self.table[hole] = self.table[next];
+                hole = next;
+            }
+            next = (next + 1) & mask;
+        }
+        self.table[hole] = Cell::EMPTY;
+        self.used -= 1;
+    }
+
+    fn resize_run(&mut self, at: usize, class: u32) {
+        let cell = self.table[at];
+        let (old, len) = (cell.start as usize, cell.len());
+        let start = self.take(class);
+        self.pool.copy_within(old..old + len as usize, start as usize);
+        self.give_back(cell.start, cell.class());
+        self.table[at].start = start;
+        self.table[at].len_and_class = class << LEN_BITS | len;
+    }
+
+    fn take(&mut self, class: u32) -> u32 {
+        let free = self.free[class as usize];
+        if free != NONE {
+            self.free[class as usize] = self.pool[free as usize].id();
+            return free;
+        }
+        let start = self.pool.len();
+        let end = start + (1 << class);
+        assert!(
+            class < LEN_BITS && end < NONE as usize,
+            "a worker's index holds at most 2^26 people in one cell"
+        );
+        self.pool.resize(end, E::default());
+        start as u32
+    }
+
+    fn give_back(&mut self, start: u32, class: u32) {
+        self.pool[start as usize].set_id(self.free[class as usize]);
+        self.free[class as usize] = start;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[derive(Clone, Copy, Default, Debug, PartialEq)]
+    struct Plain(u32);
+
+    impl Entry for Plain {
+        fn id(&self) -> u32 {
+            self.0
+        }
+        fn set_id(&mut self, id: u32) {
+            self.0 = id;
+        }
+    }
+
+    /// Random pushes and removes over few and over many cells, against a map of vectors.
+    #[test]
+    fn behaves_as_a_map_of_vectors() {
+        for (seed, keys) in [(1, 3), (2, 40), (3, 5_000)] {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut cells = Cells::<Plain>::new();
+            let mut model: HashMap<u64, Vec<Plain>> = HashMap::new();
+            for step in 0..60_000u32 {
+                // Long phases of growth and decay, so that runs and the table go both ways.
+                let key = cell_key(1, rng.u32(0..keys), rng.u32(0..3));
+                let run = model.entry(key).or_default();
+                if rng.u32(0..10) < if step / 10_000 % 2 == 0 { 7 } else { 3 } {
+                    assert_eq!(cells.push(key, Plain(step)) as usize, run.len());
+                    run.push(Plain(step));
+                } else if !run.is_empty() {
+                    let index = rng.usize(0..run.len());
+                    run.swap_remove(index);
+                    assert_eq!(cells.remove(key, index as u32), run.get(index).map(|entry| entry.0));
+                }
+                let expected: &[Plain] = run;
+                assert_eq!(cells.run(key).map_or(&[][..], |run| cells.entries(run)), expected);
+            }
+            let mut seen = 0;
+            cells.for_each(|_| seen += 1);
+            assert_eq!(seen, model.values().map(Vec::len).sum::<usize>());
+            for (key, run) in &mut model {
+                assert_eq!(cells.run(*key).map_or(&[][..], |run| cells.entries(run)), *run);
+                for _ in 0..run.len() {
+                    cells.remove(*key, 0);
+                }
+            }
+            assert_eq!(cells.used, 0);
+            assert!(cells.table.iter().all(|cell| cell.key == EMPTY));
+        }
+    }
+
+    /// Emptying and refilling takes no memory beyond the first time.
+    #[test]
+    fn memory_is_reused() {
+        let mut cells = Cells::<Plain>::new();
+        let mut sizes = Vec::new();
+        for _ in 0..5 {
+            for id in 0..10_000 {
+                cells.push(cell_key(0, id % 700, id % 3), Plain(id));
+            }
+            sizes.push(cells.memory());
+            for id in 0..10_000 {
+                cells.remove(cell_key(0, id % 700, id % 3), 0);
+            }
+        }
+        assert!(sizes.windows(2).all(|pair| pair[0] == pair[1]), "{sizes:?}");
+    }
+}

@@ -1,0 +1,352 @@
+//! One thread's people, by where they hear and by where they are.
+
+use crate::cells::{Cells, Entry, cell_key};
+use crate::geodesy::{Fixed, FixedLimit, MAX_RADIUS_M, Placed, clamp_radius};
+use crate::grid::{Grid, Reach};
+use crate::{Position, circle_contains};
+
+/// Greatest radius of each class, metres. People pick round radii, which so sit at the top of their class, where the
+/// search is tightest.
+const CLASS_MAX_M: [f64; CLASSES] =
+    [100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 20_000.0, 50_000.0, MAX_RADIUS_M];
+const CLASSES: usize = 10;
+/// A layer's cell, in greatest radii of its class.
+const CELL_PER_RADIUS: f64 = 1.0;
+/// Cells of the layer that knows only positions, metres.
+const POSITION_CELL_M: f64 = 1_000.0;
+
+/// The people of one worker: answers who hears a place and who is in a circle. One thread owns it.
+///
+/// A person's id is the caller's, best a small number such as a slot: memory grows with the greatest id in use, in
+/// pages of 1,024. Nothing allocates per question or move once the greatest size has been seen.
+#[derive(Debug)]
+pub struct Index {
+    layers: [Layer; CLASSES],
+    /// People by the class of their radius and the cell of their position.
+    hearing: Cells<Hearing>,
+    position_grid: Grid,
+    /// The same people by position alone: a circle of any size then visits cells of its own scale, not of theirs.
+    standing: Cells<Standing>,
+    people: People,
+}
+
+#[derive(Debug)]
+struct Layer {
+    grid: Grid,
+    reach: Reach,
+    people: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Hearing {
+    fixed: Fixed,
+    limit: FixedLimit,
+    id: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    fixed: Fixed,
+    id: u32,
+}
+
+impl Entry for Hearing {
+    fn id(&self) -> u32 {
+        self.id
+    }
+    fn set_id(&mut self, id: u32) {
+        self.id = id;
+    }
+}
+
+impl Entry for Standing {
+    fn id(&self) -> u32 {
+        self.id
+    }
+    fn set_id(&mut self, id: u32) {
+        self.id = id;
+    }
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Index {
+    pub fn new() -> Self {
+        Self {
+            layers: CLASS_MAX_M.map(|max_m| Layer {
+                grid: Grid::new(max_m * CELL_PER_RADIUS),
+                reach: Reach::new(max_m),
+                people: 0,
+            }),
+            hearing: Cells::new(),
+            position_grid: Grid::new(POSITION_CELL_M),
+            standing: Cells::new(),
+            people: People::default(),
+        }
+    }
+
+    /// How many people there are.
+    pub fn len(&self) -> usize {
+        self.people.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A person's place and radius in metres.
+    pub fn get(&self, id: u32) -> Option<(Position, f64)> {
+        self.people.get(id).map(|person| (person.position, person.radius_m))
+    }
+
+    /// Puts a person on the map, or moves them if they are there. The radius, in metres, is clamped to
+    /// 0..=[`MAX_RADIUS_M`]; NaN counts as 0. Returns the circle they had before.
+    pub fn insert(&mut self, id: u32, position: Position, radius_m: f64) -> Option<(Position, f64)> {
+        let radius_m = clamp_radius(radius_m);
+        let before = self.people.get(id).copied();
+        if let Some(before) = before
+            && before.position == position
+            && before.radius_m == radius_m
+        {
+            return Some((before.position, before.radius_m));
+        }
+        let fixed = Placed::new(position).fixed();
+        let hearing = Hearing { fixed, limit: FixedLimit::new(radius_m), id };
+        let standing = Standing { fixed, id };
+        let class = CLASS_MAX_M.iter().take_while(|&&max_m| max_m < radius_m).count();
+        let (row, column) = self.layers[class].grid.cell(position);
+        let hearing_key = cell_key(class, row, column);
+        let (row, column) = self.position_grid.cell(position);
+        let standing_key = cell_key(0, row, column);
+
+        let hearing_index = match before {
+            Some(before) if before.hearing_key == hearing_key => {
+                *self.hearing.entry_mut(hearing_key, before.hearing_index) = hearing;
+                before.hearing_index
+            }
+            _ => {
+                if let Some(before) = before {
+                    self.stop_hearing(&before);
+                }
+                self.layers[class].people += 1;
+                self.hearing.push(hearing_key, hearing)
+            }
+        };
+        let standing_index = match before {
+            Some(before) if before.standing_key == standing_key => {
+                *self.standing.entry_mut(standing_key, before.standing_index) = standing;
+                before.standing_index
+            }
+            _ => {
+                if let Some(before) = before {
+                    self.stop_standing(&before);
+                }
+                self.standing.push(standing_key, standing)
+            }
+        };
+        self.people
+            .put(id, Person { position, radius_m, hearing_key, standing_key, hearing_index, standing_index });
+        before.map(|before| (before.position, before.radius_m))
+    }
+
+    /// The same as [`Index::insert`], for the reader's sake.
+    pub fn update(&mut self, id: u32, position: Position, radius_m: f64) -> Option<(Position, f64)> {
+        self.insert(id, position, radius_m)
+    }
+
+    /// Takes a person off the map; returns the circle they had, or nothing if they were not there.
+    pub fn remove(&mut self, id: u32) -> Option<(Position, f64)> {
+        let person = *self.people.get(id)?;
+        self.stop_hearing(&person);
+        self.stop_standing(&person);
+        self.people.take(id);
+        Some((person.position, person.radius_m))
+    }
+
+    fn stop_hearing(&mut self, person: &Person) {
+        self.layers[(person.hearing_key >> 48) as usize].people -= 1;
+        if let Some(moved) = self.hearing.remove(person.hearing_key, person.hearing_index) {
+            self.people.get_mut(moved).hearing_index = person.hearing_index;
+        }
+    }
+
+    fn stop_standing(&mut self, person: &Person) {
+        if let Some(moved) = self.standing.remove(person.standing_key, person.standing_index) {
+            self.people.get_mut(moved).standing_index = person.standing_index;
+        }
+    }
+
+    /// Whether a person's circle holds a place; false for an unknown id.
+    pub fn hears(&self, id: u32, place: Position) -> bool {
+        self.people.get(id).is_some_and(|person| circle_contains(person.position, person.radius_m, place))
+    }
+
+    /// Calls `hearer` once for each person whose circle holds `place`, in no order.
+    pub fn who_hears(&self, place: Position, mut hearer: impl FnMut(u32)) {
+        let at = Placed::new(place);
+        let fixed = at.fixed();
+        // First find where the entries are, then read them: the lookups, most of them cache misses at a million
+        // people, then overlap.
+        let mut runs = Runs::new();
+        for (class, layer) in self.layers.iter().enumerate() {
+            if layer.people == 0 {
+                continue;
+            }
+            layer.grid.cover(&at, &layer.reach, |row, columns| {
+                for column in columns {
+                    if let Some(run) = self.hearing.run(cell_key(class, row, column)) {
+                        runs.push(run, |run| self.scan_hearing(run, place, fixed, &mut hearer));
+                    }
+                }
+            });
+        }
+        runs.drain(|run| self.scan_hearing(run, place, fixed, &mut hearer));
+    }
+
+    #[inline]
+    fn scan_hearing(&self, run: (u32, u32), place: Position, fixed: Fixed, hearer: &mut impl FnMut(u32)) {
+        for entry in self.hearing.entries(run) {
+            let chord2 = entry.fixed.chord2(fixed);
+            if entry.limit.may_hold(chord2)
+                && (entry.limit.surely_holds(chord2) || self.hears(entry.id, place))
+            {
+                hearer(entry.id);
+            }
+        }
+    }
+
+    /// Calls `person` once for each person who stands at most `radius_m` metres (clamped as in [`Index::insert`])
+    /// from `center`, in no order.
+    pub fn who_is_in(&self, center: Position, radius_m: f64, mut person: impl FnMut(u32)) {
+        let radius_m = clamp_radius(radius_m);
+        let at = Placed::new(center);
+        let (fixed, limit) = (at.fixed(), FixedLimit::new(radius_m));
+        let mut test = |entry: &Standing| {
+            let chord2 = entry.fixed.chord2(fixed);
+            if limit.may_hold(chord2)
+                && (limit.surely_holds(chord2)
+                    || self
+                        .people
+                        .get(entry.id)
+                        .is_some_and(|p| circle_contains(center, radius_m, p.position)))
+            {
+                person(entry.id);
+            }
+        };
+        let reach = Reach::new(radius_m);
+        if self.position_grid.cover_size(&reach) * 4.0 > self.standing.table_len() as f64 {
+            // More cells than people: reading everything in order is cheaper than looking cells up.
+            self.standing.for_each(test);
+            return;
+        }
+        let mut runs = Runs::new();
+        self.position_grid.cover(&at, &reach, |row, columns| {
+            for column in columns {
+                if let Some(run) = self.standing.run(cell_key(0, row, column)) {
+                    runs.push(run, |run| self.standing.entries(run).iter().for_each(&mut test));
+                }
+            }
+        });
+        runs.drain(|run| self.standing.entries(run).iter().for_each(&mut test));
+    }
+
+    /// Bytes of heap this index holds.
+    pub fn memory(&self) -> usize {
+        self.hearing.memory() + self.standing.memory() + self.people.memory()
+    }
+}
+
+/// Runs found and not yet read.
+struct Runs {
+    runs: [(u32, u32); 64],
+    len: usize,
+}
+
+impl Runs {
+    fn new() -> Self {
+        Self { runs: [(0, 0); 64], len: 0 }
+    }
+
+    #[inline]
+    fn push(&mut self, run: (u32, u32), read: impl FnMut((u32, u32))) {
+        if self.len == self.runs.len() {
+            self.drain(read);
+        }
+        self.runs[self.len] = run;
+        self.len += 1;
+    }
+
+    #[inline]
+    fn drain(&mut self, read: impl FnMut((u32, u32))) {
+        self.runs[..self.len].iter().copied().for_each(read);
+        self.len = 0;
+    }
+}
+
+/// What is known of one person: the exact circle, and where their two entries are.
+#[derive(Clone, Copy, Debug)]
+struct Person {
+    position: Position,
+    radius_m: f64,
+    hearing_key: u64,
+    standing_key: u64,
+    hearing_index: u32,
+    standing_index: u32,
+}
+
+const ABSENT: u64 = u64::MAX;
+const PAGE: usize = 1024;
+
+/// People by id, in pages: growing copies nothing, and a large id costs a page and not all below it.
+#[derive(Debug, Default)]
+struct People {
+    pages: Vec<Option<Box<[Person]>>>,
+    len: usize,
+}
+
+impl People {
+    #[inline]
+    fn get(&self, id: u32) -> Option<&Person> {
+        let person = &self.pages.get(id as usize / PAGE)?.as_ref()?[id as usize % PAGE];
+        (person.hearing_key != ABSENT).then_some(person)
+    }
+
+    fn get_mut(&mut self, id: u32) -> &mut Person {
+        &mut self.pages[id as usize / PAGE].as_mut().expect("a person's page exists")[id as usize % PAGE]
+    }
+
+    fn put(&mut self, id: u32, person: Person) {
+        let page = id as usize / PAGE;
+        if page >= self.pages.len() {
+            self.pages.resize_with(page + 1, || None);
+        }
+        let page = self.pages[page].get_or_insert_with(|| {
+            let nobody = Person {
+                position: Position::in_range(0.0, 0.0),
+                radius_m: 0.0,
+                hearing_key: ABSENT,
+                standing_key: ABSENT,
+                hearing_index: 0,
+                standing_index: 0,
+            };
+            vec![nobody; PAGE].into_boxed_slice()
+        });
+        let there = &mut page[id as usize % PAGE];
+        self.len += usize::from(there.hearing_key == ABSENT);
+        *there = person;
+    }
+
+    fn take(&mut self, id: u32) {
+        self.get_mut(id).hearing_key = ABSENT;
+        self.len -= 1;
+    }
+
+    fn memory(&self) -> usize {
+        self.pages.capacity() * size_of::<Option<Box<[Person]>>>()
+            + self.pages.iter().flatten().count() * PAGE * size_of::<Person>()
+    }
+}
