@@ -1,1 +1,653 @@
-//! Written next.
+//! What the threads measure: a recorder for each, without locks, handed over once a second to one collector.
+//!
+//! Counters and histograms have numbers, not names, while the run goes on. Only the collector knows the names.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use rustc_hash::FxHashMap;
+
+use crate::outcome::{ErrorGroup, Nanos, Window, names};
+
+/// A counter known before the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Count {
+    UsersCreated,
+    UsersCompleted,
+    UsersFailed,
+    UsersSkipped,
+    HttpRequests,
+    HttpResponses,
+    DownloadedBytes,
+    Emits,
+    ExpectOk,
+    ExpectFailed,
+    ConfirmedEmits,
+    UnconfirmedEmits,
+}
+
+/// The names of [`Count`]; `None` is for the run's metadata and no counter of the report.
+const COUNT_NAMES: [Option<&str>; 12] = [
+    Some("vusers.created"),
+    Some("vusers.completed"),
+    Some("vusers.failed"),
+    Some("vusers.skipped"),
+    Some("http.requests"),
+    Some("http.responses"),
+    Some("http.downloaded_bytes"),
+    Some("socketio.emit"),
+    Some("plugins.expect.ok"),
+    Some("plugins.expect.failed"),
+    None,
+    None,
+];
+
+/// Counters that are shown even when nothing counted.
+const ALWAYS: [Count; 3] = [Count::UsersCreated, Count::UsersCompleted, Count::UsersFailed];
+
+/// A histogram known before the run; those of endpoints follow after the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Time {
+    HttpResponse,
+    Http2xx,
+    Http3xx,
+    Http4xx,
+    Http5xx,
+    HttpTotal,
+    SocketResponse,
+    ResponseFromDue,
+    StartLateness,
+    SessionLength,
+    /// Six stages in the order of `socketio_client::Stage::ALL`.
+    ConnectStages,
+    ConnectTotal = Time::ConnectStages as usize + 6,
+    ListenerConnect,
+    Delivery,
+    DeliveryFromDue,
+    DeliveryFirst,
+    DeliveryMedian,
+    DeliveryLast,
+}
+
+const FIXED_TIMES: usize = Time::DeliveryLast as usize + 1;
+
+fn fixed_time_names() -> Vec<String> {
+    let mut all: Vec<String> = [
+        names::HTTP_RESPONSE_TIME,
+        "http.response_time.2xx",
+        "http.response_time.3xx",
+        "http.response_time.4xx",
+        "http.response_time.5xx",
+        "http.total",
+        names::SOCKETIO_RESPONSE_TIME,
+        names::RESPONSE_FROM_DUE,
+        names::START_LATENESS,
+        names::SESSION_LENGTH,
+    ]
+    .map(String::from)
+    .to_vec();
+    all.extend(names::CONNECT_STAGES.map(String::from));
+    all.extend(
+        [
+            names::CONNECT_TOTAL,
+            names::LISTENER_CONNECT,
+            names::DELIVERY,
+            names::DELIVERY_FROM_DUE,
+            names::DELIVERY_FIRST,
+            names::DELIVERY_MEDIAN,
+            names::DELIVERY_LAST,
+        ]
+        .map(String::from),
+    );
+    debug_assert_eq!(all.len(), FIXED_TIMES);
+    all
+}
+
+/// Histogram number of an endpoint, from [`Names::endpoint`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EndpointId(usize);
+
+/// A place in the script where something can fail, from [`Names::step`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct StepId(pub(crate) u32);
+
+/// The words behind the numbers; complete before the first thread starts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Names {
+    steps: Vec<(String, String)>,
+    endpoints: Vec<String>,
+    scenarios: Vec<String>,
+}
+
+impl Names {
+    /// A step of the script: `emit save_msg (line 14)`, and whom it addresses.
+    pub(crate) fn step(&mut self, label: String, endpoint: String) -> StepId {
+        self.steps.push((label, endpoint));
+        StepId(u32::try_from(self.steps.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    /// The response times of one HTTP endpoint, under Artillery's name for them.
+    pub(crate) fn endpoint(&mut self, name: &str) -> EndpointId {
+        let full = format!("plugins.metrics-by-endpoint.response_time.{name}");
+        let at = self.endpoints.iter().position(|known| *known == full).unwrap_or_else(|| {
+            self.endpoints.push(full);
+            self.endpoints.len() - 1
+        });
+        EndpointId(FIXED_TIMES + at)
+    }
+
+    pub(crate) fn scenario(&mut self, name: String) -> usize {
+        self.scenarios.push(name);
+        self.scenarios.len() - 1
+    }
+
+    pub(crate) fn step_label(&self, step: StepId) -> &str {
+        &self.steps[step.0 as usize].0
+    }
+}
+
+/// One delivered message as its hearer saw it: which, and how long after it was sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heard {
+    pub(crate) message: u32,
+    pub(crate) after_us: u32,
+}
+
+/// Above this many causes at one step the rest is counted together.
+const MOST_CAUSES_PER_STEP: usize = 200;
+const MOST_SAMPLE_BYTES: usize = 1024;
+
+#[derive(Debug, Clone)]
+struct ErrorRow {
+    cause: String,
+    code: String,
+    sample: String,
+    count: u64,
+    first: Nanos,
+    last: Nanos,
+}
+
+/// What one thread measured since it last handed over.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    counts: [u64; COUNT_NAMES.len()],
+    codes: Vec<(u16, u64)>,
+    scenarios: Vec<u64>,
+    /// Made when first used: most runs touch few of them.
+    times: Vec<Option<Box<Histogram<u32>>>>,
+    errors: FxHashMap<StepId, Vec<ErrorRow>>,
+    /// A handful of names at most in a sane run; the busiest moves to the front.
+    server_events: Vec<(Box<str>, u64)>,
+    more_server_events: FxHashMap<Box<str>, u64>,
+    pub(crate) heard: Vec<Heard>,
+    /// Users and sockets alive at hand-over.
+    pub(crate) users: u64,
+    pub(crate) connections: u64,
+}
+
+impl Recorder {
+    pub(crate) fn count(&mut self, what: Count) {
+        self.counts[what as usize] += 1;
+    }
+
+    pub(crate) fn count_by(&mut self, what: Count, by: u64) {
+        self.counts[what as usize] += by;
+    }
+
+    pub(crate) fn scenario(&mut self, scenario: usize) {
+        if self.scenarios.len() <= scenario {
+            self.scenarios.resize(scenario + 1, 0);
+        }
+        self.scenarios[scenario] += 1;
+    }
+
+    pub(crate) fn http_code(&mut self, code: u16) {
+        match self.codes.iter_mut().find(|(known, _)| *known == code) {
+            Some((_, count)) => *count += 1,
+            None => self.codes.push((code, 1)),
+        }
+    }
+
+    pub(crate) fn time(&mut self, what: Time, took: Duration) {
+        self.record(what as usize, took);
+    }
+
+    /// One of the six stages of a connect.
+    pub(crate) fn stage(&mut self, stage: usize, took: Duration) {
+        self.record(Time::ConnectStages as usize + stage, took);
+    }
+
+    pub(crate) fn endpoint_time(&mut self, endpoint: EndpointId, took: Duration) {
+        self.record(endpoint.0, took);
+    }
+
+    fn record(&mut self, index: usize, took: Duration) {
+        if self.times.len() <= index {
+            self.times.resize_with(index + 1, || None);
+        }
+        let histogram = self.times[index].get_or_insert_with(|| Box::new(new_histogram()));
+        histogram.saturating_record(micros(took));
+    }
+
+    /// `cause` and `code` must not hold what differs from user to user; `sample` is asked for once per cause.
+    pub(crate) fn error(&mut self, at: Nanos, step: StepId, cause: &str, code: &str, sample: impl FnOnce() -> String) {
+        let rows = self.errors.entry(step).or_default();
+        if let Some(row) = rows.iter_mut().find(|row| row.cause == cause) {
+            row.count += 1;
+            row.last = at;
+            return;
+        }
+        let cause = if rows.len() < MOST_CAUSES_PER_STEP { cause } else { "other causes" };
+        if let Some(row) = rows.iter_mut().find(|row| row.cause == cause) {
+            row.count += 1;
+            row.last = at;
+            return;
+        }
+        let mut sample = sample();
+        cut(&mut sample, MOST_SAMPLE_BYTES);
+        rows.push(ErrorRow {
+            cause: cause.to_owned(),
+            code: code.to_owned(),
+            sample,
+            count: 1,
+            first: at,
+            last: at,
+        });
+    }
+
+    /// Counts an event of the server by its name.
+    pub(crate) fn server_event(&mut self, name: &str) {
+        if let Some((_, count)) = self.server_events.iter_mut().find(|(known, _)| **known == *name) {
+            *count += 1;
+        } else if self.server_events.len() < 8 {
+            self.server_events.push((name.into(), 1));
+        } else if let Some(count) = self.more_server_events.get_mut(name) {
+            *count += 1;
+        } else if self.more_server_events.len() < 10_000 {
+            self.more_server_events.insert(name.into(), 1);
+        } else {
+            *self.more_server_events.entry("(more names)".into()).or_default() += 1;
+        }
+    }
+
+    /// Ready for the next second, keeping what it has allocated.
+    pub(crate) fn clear(&mut self) {
+        self.counts = Default::default();
+        self.codes.clear();
+        self.scenarios.clear();
+        for histogram in self.times.iter_mut().flatten() {
+            histogram.reset();
+        }
+        self.errors.clear();
+        for (_, count) in &mut self.server_events {
+            *count = 0;
+        }
+        self.more_server_events.clear();
+        self.heard.clear();
+        self.users = 0;
+        self.connections = 0;
+    }
+}
+
+/// Grows with what it meets; 3 significant digits.
+fn new_histogram() -> Histogram<u32> {
+    Histogram::new(3).expect("3 digits are allowed")
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(24 * 3600 * 1_000_000)
+}
+
+/// Cuts at a character's edge.
+pub(crate) fn cut(text: &mut String, most: usize) {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+}
+
+/// The one reader: adds what the threads hand over to seconds and totals.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    names: Names,
+    time_names: Vec<String>,
+    workers: usize,
+    seconds: Vec<Second>,
+    /// Seconds every thread has handed over, in order.
+    complete: usize,
+    /// Window length of the final, partial second.
+    total: Totals,
+    errors: BTreeMap<(StepId, String), ErrorGroup>,
+    pub(crate) server_events: BTreeMap<String, u64>,
+    pub(crate) scenario_counts: BTreeMap<String, u64>,
+    pub(crate) confirmed: u64,
+    pub(crate) unconfirmed: u64,
+}
+
+#[derive(Debug)]
+struct Second {
+    window: Window,
+    handed_over: usize,
+}
+
+#[derive(Debug)]
+struct Totals {
+    counters: BTreeMap<String, u64>,
+    histograms: Vec<Option<Histogram<u64>>>,
+    most_users: u64,
+    most_connections: u64,
+}
+
+impl Collector {
+    pub(crate) fn new(names: Names, workers: usize) -> Self {
+        let mut time_names = fixed_time_names();
+        time_names.extend(names.endpoints.iter().cloned());
+        let counters = ALWAYS.iter().filter_map(|&count| COUNT_NAMES[count as usize]).map(|name| (name.into(), 0)).collect();
+        let scenario_counts = names.scenarios.iter().map(|name| (name.clone(), 0)).collect();
+        Self {
+            total: Totals {
+                counters,
+                histograms: vec![None; time_names.len()],
+                most_users: 0,
+                most_connections: 0,
+            },
+            names,
+            time_names,
+            workers,
+            seconds: Vec::new(),
+            complete: 0,
+            errors: BTreeMap::new(),
+            server_events: BTreeMap::new(),
+            scenario_counts,
+            confirmed: 0,
+            unconfirmed: 0,
+        }
+    }
+
+    /// Adds what one thread measured in the given second of the run; answers how many seconds are now whole.
+    pub(crate) fn add(&mut self, second: usize, recorder: &Recorder) -> usize {
+        self.second(second).handed_over += 1;
+        self.merge(second, recorder, true);
+        while self.complete < self.seconds.len() && self.seconds[self.complete].handed_over >= self.workers {
+            let window = &self.seconds[self.complete].window;
+            self.total.most_users = self.total.most_users.max(window.concurrent_users);
+            self.total.most_connections = self.total.most_connections.max(window.connections);
+            self.complete += 1;
+        }
+        self.complete
+    }
+
+    /// Errors of the time before the first phase: listeners that could not stand, a `before` that failed.
+    pub(crate) fn add_errors(&mut self, recorder: &Recorder) {
+        self.merge_errors(None, recorder);
+    }
+
+    fn second(&mut self, index: usize) -> &mut Second {
+        while self.seconds.len() <= index {
+            let window = Window {
+                start_s: self.seconds.len() as f64,
+                length_s: 1.0,
+                counters: BTreeMap::new(),
+                histograms: BTreeMap::new(),
+                concurrent_users: 0,
+                connections: 0,
+            };
+            self.seconds.push(Second { window, handed_over: 0 });
+        }
+        &mut self.seconds[index]
+    }
+
+    fn merge(&mut self, second: usize, recorder: &Recorder, gauges: bool) {
+        let window = &mut self.seconds[second].window;
+        let total = &mut self.total;
+        let mut add = |name: &str, by: u64| {
+            if by > 0 {
+                for counters in [&mut window.counters, &mut total.counters] {
+                    match counters.get_mut(name) {
+                        Some(count) => *count += by,
+                        None => drop(counters.insert(name.to_owned(), by)),
+                    }
+                }
+            }
+        };
+        for (name, &by) in COUNT_NAMES.iter().zip(&recorder.counts) {
+            if let Some(name) = name {
+                add(name, by);
+            }
+        }
+        for &(code, by) in &recorder.codes {
+            add(&format!("http.codes.{code}"), by);
+        }
+        for (index, &by) in recorder.scenarios.iter().enumerate() {
+            let name = &self.names.scenarios[index];
+            add(&format!("vusers.created_by_name.{name}"), by);
+            *self.scenario_counts.entry(name.clone()).or_default() += by;
+        }
+        for (index, histogram) in recorder.times.iter().enumerate() {
+            if let Some(histogram) = histogram.as_ref().filter(|histogram| !histogram.is_empty()) {
+                let total = total.histograms[index].get_or_insert_with(new_total);
+                let name = &self.time_names[index];
+                if !window.histograms.contains_key(name) {
+                    window.histograms.insert(name.clone(), new_second());
+                }
+                let second = window.histograms.get_mut(name).expect("just put there");
+                for step in histogram.iter_recorded() {
+                    let (value, count) = (step.value_iterated_to(), step.count_since_last_iteration());
+                    total.saturating_record_n(value, count);
+                    second.saturating_record_n(value, count);
+                }
+            }
+        }
+        if gauges {
+            window.concurrent_users += recorder.users;
+            window.connections += recorder.connections;
+        }
+        for (name, by) in &recorder.server_events {
+            if *by > 0 {
+                *self.server_events.entry(name.to_string()).or_default() += by;
+            }
+        }
+        for (name, by) in &recorder.more_server_events {
+            *self.server_events.entry(name.to_string()).or_default() += by;
+        }
+        self.confirmed += recorder.counts[Count::ConfirmedEmits as usize];
+        self.unconfirmed += recorder.counts[Count::UnconfirmedEmits as usize];
+        self.merge_errors(Some(second), recorder);
+    }
+
+    fn merge_errors(&mut self, second: Option<usize>, recorder: &Recorder) {
+        for (&step, rows) in &recorder.errors {
+            for row in rows {
+                let name = format!("errors.{}", row.code);
+                *self.total.counters.entry(name.clone()).or_default() += row.count;
+                if let Some(second) = second {
+                    *self.seconds[second].window.counters.entry(name).or_default() += row.count;
+                }
+                let (first_s, last_s) = (row.first as f64 / 1e9, row.last as f64 / 1e9);
+                let group = self.errors.entry((step, row.cause.clone())).or_insert_with(|| {
+                    let (label, endpoint) = &self.names.steps[step.0 as usize];
+                    ErrorGroup {
+                        step: label.clone(),
+                        endpoint: endpoint.clone(),
+                        cause: row.cause.clone(),
+                        code: row.code.clone(),
+                        count: 0,
+                        sample: row.sample.clone(),
+                        first_s,
+                        last_s,
+                    }
+                });
+                group.count += row.count;
+                if first_s < group.first_s {
+                    group.first_s = first_s;
+                    group.sample.clone_from(&row.sample);
+                }
+                group.last_s = group.last_s.max(last_s);
+            }
+        }
+    }
+
+    /// Adds one sample to a second already handed over: what is known only later, such as a message's last hearer.
+    pub(crate) fn add_late(&mut self, second: usize, what: Time, micros: u64) {
+        let index = what as usize;
+        self.total.histograms[index].get_or_insert_with(new_total).saturating_record(micros);
+        let name = self.time_names[index].clone();
+        let window = &mut self.second(second).window;
+        window.histograms.entry(name).or_insert_with(new_second).saturating_record(micros);
+    }
+
+    /// Whole seconds so far.
+    pub(crate) fn whole(&self) -> impl ExactSizeIterator<Item = &Window> {
+        self.seconds[..self.complete].iter().map(|second| &second.window)
+    }
+
+    /// Everything so far.
+    pub(crate) fn total(&self, length_s: f64) -> Window {
+        let named = self.time_names.iter().zip(&self.total.histograms);
+        Window {
+            start_s: 0.0,
+            length_s,
+            counters: self.total.counters.clone(),
+            histograms: named.filter_map(|(name, histogram)| Some((name.clone(), histogram.clone()?))).collect(),
+            concurrent_users: self.total.most_users,
+            connections: self.total.most_connections,
+        }
+    }
+
+    /// The run is over: its seconds (the last cut to `length_s`) and errors, most frequent first.
+    pub(crate) fn finish(&mut self, length_s: f64) -> (Vec<Window>, Vec<ErrorGroup>) {
+        let mut seconds: Vec<Window> = std::mem::take(&mut self.seconds).into_iter().map(|second| second.window).collect();
+        self.complete = 0;
+        if let Some(last) = seconds.last_mut() {
+            last.length_s = (length_s - last.start_s).clamp(0.001, 1.0);
+        }
+        let mut errors: Vec<ErrorGroup> = std::mem::take(&mut self.errors).into_values().collect();
+        errors.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.step.cmp(&b.step)).then_with(|| a.cause.cmp(&b.cause)));
+        (seconds, errors)
+    }
+}
+
+/// Several windows as one: the reporting window of 10 s from its seconds.
+pub(crate) fn merge_windows<'a>(windows: impl IntoIterator<Item = &'a Window>) -> Option<Window> {
+    let mut windows = windows.into_iter();
+    let mut merged = windows.next()?.clone();
+    for window in windows {
+        merged.length_s += window.length_s;
+        for (name, by) in &window.counters {
+            *merged.counters.entry(name.clone()).or_default() += by;
+        }
+        for (name, histogram) in &window.histograms {
+            merged
+                .histograms
+                .entry(name.clone())
+                .and_modify(|sum| sum.add(histogram).expect("both grow"))
+                .or_insert_with(|| histogram.clone());
+        }
+        merged.concurrent_users = window.concurrent_users;
+        merged.connections = window.connections;
+    }
+    Some(merged)
+}
+
+fn new_total() -> Histogram<u64> {
+    Histogram::new(3).expect("3 digits are allowed")
+}
+
+/// Seconds are many: 2 digits (1 %) take a tenth of the memory.
+fn new_second() -> Histogram<u64> {
+    Histogram::new(2).expect("2 digits are allowed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> (Names, StepId, EndpointId) {
+        let mut names = Names::default();
+        names.scenario("0".into());
+        let step = names.step("emit save_msg (line 3)".into(), "save_msg in /".into());
+        let endpoint = names.endpoint("GET /");
+        (names, step, endpoint)
+    }
+
+    #[test]
+    fn threads_add_up_and_a_second_is_whole_when_all_have_handed_it_over() {
+        let (names, step, endpoint) = names();
+        let mut collector = Collector::new(names, 2);
+        let mut a = Recorder::default();
+        a.count(Count::UsersCreated);
+        a.scenario(0);
+        a.http_code(200);
+        a.time(Time::HttpResponse, Duration::from_micros(1_500));
+        a.endpoint_time(endpoint, Duration::from_micros(1_500));
+        a.error(2_000_000, step, "exception 400: lng", "exception 400: lng", || "{}".into());
+        a.server_event("exception");
+        a.users = 3;
+        let mut b = Recorder::default();
+        b.count_by(Count::UsersCreated, 2);
+        b.error(1_000_000, step, "exception 400: lng", "exception 400: lng", || "earlier".into());
+        b.users = 4;
+        assert_eq!(collector.add(0, &a), 0);
+        assert_eq!(collector.add(0, &b), 1);
+        a.clear();
+        assert_eq!(collector.add(1, &a), 1);
+
+        let total = collector.total(1.5);
+        assert_eq!(total.counters["vusers.created"], 3);
+        assert_eq!(total.counters["vusers.failed"], 0);
+        assert_eq!(total.counters["http.codes.200"], 1);
+        assert_eq!(total.counters["errors.exception 400: lng"], 2);
+        assert_eq!(total.histograms[names::HTTP_RESPONSE_TIME].max(), 1_500);
+        assert_eq!(total.histograms["plugins.metrics-by-endpoint.response_time.GET /"].len(), 1);
+        assert_eq!(total.concurrent_users, 7);
+        assert_eq!(collector.server_events["exception"], 1);
+
+        let (seconds, errors) = collector.finish(1.5);
+        assert_eq!(seconds.len(), 2);
+        assert!((seconds[1].length_s - 0.5).abs() < 1e-9);
+        assert_eq!(errors.len(), 1);
+        assert_eq!((errors[0].count, errors[0].sample.as_str()), (2, "earlier"));
+        assert!((errors[0].first_s - 0.001).abs() < 1e-9 && (errors[0].last_s - 0.002).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_flood_of_different_causes_is_bounded() {
+        let (names, step, _) = names();
+        let mut recorder = Recorder::default();
+        for i in 0..5_000 {
+            recorder.error(i, step, &format!("cause {i}"), "code", String::new);
+        }
+        let mut collector = Collector::new(names, 1);
+        collector.add(0, &recorder);
+        let (_, errors) = collector.finish(1.0);
+        assert_eq!(errors.iter().map(|group| group.count).sum::<u64>(), 5_000);
+        assert_eq!(errors.len(), MOST_CAUSES_PER_STEP + 1);
+        assert_eq!(errors[0].cause, "other causes");
+    }
+
+    #[test]
+    fn every_name_of_the_server_is_counted() {
+        let mut recorder = Recorder::default();
+        for i in 0..20 {
+            for _ in 0..=i {
+                recorder.server_event(&format!("event{i}"));
+            }
+        }
+        let (names, ..) = names();
+        let mut collector = Collector::new(names, 1);
+        collector.add(0, &recorder);
+        assert_eq!(collector.server_events.len(), 20);
+        assert_eq!(collector.server_events["event19"], 20);
+    }
+
+    #[test]
+    fn samples_are_cut_at_a_character() {
+        let mut text = "확".repeat(500);
+        cut(&mut text, 1024);
+        assert!(text.len() <= 1024 + '…'.len_utf8());
+    }
+}

@@ -69,7 +69,8 @@ pub struct PhaseInfo {
     pub planned: u64,
 }
 
-/// Counters and histograms of a stretch of time. Histograms are in microseconds, 3 significant digits.
+/// Counters and histograms of a stretch of time. Histograms are in microseconds, with 3 significant digits in the
+/// total and 2 in a second (there are many of them).
 #[derive(Debug, Clone)]
 pub struct Window {
     /// Seconds since the run's start.
@@ -106,6 +107,8 @@ pub mod names {
         "socketio.connect.namespace",
     ];
     pub const CONNECT_TOTAL: &str = "socketio.connect.total";
+    /// The whole connect of a listener, kept apart from the users'.
+    pub const LISTENER_CONNECT: &str = "drumfire.listener_connect";
     /// Heard minus sent, every (listener, message) pair.
     pub const DELIVERY: &str = "drumfire.delivery";
     /// Heard minus due.
@@ -150,6 +153,8 @@ pub struct Delivery {
     /// Heard by a listener that should not have.
     pub unexpected: u64,
     pub out_of_order: u64,
+    /// Pairs on neither side: the listener was moving while the message was under way.
+    pub undecided: u64,
     /// Messages whose sending failed, so nobody was expected to hear them.
     pub not_sent: u64,
     /// Up to 20 rows of what went missing or came uncalled, in words.
