@@ -1,14 +1,24 @@
 //! One Socket.IO connection.
 
-use std::convert::Infallible;
+use std::future::poll_fn;
 use std::ops::ControlFlow;
-use std::task::{Context, Poll};
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use socketio_wire::engineio::Revision;
+use socketio_wire::engineio::{Revision, handshake, packet as engine};
+use socketio_wire::socketio::packet::{self, Packet, PacketType};
+use socketio_wire::websocket::frame::Opcode;
 
-use crate::{Closed, ConnectError, Options, Stages};
+use crate::buffers;
+use crate::error::{Cause, Closed, ConnectError, Stage, Stages};
+use crate::heartbeat::{Beat, Heartbeat};
+use crate::http::Head;
+use crate::net::{Progress, Route};
+use crate::options::{Options, Timeouts, Transport};
+use crate::session::{Session, sample};
+use crate::websocket::{self, Connection, Stop, encode_masked};
 
 /// A connect that succeeded.
 #[derive(Debug)]
@@ -21,11 +31,96 @@ pub struct Connected {
     pub sid: String,
     /// Raw JSON that came with the reply to CONNECT (Engine.IO 4: `{"sid":...}`), else empty.
     pub namespace_data: String,
+    /// What came before that reply; hardly ever anything.
+    pub early: Vec<Message>,
 }
 
 /// Connects to the server and to the namespace of `options`.
-pub async fn connect(_options: &Options) -> Result<Connected, ConnectError> {
-    unreachable!("under way")
+///
+/// # Errors
+/// Names the stage and the cause; nothing is left open.
+pub async fn connect(options: &Options) -> Result<Connected, ConnectError> {
+    let mut progress = Progress::new(&options.endpoint, &options.timeouts);
+    if let Err(cause) = check(options) {
+        return Err(progress.failure(Stage::Namespace, cause));
+    }
+    let Transport::WebSocket = options.transport;
+    let target = options.target("websocket", options.revision);
+    let head = Head { authority: &options.endpoint.authority, target: &target, headers: &options.headers };
+    let route = Route::of(options);
+    let (mut connection, _) =
+        Connection::establish(&mut progress, route, &head, &[], options.max_payload).await?;
+
+    let open = progress.run(Stage::Handshake, open_packet(&mut connection)).await?;
+    let heartbeat =
+        Heartbeat::new(options.revision, open.ping_interval_ms, open.ping_timeout_ms, Instant::now());
+    let session = Session::new(options.revision, heartbeat, options.max_payload);
+    let mut client = Client { connection, session, timeouts: options.timeouts };
+
+    let mut early = Vec::new();
+    let query = options.encoded_query();
+    let namespace_data = {
+        let auth = match options.revision {
+            Revision::V4 => options.auth.as_deref(),
+            Revision::V3 => Some(query.as_str()).filter(|query| !query.is_empty()),
+        };
+        let join = client.join(&options.namespace, auth, |incoming| early.push(incoming.to_message()));
+        progress.run(Stage::Namespace, join).await?
+    };
+    Ok(Connected { client, stages: progress.stages(), sid: open.sid, namespace_data, early })
+}
+
+fn check(options: &Options) -> Result<(), Cause> {
+    check_namespace(&options.namespace)?;
+    match &options.auth {
+        Some(auth) => check_auth(options.revision, auth),
+        None => Ok(()),
+    }
+}
+
+fn check_namespace(namespace: &str) -> Result<(), Cause> {
+    if namespace.starts_with('/') && !namespace.contains([',', '?']) {
+        return Ok(());
+    }
+    Err(Cause::Options(format!("namespace {namespace:?} has to begin with / and be without , and ?")))
+}
+
+fn check_auth(revision: Revision, auth: &str) -> Result<(), Cause> {
+    let fits = match revision {
+        Revision::V4 => serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(auth).is_ok(),
+        Revision::V3 => true,
+    };
+    if fits { Ok(()) } else { Err(Cause::Options("`auth` is not a JSON object".into())) }
+}
+
+/// Waits for the first packet, which has to be `open`.
+async fn open_packet(connection: &mut Connection) -> Result<handshake::Handshake, Cause> {
+    let mut first = None;
+    while first.is_none() {
+        poll_fn(|cx| {
+            connection.poll_messages(cx, |message, _, _| {
+                first = Some(match message {
+                    websocket::Message::Text(text) => decode_open(text),
+                    websocket::Message::Binary(_) => Err("a binary message".to_owned()),
+                    websocket::Message::Pong(_) => return ControlFlow::Continue(()),
+                });
+                ControlFlow::Break(Stop::Visitor)
+            })
+        })
+        .await?;
+    }
+    first
+        .expect("the loop ends with it")
+        .map_err(|found| Cause::Protocol(format!("expected the Engine.IO open packet, got {found}")))
+}
+
+fn decode_open(text: &str) -> Result<handshake::Handshake, String> {
+    match engine::decode_text(text) {
+        Ok((engine::PacketType::Open, data)) => {
+            handshake::decode(data).map_err(|error| format!("{:?} ({error})", sample(text)))
+        }
+        _ => Err(format!("{:?}", sample(text))),
+    }
 }
 
 /// One packet for the application, lent from the read buffer for the length of a visit.
@@ -37,23 +132,38 @@ pub struct Incoming<'a> {
     pub namespace: &'a str,
     /// Of an event: the id the server wants acknowledged. Of an ack: the id of our emit.
     pub ack: Option<u64>,
-    /// Raw JSON, not validated: of an event `["name",...]`, of an ack `[...]`; may be empty for the others.
+    /// Raw JSON, of which only the first byte has been looked at: of an event `["name",...]`, of an ack
+    /// `[...]`; may be empty for the others.
     pub data: &'a str,
     /// Binary attachments, by the number of their placeholder in `data`.
     pub attachments: &'a [Bytes],
-    /// When the bytes were read from the socket.
+    /// When the bytes were read from the socket, before anything was looked at.
     pub received: Instant,
 }
 
 impl<'a> Incoming<'a> {
-    /// The event's name, straight from the bytes; `None` for another kind of packet, and for a name
-    /// that is no string or has an escape in it (see `socketio_wire::socketio::packet::event_args`).
+    /// The event's name, straight from the bytes; `None` for another kind of packet, and for a name that is
+    /// no string or has an escape in it (`socketio_wire::socketio::packet::event_args` reads those).
     pub fn event_name(&self) -> Option<&'a str> {
-        unreachable!("under way")
+        if self.kind != Kind::Event {
+            return None;
+        }
+        let name = self.data.strip_prefix('[')?.trim_ascii_start().strip_prefix('"')?;
+        // No JSON string holds a quote without a backslash before it.
+        let end = name.bytes().position(|byte| matches!(byte, b'"' | b'\\'))?;
+        (name.as_bytes()[end] == b'"').then_some(&name[..end])
     }
+
     /// A copy to keep.
     pub fn to_message(&self) -> Message {
-        unreachable!("under way")
+        Message {
+            kind: self.kind,
+            namespace: self.namespace.to_owned(),
+            ack: self.ack,
+            data: self.data.to_owned(),
+            attachments: self.attachments.to_vec(),
+            received: self.received,
+        }
     }
 }
 
@@ -72,165 +182,374 @@ pub enum Kind {
     Disconnect,
 }
 
-/// A packet for the application that owns its bytes; fields as in [`Incoming`].
+/// A packet for the application that owns its bytes.
 #[derive(Clone, Debug)]
 pub struct Message {
+    /// See [`Incoming::kind`].
     pub kind: Kind,
+    /// See [`Incoming::namespace`].
     pub namespace: String,
+    /// See [`Incoming::ack`].
     pub ack: Option<u64>,
+    /// See [`Incoming::data`].
     pub data: String,
+    /// See [`Incoming::attachments`].
     pub attachments: Vec<Bytes>,
+    /// See [`Incoming::received`].
     pub received: Instant,
 }
 
-/// One Socket.IO connection. Dropping it drops the TCP connection without a word; see [`Client::close`].
+/// One Socket.IO connection. Dropping it drops the TCP connection without a word, as a client does that
+/// loses its network; see [`Client::close`].
 ///
+/// Heartbeats are kept while any waiting method is polled, so a client that only sends has to visit too.
 /// Waiting methods are safe to cancel: put them in `select!` or under a timeout at will.
 #[derive(Debug)]
-pub struct Client {}
+pub struct Client {
+    connection: Connection,
+    session: Session,
+    timeouts: Timeouts,
+}
 
-/// Appends the text of an EVENT packet (Engine.IO type included, fit for [`Client::send_raw`]).
+/// Appends the text of an EVENT packet, Engine.IO type included: fit for [`Client::send_raw`].
 /// `args` is the JSON of the arguments, comma-separated without brackets; may be empty.
-pub fn encode_event(_namespace: &str, _ack: Option<u64>, _event: &str, _args: &str, _out: &mut Vec<u8>) {
-    unreachable!("under way")
+pub fn encode_event(namespace: &str, ack: Option<u64>, event: &str, args: &str, out: &mut Vec<u8>) {
+    engine::encode_text(engine::PacketType::Message, "", out);
+    packet::encode_event(namespace, ack, event, args, out);
 }
 
 impl Client {
-    /// Waits once for the connection to be readable, then hands every whole packet already there to
-    /// `visit`, until it breaks (the rest stays for the next call). Answers how many were visited, at least 1.
+    /// Waits once for the connection to be readable, then hands every whole packet already there to `visit`,
+    /// until it breaks (the rest stays for the next call). Answers how many were visited, at least 1.
+    ///
+    /// # Errors
+    /// How the connection ended. Packets before the end have been visited.
     pub async fn for_each_ready(
         &mut self,
-        _visit: impl FnMut(Incoming<'_>) -> ControlFlow<()>,
+        mut visit: impl FnMut(Incoming<'_>) -> ControlFlow<()>,
     ) -> Result<usize, Closed> {
-        unreachable!("under way")
+        poll_fn(|cx| self.poll_for_each_ready(cx, &mut visit)).await
     }
 
     /// The polled form of [`Client::for_each_ready`].
     pub fn poll_for_each_ready(
         &mut self,
-        _cx: &mut Context<'_>,
-        _visit: impl FnMut(Incoming<'_>) -> ControlFlow<()>,
+        cx: &mut Context<'_>,
+        mut visit: impl FnMut(Incoming<'_>) -> ControlFlow<()>,
     ) -> Poll<Result<usize, Closed>> {
-        unreachable!("under way")
+        let mut visited = 0;
+        loop {
+            let Self { connection, session, .. } = self;
+            let polled = connection.poll_messages(cx, |message, at, replies| {
+                session.receive(message, at, replies, &mut |incoming| {
+                    visited += 1;
+                    visit(incoming)
+                })
+            });
+            match polled {
+                Poll::Ready(Ok(())) if visited > 0 => return Poll::Ready(Ok(visited)),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(closed)) => return Poll::Ready(Err(closed)),
+                Poll::Pending => match ready!(session.heartbeat.poll(cx, connection.last_read())) {
+                    Beat::Dead => return Poll::Ready(Err(connection.fail(Closed::PingTimeout))),
+                    Beat::Ping => {
+                        let mut frame = Vec::with_capacity(8);
+                        encode_masked(Opcode::Text, b"2", &mut frame);
+                        connection.submit(&frame)?;
+                    }
+                },
+            }
+        }
     }
 
-    /// Visits packets as they come until `visit` breaks with a value or the connection ends.
+    /// Visits packets as they come until `visit` breaks with a value (what follows stays for the next call)
+    /// or the connection ends.
+    ///
+    /// # Errors
+    /// How the connection ended.
     pub async fn visit<B>(
         &mut self,
-        _visit: impl FnMut(Incoming<'_>) -> ControlFlow<B>,
+        mut visit: impl FnMut(Incoming<'_>) -> ControlFlow<B>,
     ) -> Result<B, Closed> {
-        unreachable!("under way")
+        let mut value = None;
+        loop {
+            self.for_each_ready(|incoming| visit(incoming).map_break(|found| value = Some(found))).await?;
+            if let Some(value) = value.take() {
+                return Ok(value);
+            }
+        }
     }
 
-    /// Visits packets (and keeps the heartbeat) until `until` is done or the connection ends: what a pause is made of.
+    /// Visits packets, and keeps the heartbeat, until `until` is done: what a pause is made of.
+    ///
+    /// # Errors
+    /// How the connection ended, if that came first.
     pub async fn visit_while<T>(
         &mut self,
-        _until: impl Future<Output = T>,
-        _visit: impl FnMut(Incoming<'_>),
+        until: impl Future<Output = T>,
+        mut visit: impl FnMut(Incoming<'_>),
     ) -> Result<T, Closed> {
-        unreachable!("under way")
+        let mut until = pin!(until);
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(done) = until.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(done));
+                }
+                ready!(self.poll_for_each_ready(cx, |incoming| {
+                    visit(incoming);
+                    ControlFlow::Continue(())
+                }))?;
+            }
+        })
+        .await
     }
 
     /// The next packet, copied. For where comfort matters more than speed.
+    ///
+    /// # Errors
+    /// How the connection ended.
     pub async fn next(&mut self) -> Result<Message, Closed> {
-        unreachable!("under way")
+        self.visit(|incoming| ControlFlow::Break(incoming.to_message())).await
     }
 
     /// Sends an event. `args` as for [`encode_event`].
-    pub async fn emit(&mut self, _namespace: &str, _event: &str, _args: &str) -> Result<(), Closed> {
-        unreachable!("under way")
+    ///
+    /// # Errors
+    /// How the connection ended. A send that the server's slowness holds up longer than `timeouts.send` ends it.
+    pub async fn emit(&mut self, namespace: &str, event: &str, args: &str) -> Result<(), Closed> {
+        self.send_packet(|out| packet::encode_event(namespace, None, event, args, out)).await
     }
 
     /// Sends an event that asks for an ack; answers the id that the ack will carry.
-    pub async fn emit_with_ack(
-        &mut self,
-        _namespace: &str,
-        _event: &str,
-        _args: &str,
-    ) -> Result<u64, Closed> {
-        unreachable!("under way")
+    ///
+    /// # Errors
+    /// As [`Client::emit`].
+    pub async fn emit_with_ack(&mut self, namespace: &str, event: &str, args: &str) -> Result<u64, Closed> {
+        let id = self.next_ack_id();
+        self.send_packet(|out| packet::encode_event(namespace, Some(id), event, args, out)).await?;
+        Ok(id)
     }
 
-    /// Sends an event whose `data` (the whole JSON array, name first) is ready.
-    pub async fn emit_json(
-        &mut self,
-        _namespace: &str,
-        _ack: Option<u64>,
-        _data: &str,
-    ) -> Result<(), Closed> {
-        unreachable!("under way")
+    /// Sends an event whose `data` (the whole JSON array, name first) is ready. `ack` as
+    /// [`Client::next_ack_id`] gave it.
+    ///
+    /// # Errors
+    /// As [`Client::emit`].
+    pub async fn emit_json(&mut self, namespace: &str, ack: Option<u64>, data: &str) -> Result<(), Closed> {
+        let packet = Packet { ack, ..Packet::new(PacketType::Event, namespace, data) };
+        self.send_packet(|out| packet::encode(&packet, out)).await
     }
 
-    /// As [`Client::emit_json`], with binary attachments whose placeholders
-    /// `{"_placeholder":true,"num":n}` stand in `data`.
+    /// As [`Client::emit_json`], with binary attachments whose placeholders `{"_placeholder":true,"num":n}`
+    /// stand in `data`. Text and attachments leave in one write.
+    ///
+    /// # Errors
+    /// As [`Client::emit`].
     pub async fn emit_binary(
         &mut self,
-        _namespace: &str,
-        _ack: Option<u64>,
-        _data: &str,
-        _attachments: &[Bytes],
+        namespace: &str,
+        ack: Option<u64>,
+        data: &str,
+        attachments: &[Bytes],
     ) -> Result<(), Closed> {
-        unreachable!("under way")
+        let count = attachments.len() as u32;
+        let packet =
+            Packet { ack, attachments: count, ..Packet::new(PacketType::BinaryEvent, namespace, data) };
+        let revision = self.session.revision;
+        buffers::with_frame_buffer(|frames| {
+            buffers::with_text_buffer(|text| {
+                engine::encode_text(engine::PacketType::Message, "", text);
+                packet::encode(&packet, text);
+                encode_masked(Opcode::Text, text, frames);
+                for attachment in attachments {
+                    text.clear();
+                    engine::encode_binary(revision, engine::PacketType::Message, attachment, text);
+                    encode_masked(Opcode::Binary, text, frames);
+                }
+            });
+            self.connection.submit(frames)
+        })?;
+        self.connection.finish_send().await
     }
 
-    /// Answers an event that asked for an ack.
-    pub async fn send_ack(&mut self, _namespace: &str, _id: u64, _args: &str) -> Result<(), Closed> {
-        unreachable!("under way")
+    /// Answers an event that asked for an ack. `args` as for [`encode_event`].
+    ///
+    /// # Errors
+    /// As [`Client::emit`].
+    pub async fn send_ack(&mut self, namespace: &str, id: u64, args: &str) -> Result<(), Closed> {
+        self.send_packet(|out| packet::encode_ack(namespace, id, args, out)).await
     }
 
     /// An ack id nobody used on this connection.
     pub fn next_ack_id(&mut self) -> u64 {
-        unreachable!("under way")
+        self.session.next_ack_id()
     }
 
-    /// Sends one ready Engine.IO text packet (such as `42["hi"]`) as one frame in one write.
-    pub async fn send_raw(&mut self, _packet: &[u8]) -> Result<(), Closed> {
-        unreachable!("under way")
+    /// Sends one ready Engine.IO text packet (such as `42["hi"]`, UTF-8) as one frame in one write.
+    ///
+    /// # Errors
+    /// As [`Client::emit`].
+    pub async fn send_raw(&mut self, packet: &[u8]) -> Result<(), Closed> {
+        self.submit_raw(packet)?;
+        self.connection.finish_send().await
     }
 
-    /// Connects a further namespace and waits for the reply: its raw JSON. `auth` is raw JSON for Engine.IO 4;
-    /// for Engine.IO 3 the text of a query. Packets of other namespaces go to `others` meanwhile.
+    /// [`Client::send_raw`] that never waits: what the system does not take is kept and leaves while the
+    /// client is visited. See [`Client::buffered_bytes`].
+    ///
+    /// # Errors
+    /// How the connection ended.
+    pub fn submit_raw(&mut self, packet: &[u8]) -> Result<(), Closed> {
+        buffers::with_frame_buffer(|frames| {
+            encode_masked(Opcode::Text, packet, frames);
+            self.connection.submit(frames)
+        })
+    }
+
+    async fn send_packet(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Result<(), Closed> {
+        self.submit_packet(encode)?;
+        self.connection.finish_send().await
+    }
+
+    fn submit_packet(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Result<(), Closed> {
+        buffers::with_text_buffer(|text| {
+            engine::encode_text(engine::PacketType::Message, "", text);
+            encode(text);
+            self.submit_raw(text)
+        })
+    }
+
+    /// Connects a further namespace and answers the raw JSON of the reply. `auth` is the raw JSON of an object
+    /// (Engine.IO 4) or an encoded query without `?` (Engine.IO 3). Packets that come before the reply go to `others`.
+    ///
+    /// # Errors
+    /// Always of [`Stage::Namespace`]; a refusal leaves the connection as it was.
     pub async fn connect_namespace(
         &mut self,
-        _namespace: &str,
-        _auth: Option<&str>,
-        _others: impl FnMut(Incoming<'_>),
+        namespace: &str,
+        auth: Option<&str>,
+        others: impl FnMut(Incoming<'_>),
     ) -> Result<String, ConnectError> {
-        unreachable!("under way")
+        let began = Instant::now();
+        let limit = self.timeouts.stage;
+        let outcome = tokio::time::timeout(limit, self.join(namespace, auth, others)).await;
+        outcome.unwrap_or(Err(Cause::Timeout(limit))).map_err(|cause| {
+            let stages = Stages { namespace: began.elapsed(), ..Stages::default() };
+            let endpoint = match self.connection.addresses() {
+                Ok((_, peer)) => peer.to_string(),
+                Err(_) => String::new(),
+            };
+            ConnectError::new(Stage::Namespace, cause, stages, endpoint)
+        })
     }
 
-    /// Leaves one namespace (a DISCONNECT packet); the connection stays.
-    pub async fn disconnect_namespace(&mut self, _namespace: &str) -> Result<(), Closed> {
-        unreachable!("under way")
+    async fn join(
+        &mut self,
+        namespace: &str,
+        auth: Option<&str>,
+        mut others: impl FnMut(Incoming<'_>),
+    ) -> Result<String, Cause> {
+        check_namespace(namespace)?;
+        if let Some(auth) = auth {
+            check_auth(self.session.revision, auth)?;
+        }
+        // An Engine.IO 3 server connects the default namespace unasked.
+        if self.session.revision == Revision::V4 {
+            let packet = Packet::new(PacketType::Connect, namespace, auth.unwrap_or_default());
+            self.send_packet(|out| packet::encode(&packet, out)).await?;
+        } else if namespace != packet::DEFAULT_NAMESPACE {
+            let query = auth.unwrap_or_default();
+            let packet = Packet { query, ..Packet::new(PacketType::Connect, namespace, "") };
+            self.send_packet(|out| packet::encode(&packet, out)).await?;
+        }
+        self.visit(|incoming| match incoming.kind {
+            Kind::Connect if incoming.namespace == namespace => {
+                ControlFlow::Break(Ok(incoming.data.to_owned()))
+            }
+            Kind::ConnectError if incoming.namespace == namespace => {
+                ControlFlow::Break(Err(refusal(incoming.data)))
+            }
+            _ => {
+                others(incoming);
+                ControlFlow::Continue(())
+            }
+        })
+        .await?
     }
 
-    /// Closes as the official clients do: DISCONNECT for each namespace and a WebSocket close frame (one write),
-    /// then waits for the server's close, at most `timeouts.close`. What still arrives goes to `visit`.
-    pub async fn close_visiting(self, _visit: impl FnMut(Incoming<'_>)) -> Closed {
-        unreachable!("under way")
+    /// Leaves one namespace with a DISCONNECT packet; the connection stays.
+    ///
+    /// # Errors
+    /// As [`Client::emit`].
+    pub async fn disconnect_namespace(&mut self, namespace: &str) -> Result<(), Closed> {
+        self.session.forget_namespace(namespace);
+        let packet = Packet::new(PacketType::Disconnect, namespace, "");
+        self.send_packet(|out| packet::encode(&packet, out)).await
+    }
+
+    /// Closes as the official clients do: DISCONNECT for each namespace and an empty WebSocket close frame (one
+    /// write), then waits for the server's close frame, at most `timeouts.close`. What still arrives goes to
+    /// `visit`. Answers [`Closed::Local`], or how the connection had ended already.
+    pub async fn close_visiting(self, mut visit: impl FnMut(Incoming<'_>)) -> Closed {
+        let mut frames = Vec::with_capacity(32);
+        for namespace in self.session.namespaces() {
+            buffers::with_text_buffer(|text| {
+                engine::encode_text(engine::PacketType::Message, "", text);
+                packet::encode(&Packet::new(PacketType::Disconnect, namespace, ""), text);
+                encode_masked(Opcode::Text, text, &mut frames);
+            });
+        }
+        encode_masked(Opcode::Close, &[], &mut frames);
+        let Self { mut connection, mut session, .. } = self;
+        connection
+            .close_with(&frames, |message, at, replies| {
+                session.receive(message, at, replies, &mut |incoming| {
+                    visit(incoming);
+                    ControlFlow::Continue(())
+                })
+            })
+            .await
     }
 
     /// [`Client::close_visiting`] that drops what still arrives.
     pub async fn close(self) -> Closed {
-        unreachable!("under way")
+        self.close_visiting(|_| ()).await
     }
 
     /// Ends the connection with a TCP reset, as a client does that loses power or is killed.
     pub fn abort(self) {
-        unreachable!("under way")
+        self.connection.abort();
     }
 
     /// The revision spoken.
     pub fn revision(&self) -> Revision {
-        unreachable!("under way")
+        self.session.revision
     }
 
-    /// Bytes held for this client beside the kernel's: read but incomplete, and written but not taken.
+    /// The addresses of this end and of the server.
+    ///
+    /// # Errors
+    /// As the system's `getsockname` and `getpeername`.
+    pub fn addresses(&self) -> std::io::Result<(std::net::SocketAddr, std::net::SocketAddr)> {
+        self.connection.addresses()
+    }
+
+    /// Bytes held for this client beside the kernel's: read but incomplete, and sent but not taken.
     pub fn buffered_bytes(&self) -> usize {
-        unreachable!("under way")
+        self.connection.buffered_bytes()
     }
 }
 
-/// Never made: [`Client::visit`] with this type runs until the connection ends.
-#[allow(dead_code)]
-type Forever = Infallible;
+/// What a CONNECT_ERROR says: `{"message":...}`, in Engine.IO 3 any JSON, most often a string.
+fn refusal(payload: &str) -> Cause {
+    let message = match serde_json::from_str(payload) {
+        Ok(serde_json::Value::String(text)) => Some(text),
+        Ok(serde_json::Value::Object(mut object)) => match object.remove("message") {
+            Some(serde_json::Value::String(text)) => Some(text),
+            _ => None,
+        },
+        _ => None,
+    };
+    let message = message.unwrap_or_else(|| sample(payload).to_owned());
+    Cause::Refused { message, payload: payload.to_owned() }
+}

@@ -6,11 +6,15 @@
 //! Everything runs on the caller's tokio runtime (a current-thread one is the intended home) and
 //! starts no task of its own: heartbeats are answered while one of the waiting methods is polled.
 
+mod buffers;
 mod client;
 mod detect;
 mod error;
+mod heartbeat;
+mod http;
 mod net;
 mod options;
+mod session;
 pub mod tls;
 pub mod websocket;
 

@@ -8,6 +8,9 @@ use std::time::Duration;
 use socketio_wire::engineio::Revision;
 use url::{Host, Url};
 
+/// More than servers send in one message, less than hurts when one lies about its length.
+pub(crate) const DEFAULT_MAX_PAYLOAD: usize = 16 << 20;
+
 /// Everything one connect needs. Cheap to clone beside a handshake; made once, used for many.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -147,9 +150,37 @@ impl Options {
             timeouts: Timeouts::default(),
             local_addr: None,
             addresses: Vec::new(),
-            max_payload: 16 << 20,
+            max_payload: DEFAULT_MAX_PAYLOAD,
             tls: None,
         })
+    }
+}
+
+impl Options {
+    /// Path and query of a handshake request.
+    pub(crate) fn target(&self, transport: &str, revision: Revision) -> String {
+        let path = self.path.trim_matches('/');
+        let mut target = String::with_capacity(96);
+        // As the official clients do, one slash at each end whatever was given.
+        for part in ["/", path, if path.is_empty() { "" } else { "/" }] {
+            target.push_str(part);
+        }
+        for part in ["?EIO=", revision.as_query(), "&transport=", transport] {
+            target.push_str(part);
+        }
+        if !self.query.is_empty() {
+            target.push('&');
+            target.push_str(&self.encoded_query());
+        }
+        target
+    }
+
+    /// The caller's part of the query, without `?`.
+    pub(crate) fn encoded_query(&self) -> String {
+        if self.query.is_empty() {
+            return String::new();
+        }
+        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.query).finish()
     }
 }
 
