@@ -1,1 +1,39 @@
-//! Socket.IO transports and sessions for a server; knows no chat.
+//! Socket.IO for a server: transports and sessions, no chat.
+//!
+//! One [`Worker`] per thread owns its connections; nothing in it is shared with another thread. An
+//! [`Application`] decides which namespaces exist and what events mean. A broadcast is one [`Frame`],
+//! encoded once and pushed to many [`Socket`]s; the worker's flush writes it straight to each TCP socket.
+//!
+//! Both Engine.IO revisions (3 and 4) and both Socket.IO protocol versions (4 and 5) are served on one
+//! path, chosen by the `EIO` query parameter.
+//!
+//! Reading order:
+//! - [`application`]: what an application implements and is told.
+//! - [`config`]: limits and times.
+//! - [`frame`]: one encoded message shared by many outboxes.
+//! - [`worker`]: accepts, routes HTTP, flushes what is dirty, drains.
+//! - [`session`]: one Engine.IO client, its namespaces ([`Socket`]), its reason for closing.
+//! - `outbox`: the bounded queue of one session.
+//! - `heartbeat`: one timer wheel per worker.
+//! - `transport`: bytes in, bytes out: `http` routes a request, `websocket` runs the upgraded socket.
+//! - [`stats`]: counters and histograms.
+
+pub mod application;
+pub mod config;
+pub mod frame;
+mod heartbeat;
+mod outbox;
+pub mod session;
+pub mod stats;
+mod transport;
+pub mod worker;
+
+pub use application::{AckId, Application, ConnectError, ConnectRequest, Event, Message, Payload};
+pub use config::{Config, Cors, Mode, Revisions};
+pub use frame::Frame;
+pub use session::{Handshake, Reason, Socket, SocketId, Violation};
+pub use socketio_wire::engineio::Revision;
+pub use socketio_wire::websocket::close::CloseCode;
+pub use stats::Stats;
+pub use transport::http::{Body, Fallback, Peer};
+pub use worker::Worker;

@@ -1,0 +1,108 @@
+//! Limits and times of a worker. Every limit has a default that suits a public server.
+
+use std::time::Duration;
+
+/// What a [`Worker`](crate::Worker) needs to know. Start from `Config::default()`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Path of the Engine.IO endpoint, with leading and trailing slash. The same path without the trailing
+    /// slash is served too; every other path goes to the fallback.
+    pub path: String,
+    /// What is spoken inside Engine.IO messages.
+    pub mode: Mode,
+    /// Which Engine.IO revisions are accepted; others get HTTP 400 with code 5.
+    pub revisions: Revisions,
+    /// Time between two heartbeats of one session.
+    pub ping_interval: Duration,
+    /// How long a heartbeat may stay unanswered.
+    pub ping_timeout: Duration,
+    /// Largest incoming message in bytes (a WebSocket message, all fragments together). A larger one closes the
+    /// connection with 1009. Attachments of one Socket.IO packet together obey it too.
+    pub max_payload: usize,
+    /// Most attachments one Socket.IO packet may announce.
+    pub max_attachments: u32,
+    /// Most namespaces one session may be connected to at a time.
+    pub max_namespaces: usize,
+    /// How long a session may live without having connected to any namespace.
+    pub connect_timeout: Duration,
+    /// Bytes one session's outbox may hold. One more frame closes the session with 4008, unless the outbox is
+    /// empty (a single frame is always taken).
+    pub outbox_bytes: usize,
+    /// How old the oldest frame of a socket that does not take bytes may become before it is closed with 4008.
+    pub outbox_age: Duration,
+    /// How long one flush may write before it lets reads and heartbeats run.
+    pub flush_slice: Duration,
+    /// A burst of at most this many dirty sockets is flushed before what is left of a larger one.
+    pub small_burst: usize,
+    /// `TCP_NOTSENT_LOWAT` in bytes: how much unsent data the kernel takes from us per connection. Without it
+    /// the kernel swallows megabytes from a reader that sleeps, and the outbox bound means nothing. `None`
+    /// leaves the system's default.
+    pub notsent_lowat: Option<u32>,
+    /// How long an HTTP request's head may take to arrive, the first one included.
+    pub header_timeout: Duration,
+    /// Size of one connection's HTTP read buffer in bytes (at least 8192, the HTTP library's minimum); a
+    /// larger head is answered with 431.
+    pub max_head_bytes: usize,
+    /// Most header fields in a request; more are answered with 431.
+    pub max_headers: usize,
+    /// How long a closing session may take to write its close frame and to see the peer go; then it is reset.
+    pub close_timeout: Duration,
+    /// Which origins may read our HTTP answers from a page of theirs.
+    pub cors: Cors,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            path: "/socket.io/".to_owned(),
+            mode: Mode::SocketIo,
+            revisions: Revisions::Both,
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            max_payload: 1_000_000,
+            max_attachments: 64,
+            max_namespaces: 16,
+            connect_timeout: Duration::from_secs(45),
+            outbox_bytes: 1 << 20,
+            outbox_age: Duration::from_secs(10),
+            flush_slice: Duration::from_millis(1),
+            small_burst: 256,
+            notsent_lowat: Some(16 << 10),
+            header_timeout: Duration::from_secs(10),
+            max_head_bytes: 16 << 10,
+            max_headers: 64,
+            close_timeout: Duration::from_secs(5),
+            cors: Cors::Off,
+        }
+    }
+}
+
+/// What is spoken inside Engine.IO messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Socket.IO packets: [`Application::connect`](crate::Application::connect) and
+    /// [`event`](crate::Application::event) are called.
+    SocketIo,
+    /// Nothing: each session is one [`Socket`](crate::Socket) of namespace `""`, connected at once, and
+    /// [`Application::message`](crate::Application::message) gets the bare messages.
+    EngineIo,
+}
+
+/// Accepted Engine.IO revisions (the `EIO` query parameter).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revisions {
+    Both,
+    Only3,
+    Only4,
+}
+
+/// Cross-origin answers on our HTTP path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cors {
+    /// No header.
+    Off,
+    /// Any origin, without credentials (`Access-Control-Allow-Origin: *`).
+    Any,
+    /// These origins (`https://example.org`), with credentials.
+    Origins(Vec<String>),
+}

@@ -1,0 +1,1056 @@
+//! One Engine.IO client: its namespaces, its heartbeat's answers, its outbox, and why it ended.
+//!
+//! A session does not read or write by itself. A transport hands it what arrived (`receive_text`,
+//! `receive_binary`) and takes from its outbox what is to leave; the worker's flush and timers do the rest.
+//! So a session may change its transport while it lives.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::task::Waker;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use smallvec::SmallVec;
+use socketio_wire::engineio::{Revision, handshake as open_packet, packet as engineio};
+use socketio_wire::socketio::packet::{self as socketio, Packet, PacketType};
+use socketio_wire::socketio::reassembly::{Limits, Reassembler, Text};
+use socketio_wire::websocket::close::CloseCode;
+use socketio_wire::websocket::frame::{FrameError, Opcode};
+
+use crate::application::{AckId, Application, ConnectError, ConnectRequest, Event, Message, Payload};
+use crate::config::Mode;
+use crate::frame::{Frame, push_json_string};
+use crate::heartbeat::{Due, NEVER, Tick};
+use crate::outbox::Outbox;
+use crate::stats::{add, sub};
+use crate::transport::Transport;
+use crate::worker::Worker;
+
+/// Names a [`Socket`]; unique in the process, never given twice: 24 bits of slot, 24 of generation, 16 of worker.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SocketId(pub u64);
+
+impl SocketId {
+    pub(crate) const MAX_SLOT: usize = (1 << 24) - 1;
+
+    pub(crate) fn new(worker: u16, generation: u32, slot: usize) -> Self {
+        Self(u64::from(worker) << 48 | u64::from(generation & 0xff_ffff) << 24 | slot as u64)
+    }
+
+    pub(crate) fn slot(self) -> usize {
+        (self.0 & 0xff_ffff) as usize
+    }
+}
+
+/// Why a socket or its session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The client sent DISCONNECT for this namespace.
+    ClientDisconnect,
+    /// The application called [`Socket::disconnect`].
+    ServerDisconnect,
+    /// The client closed the session: an Engine.IO close packet (no code), or a WebSocket close with or
+    /// without a code.
+    ClientClose(Option<CloseCode>),
+    /// The connection ended without a close.
+    TransportClose,
+    /// The operating system reported an error on the connection.
+    TransportError(std::io::ErrorKind),
+    /// No heartbeat in time.
+    PingTimeout,
+    /// No namespace was connected in time.
+    ConnectTimeout,
+    /// The client broke a rule of the protocol.
+    Violation(Violation),
+    /// The client reads too slowly: its outbox held too many bytes. Closed with 4008.
+    OutboxBytes,
+    /// The client reads too slowly: its outbox held a frame for too long. Closed with 4008.
+    OutboxAge,
+    /// The application called [`Socket::close`].
+    ServerClose(CloseCode),
+    /// The worker drained.
+    Drain(CloseCode),
+}
+
+impl Reason {
+    /// Names of the reasons, as metric labels.
+    pub const KINDS: [&'static str; 12] = [
+        "client_disconnect",
+        "server_disconnect",
+        "client_close",
+        "transport_close",
+        "transport_error",
+        "ping_timeout",
+        "connect_timeout",
+        "violation",
+        "outbox_bytes",
+        "outbox_age",
+        "server_close",
+        "drain",
+    ];
+
+    /// This reason's name, one of [`Reason::KINDS`].
+    pub fn kind(&self) -> &'static str {
+        Self::KINDS[self.index()]
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        match self {
+            Reason::ClientDisconnect => 0,
+            Reason::ServerDisconnect => 1,
+            Reason::ClientClose(_) => 2,
+            Reason::TransportClose => 3,
+            Reason::TransportError(_) => 4,
+            Reason::PingTimeout => 5,
+            Reason::ConnectTimeout => 6,
+            Reason::Violation(_) => 7,
+            Reason::OutboxBytes => 8,
+            Reason::OutboxAge => 9,
+            Reason::ServerClose(_) => 10,
+            Reason::Drain(_) => 11,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Violation(violation) => write!(f, "violation: {violation}"),
+            Reason::TransportError(kind) => write!(f, "transport_error: {kind}"),
+            Reason::ClientClose(Some(code)) | Reason::ServerClose(code) | Reason::Drain(code) => {
+                write!(f, "{} ({code})", self.kind())
+            }
+            other => f.write_str(other.kind()),
+        }
+    }
+}
+
+/// Which rule a client broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// WebSocket: closed with the error's own code, 1002, 1007 or 1009.
+    Frame(FrameError),
+    /// An Engine.IO packet that cannot be decoded.
+    EngineIo(socketio_wire::Error),
+    /// A Socket.IO packet that cannot be decoded, or attachments that do not fit it.
+    SocketIo(socketio_wire::Error),
+    /// A ping from a revision 4 client, or a pong from a revision 3 one.
+    HeartbeatDirection,
+    /// A packet for a namespace that is not connected.
+    NotConnected,
+    /// A CONNECT for a namespace that is connected, or for one too many.
+    Connect,
+    /// A packet only servers send.
+    Direction,
+}
+
+impl Violation {
+    fn close_code(&self) -> CloseCode {
+        match self {
+            Violation::Frame(error) => error.close_code(),
+            _ => CloseCode::POLICY,
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Violation::Frame(error) => error.fmt(f),
+            Violation::EngineIo(error) | Violation::SocketIo(error) => error.fmt(f),
+            Violation::HeartbeatDirection => f.write_str("heartbeat in the wrong direction"),
+            Violation::NotConnected => f.write_str("packet for a namespace that is not connected"),
+            Violation::Connect => f.write_str("namespace connected twice, or one too many"),
+            Violation::Direction => f.write_str("packet that only servers send"),
+        }
+    }
+}
+
+/// The HTTP request that opened a session, kept in one piece of memory.
+pub struct Handshake {
+    peer: SocketAddr,
+    query_len: u16,
+    /// The query, then for each header field: length of the name (1 byte), name, length of the value
+    /// (2 bytes, big-endian), value.
+    head: Box<[u8]>,
+}
+
+impl Handshake {
+    pub(crate) fn new(peer: SocketAddr, parts: &http::request::Parts) -> Self {
+        let query = parts.uri.query().unwrap_or("");
+        let query = &query[..query.floor_char_boundary(usize::from(u16::MAX))];
+        let size: usize =
+            parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 3).sum();
+        let mut head = Vec::with_capacity(query.len() + size);
+        head.extend_from_slice(query.as_bytes());
+        for (name, value) in &parts.headers {
+            // Longer ones do not pass the limits of the HTTP reader, or are of no use to anybody.
+            let (Ok(name_len), Ok(value_len)) =
+                (u8::try_from(name.as_str().len()), u16::try_from(value.len()))
+            else {
+                continue;
+            };
+            head.push(name_len);
+            head.extend_from_slice(name.as_str().as_bytes());
+            head.extend_from_slice(&value_len.to_be_bytes());
+            head.extend_from_slice(value.as_bytes());
+        }
+        Self { peer, query_len: query.len() as u16, head: head.into() }
+    }
+
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The raw query, percent-encoded: `EIO=4&transport=websocket&token=x`.
+    pub fn query(&self) -> &str {
+        std::str::from_utf8(&self.head[..self.query_len.into()]).unwrap_or("")
+    }
+
+    /// The first value of this name in the query, decoded; `None` also when it is not UTF-8.
+    pub fn query_value(&self, name: &str) -> Option<Cow<'_, str>> {
+        query_value(self.query(), name)
+    }
+
+    /// The first header field of this name (any case), if it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers()
+            .find(|(field, _)| field.eq_ignore_ascii_case(name))
+            .and_then(|(_, value)| std::str::from_utf8(value).ok())
+    }
+
+    /// All header fields in their order, names in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let mut rest = &self.head[self.query_len.into()..];
+        std::iter::from_fn(move || {
+            let (&name_len, after) = rest.split_first()?;
+            let (name, after) = after.split_at_checked(name_len.into())?;
+            let (value_len, after) = after.split_first_chunk::<2>()?;
+            let (value, after) = after.split_at_checked(u16::from_be_bytes(*value_len).into())?;
+            rest = after;
+            Some((std::str::from_utf8(name).unwrap_or(""), value))
+        })
+    }
+}
+
+impl fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither query nor headers: tokens stand in them.
+        f.debug_struct("Handshake").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// The first value of `name` in a query string, percent-decoded, `+` read as a space.
+pub(crate) fn query_value<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
+    let raw = query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key == name).then_some(value)
+    })?;
+    if !raw.contains(['%', '+']) {
+        return Some(Cow::Borrowed(raw));
+    }
+    let bytes = raw.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = |index: usize| bytes.get(index).and_then(|byte| char::from(*byte).to_digit(16));
+        match (bytes[at], hex(at + 1), hex(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high << 4 | low) as u8);
+                at += 3;
+                continue;
+            }
+            (b'+', ..) => decoded.push(b' '),
+            (byte, ..) => decoded.push(byte),
+        }
+        at += 1;
+    }
+    String::from_utf8(decoded).ok().map(Cow::Owned)
+}
+
+/// A random name of 120 bits in 20 characters that fit a URL.
+#[derive(Clone, Copy)]
+pub(crate) struct Sid([u8; 20]);
+
+impl Sid {
+    pub(crate) fn random() -> Self {
+        let mut random = [0; 15];
+        getrandom::fill(&mut random).expect("the operating system's random source");
+        let mut text = [0; 20];
+        URL_SAFE_NO_PAD.encode_slice(random, &mut text).expect("15 bytes are 20 characters");
+        Self(text)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("")
+    }
+}
+
+/// One client in one namespace: what the application talks to. Lives on its worker's thread.
+pub struct Socket<A: Application> {
+    id: SocketId,
+    session: Rc<Session<A>>,
+    namespace: Box<str>,
+    sid: Sid,
+    state: Cell<SocketState>,
+    next_ack: Cell<u64>,
+    data: A::Data,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SocketState {
+    /// The application is being asked; what it pushes waits in the worker.
+    Connecting,
+    Connected,
+    /// The application disconnected it and has not been told yet.
+    Leaving,
+    Gone,
+}
+
+impl<A: Application> Socket<A> {
+    pub fn id(&self) -> SocketId {
+        self.id
+    }
+
+    /// The Socket.IO id the client knows this socket by.
+    pub fn sid(&self) -> Cow<'_, str> {
+        match (self.session.revision, &*self.namespace) {
+            (Revision::V4, _) => Cow::Borrowed(self.sid.as_str()),
+            (Revision::V3, "/") => Cow::Borrowed(self.session.sid.as_str()),
+            (Revision::V3, namespace) => Cow::Owned(format!("{namespace}#{}", self.session.sid.as_str())),
+        }
+    }
+
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    pub fn revision(&self) -> Revision {
+        self.session.revision
+    }
+
+    /// The application's own state of this socket.
+    pub fn data(&self) -> &A::Data {
+        &self.data
+    }
+
+    pub fn handshake(&self) -> &Handshake {
+        &self.session.handshake
+    }
+
+    /// Address of the TCP peer (a proxy's, behind a proxy).
+    pub fn peer(&self) -> IpAddr {
+        self.session.handshake.peer.ip()
+    }
+
+    /// Whether what is pushed still goes out.
+    pub fn is_connected(&self) -> bool {
+        self.state.get() == SocketState::Connected && self.session.is_open()
+    }
+
+    /// Frames waiting in the outbox of this socket's session.
+    pub fn outbox_len(&self) -> usize {
+        self.session.outbox.borrow().len()
+    }
+
+    /// Bytes waiting in the outbox of this socket's session.
+    pub fn outbox_bytes(&self) -> usize {
+        self.session.outbox.borrow().bytes()
+    }
+
+    /// Appends a shared frame to the outbox. It leaves with the worker's next flush, in the order of the
+    /// pushes. Dropped without effect when the socket is gone; a full outbox closes the session (4008).
+    pub fn push(&self, frame: &Frame) {
+        match self.state.get() {
+            SocketState::Connected => self.session.push(frame.clone()),
+            SocketState::Connecting => self.session.worker.hold(frame.clone()),
+            SocketState::Leaving | SocketState::Gone => add(&self.session.worker.stats().frames_late, 1),
+        }
+    }
+
+    /// Sends an event to this socket alone. `args_json` as in [`Frame::event`].
+    pub fn emit(&self, event: &str, args_json: &str) {
+        self.push(&Frame::event_in(&self.namespace, event, args_json));
+    }
+
+    /// Sends an event with attachments, for which `{"_placeholder":true,"num":n}` stands in `args_json`.
+    pub fn emit_binary(&self, event: &str, args_json: &str, attachments: &[Bytes]) {
+        let mut name = String::with_capacity(event.len() + 2);
+        push_json_string(event, &mut name);
+        let elements = [&*name, args_json];
+        self.push(&Frame::socketio(b'5', Some(attachments.len()), &self.namespace, None, &elements));
+        self.push_attachments(attachments);
+    }
+
+    /// Sends an event that the client is to answer; the answer arrives with this number at
+    /// [`Application::acknowledged`], or never.
+    pub fn emit_with_ack(&self, event: &str, args_json: &str) -> u64 {
+        let id = self.next_ack.get();
+        self.next_ack.set(id + 1);
+        let mut name = String::with_capacity(event.len() + 2);
+        push_json_string(event, &mut name);
+        self.push(&Frame::socketio(b'2', None, &self.namespace, Some(id), &[&name, args_json]));
+        id
+    }
+
+    /// Answers an event. `args_json` as in [`Frame::event`].
+    pub fn ack(&self, id: AckId, args_json: &str) {
+        self.push(&Frame::socketio(b'3', None, &self.namespace, Some(id.0), &[args_json]));
+        self.session.hurry();
+    }
+
+    /// Answers an event with attachments; see [`Socket::emit_binary`].
+    pub fn ack_binary(&self, id: AckId, args_json: &str, attachments: &[Bytes]) {
+        let count = Some(attachments.len());
+        self.push(&Frame::socketio(b'6', count, &self.namespace, Some(id.0), &[args_json]));
+        self.push_attachments(attachments);
+        self.session.hurry();
+    }
+
+    fn push_attachments(&self, attachments: &[Bytes]) {
+        for attachment in attachments {
+            self.push(&Frame::binary(self.session.revision, attachment));
+        }
+    }
+
+    /// Sends a bare Engine.IO message; for [`Mode::EngineIo`].
+    pub fn send(&self, message: Message<'_>) {
+        self.push(&match message {
+            Message::Text(text) => Frame::text(text),
+            Message::Binary(data) => Frame::binary(self.session.revision, data),
+        });
+    }
+
+    /// Leaves the namespace with a Socket.IO DISCONNECT; the session lives on. Official clients do not come
+    /// back from it by themselves: to make them reconnect use [`Socket::close`].
+    pub fn disconnect(&self) {
+        if self.state.get() == SocketState::Connected {
+            self.push(&Frame::control(b'1', &self.namespace, ""));
+            self.state.set(SocketState::Leaving);
+            self.session.server_disconnected.set(true);
+            self.session.worker.chore(&self.session);
+        }
+    }
+
+    /// Closes the whole session with a WebSocket close, after what its outbox holds. `why` is cut to 123 bytes.
+    pub fn close(&self, code: CloseCode, why: &str) {
+        self.session.close(Reason::ServerClose(code), code, why);
+    }
+}
+
+impl<A: Application> fmt::Debug for Socket<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("id", &self.id)
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far a session's life has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    Open,
+    /// The close frame is in the outbox; nothing is taken in any more.
+    Closing,
+    /// To be dropped at once, with a reset if the outbox still holds bytes.
+    Dead,
+}
+
+pub(crate) struct Session<A: Application> {
+    pub(crate) outbox: RefCell<Outbox>,
+    pub(crate) transport: RefCell<Transport>,
+    pub(crate) phase: Cell<Phase>,
+    /// Stands in one of the worker's lists of sessions to flush.
+    pub(crate) listed: Cell<bool>,
+    /// Stands in the worker's list of sessions to flush first.
+    pub(crate) urgent: Cell<bool>,
+    /// The transport took no more bytes; its own task waits for it and flushes.
+    pub(crate) blocked: Cell<bool>,
+    pub(crate) worker: Rc<Worker<A>>,
+    /// The transport's task, to be woken when the session is blocked or ends.
+    task: RefCell<Option<Waker>>,
+    pub(crate) slot: Cell<usize>,
+    pub(crate) due: Due,
+    revision: Revision,
+    sid: Sid,
+    sockets: RefCell<SmallVec<[Rc<Socket<A>>; 1]>>,
+    reassembler: RefCell<Reassembler>,
+    reason: Cell<Option<Reason>>,
+    /// The application has been told of the end.
+    settled: Cell<bool>,
+    /// A chore for this session waits in the worker.
+    pub(crate) has_chore: Cell<bool>,
+    /// The application has disconnected a namespace: packets for it may still be under way.
+    server_disconnected: Cell<bool>,
+    handshake: Handshake,
+}
+
+impl<A: Application> Session<A> {
+    /// Registers a session and answers the handshake.
+    pub(crate) fn open(
+        worker: &Rc<Worker<A>>,
+        revision: Revision,
+        handshake: Handshake,
+        transport: Transport,
+    ) -> Rc<Self> {
+        let config = worker.config();
+        let limits = Limits { attachments: config.max_attachments, bytes: config.max_payload };
+        let session = Rc::new(Self {
+            outbox: RefCell::default(),
+            transport: RefCell::new(transport),
+            phase: Cell::new(Phase::Open),
+            listed: Cell::new(false),
+            urgent: Cell::new(false),
+            blocked: Cell::new(false),
+            worker: Rc::clone(worker),
+            task: RefCell::default(),
+            slot: Cell::new(usize::MAX),
+            due: Due::default(),
+            revision,
+            sid: Sid::random(),
+            sockets: RefCell::default(),
+            reassembler: RefCell::new(Reassembler::new(limits)),
+            reason: Cell::new(None),
+            settled: Cell::new(false),
+            has_chore: Cell::new(false),
+            server_disconnected: Cell::new(false),
+            handshake,
+        });
+        worker.add_session(&session);
+        let open = open_packet::Handshake {
+            sid: session.sid.as_str().to_owned(),
+            upgrades: Vec::new(),
+            ping_interval_ms: config.ping_interval.as_millis() as u64,
+            ping_timeout_ms: config.ping_timeout.as_millis() as u64,
+            max_payload: (revision == Revision::V4).then_some(config.max_payload as u64),
+        };
+        let mut packet = vec![b'0'];
+        open_packet::encode(&open, &mut packet);
+        session.push(Frame::from_parts(Opcode::Text, &[&packet]));
+
+        let now = worker.tick();
+        let first = match revision {
+            Revision::V4 => config.ping_interval,
+            Revision::V3 => config.ping_interval + config.ping_timeout,
+        };
+        session.due.heartbeat.set(worker.tick_after(now, first));
+        match config.mode {
+            Mode::EngineIo => session.connect("", "", ""),
+            Mode::SocketIo => {
+                session.due.connect.set(worker.tick_after(now, config.connect_timeout));
+                // Revision 3 clients never ask for "/": they are in it from the start.
+                if revision == Revision::V3 {
+                    session.connect("/", "", "");
+                }
+            }
+        }
+        worker.schedule(&session);
+        session
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase.get() == Phase::Open
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    // ---- out ----
+
+    /// Appends a frame in order. The fast path of a broadcast: no allocation once the queue has its room.
+    pub(crate) fn push(self: &Rc<Self>, frame: Frame) {
+        if !self.is_open() {
+            add(&self.worker.stats().frames_late, 1);
+            return;
+        }
+        let mut outbox = self.outbox.borrow_mut();
+        if !outbox.has_room(frame.len(), self.worker.config().outbox_bytes) {
+            drop(outbox);
+            self.give_up(Reason::OutboxBytes);
+            return;
+        }
+        // The list first: it reads the clock when this push is the first of its turn.
+        if !self.listed.get() && !self.blocked.get() {
+            self.listed.set(true);
+            self.worker.list(self);
+        }
+        outbox.push_back(frame, self.worker.clock());
+    }
+
+    /// Puts an engine's own packet before everything not yet begun, and has it flushed first.
+    pub(crate) fn push_control(self: &Rc<Self>, frame: Frame) {
+        if self.is_open() {
+            self.outbox.borrow_mut().push_control(frame, self.worker.clock());
+            self.hurry();
+        }
+    }
+
+    /// Has this session flushed before larger bursts.
+    fn hurry(self: &Rc<Self>) {
+        if !self.urgent.get() && !self.blocked.get() && !self.outbox.borrow().is_empty() {
+            self.urgent.set(true);
+            self.worker.list_urgent(self);
+        }
+    }
+
+    pub(crate) fn wake_task(&self) {
+        if let Some(waker) = &*self.task.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub(crate) fn set_task(&self, waker: &Waker) {
+        let mut task = self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *task = Some(waker.clone());
+        }
+    }
+
+    // ---- the end ----
+
+    /// Ends the session: nothing more is taken in or pushed; the close leaves after what is queued.
+    pub(crate) fn close(self: &Rc<Self>, reason: Reason, code: CloseCode, why: &str) {
+        if self.is_open() {
+            self.begin_close(reason, Some((code, why)));
+        }
+    }
+
+    /// Ends the session without what is queued: the peer does not take it.
+    fn give_up(self: &Rc<Self>, reason: Reason) {
+        if self.is_open() {
+            let dropped = self.outbox.borrow_mut().clear_unsent();
+            add(&self.worker.stats().frames_dropped, dropped as u64);
+            let (code, why) = match reason {
+                Reason::PingTimeout => (CloseCode::POLICY, "ping timeout"),
+                _ => (CloseCode::SLOW_CONSUMER, "reading too slowly"),
+            };
+            self.begin_close(reason, Some((code, why)));
+        }
+    }
+
+    pub(crate) fn violate(self: &Rc<Self>, violation: Violation) {
+        tracing::debug!(peer = %self.handshake.peer, %violation, "protocol violation");
+        self.close(Reason::Violation(violation), violation.close_code(), &violation.to_string());
+    }
+
+    /// The WebSocket peer sent its close; ours answers with the same code.
+    pub(crate) fn peer_closed(self: &Rc<Self>, code: Option<CloseCode>) {
+        if self.is_open() {
+            let dropped = self.outbox.borrow_mut().clear_unsent();
+            add(&self.worker.stats().frames_dropped, dropped as u64);
+            self.begin_close(Reason::ClientClose(code), code.map(|code| (code, "")));
+        }
+    }
+
+    fn begin_close(self: &Rc<Self>, reason: Reason, close: Option<(CloseCode, &str)>) {
+        let worker = &self.worker;
+        self.phase.set(Phase::Closing);
+        self.reason.set(Some(reason));
+        worker.stats().count_closed(&reason);
+        let frame = self.transport.borrow().close_frame(close);
+        self.outbox.borrow_mut().push_back(frame, worker.clock());
+        self.hurry();
+        self.due.close.set(worker.tick_after(worker.tick(), worker.config().close_timeout));
+        worker.schedule(self);
+        worker.chore(self);
+    }
+
+    /// The transport is gone: no goodbye is possible.
+    pub(crate) fn lost(self: &Rc<Self>, reason: Reason) {
+        if self.reason.get().is_none() {
+            self.reason.set(Some(reason));
+            self.worker.stats().count_closed(&reason);
+        }
+        self.kill();
+    }
+
+    /// As [`Session::lost`]; the lists may be borrowed, so the flush task hears of it from the transport's task.
+    pub(crate) fn fail_later(self: &Rc<Self>, reason: Reason) {
+        if self.reason.get().is_none() {
+            self.reason.set(Some(reason));
+            self.worker.stats().count_closed(&reason);
+        }
+        self.phase.set(Phase::Dead);
+        self.wake_task();
+    }
+
+    /// Has the transport's task drop everything now.
+    pub(crate) fn kill(self: &Rc<Self>) {
+        if self.phase.get() != Phase::Dead {
+            self.phase.set(Phase::Dead);
+            self.wake_task();
+            self.worker.chore(self);
+        }
+    }
+
+    /// Tells the application what has ended. Never runs inside a call of the application's.
+    pub(crate) fn settle(self: &Rc<Self>) {
+        let over = !self.is_open();
+        if over && self.settled.replace(true) {
+            return;
+        }
+        let mut left: SmallVec<[Rc<Socket<A>>; 1]> = SmallVec::new();
+        self.sockets.borrow_mut().retain(|socket| {
+            let leaves = over || socket.state.get() == SocketState::Leaving;
+            if leaves {
+                left.push(Rc::clone(socket));
+            }
+            !leaves
+        });
+        for socket in left {
+            let reason = match socket.state.replace(SocketState::Gone) {
+                SocketState::Leaving => Reason::ServerDisconnect,
+                _ => self.reason.get().unwrap_or(Reason::TransportClose),
+            };
+            self.forget(&socket, &reason);
+        }
+    }
+
+    fn forget(&self, socket: &Rc<Socket<A>>, reason: &Reason) {
+        self.worker.remove_socket(socket.id);
+        sub(&self.worker.stats().sockets, 1);
+        self.worker.application().disconnect(socket, reason);
+    }
+
+    /// The transport's task ends: the session leaves the worker.
+    pub(crate) fn end(self: &Rc<Self>) {
+        self.phase.set(Phase::Dead);
+        self.settle();
+        self.release();
+    }
+
+    /// Gives up what the session holds, without telling the application (the runtime may be going down).
+    pub(crate) fn release(&self) {
+        if self.slot.get() == usize::MAX {
+            return;
+        }
+        self.phase.set(Phase::Dead);
+        let dropped = self.outbox.borrow_mut().take();
+        add(&self.worker.stats().frames_dropped, dropped as u64);
+        *self.transport.borrow_mut() = Transport::Gone;
+        *self.task.borrow_mut() = None;
+        for socket in self.sockets.take() {
+            socket.state.set(SocketState::Gone);
+            self.worker.remove_socket(socket.id);
+            sub(&self.worker.stats().sockets, 1);
+        }
+        self.worker.remove_session(self.slot.replace(usize::MAX));
+    }
+
+    // ---- time ----
+
+    /// Does what is due at `now` and says when to look again.
+    pub(crate) fn on_tick(self: &Rc<Self>, now: Tick) -> Tick {
+        let (worker, due) = (&self.worker, &self.due);
+        let config = worker.config();
+        match self.phase.get() {
+            Phase::Dead => return NEVER,
+            Phase::Closing => {
+                if due.close.get() <= now {
+                    self.kill();
+                    return NEVER;
+                }
+                return due.close.get();
+            }
+            Phase::Open => {}
+        }
+        if due.connect.get() <= now {
+            due.connect.set(NEVER);
+            self.close(Reason::ConnectTimeout, CloseCode::POLICY, "no namespace connected");
+        } else if due.heartbeat.get() <= now {
+            if self.revision == Revision::V4 && !due.awaits_pong.get() {
+                due.awaits_pong.set(true);
+                due.heartbeat.set(worker.tick_after(now, config.ping_timeout));
+                self.push_control(worker.ping_frame());
+                // Seldom enough to cost nothing, often enough that an idle session holds no queue.
+                self.outbox.borrow_mut().shrink_if_empty();
+            } else {
+                self.give_up(Reason::PingTimeout);
+            }
+        }
+        let mut blocked_look = NEVER;
+        if self.blocked.get() && self.is_open() {
+            let age = self.outbox.borrow().age(worker.refresh_clock());
+            if age >= config.outbox_age {
+                self.give_up(Reason::OutboxAge);
+            } else {
+                blocked_look = worker.tick_after(now, config.outbox_age - age);
+            }
+        }
+        match self.phase.get() {
+            Phase::Open => due.heartbeat.get().min(due.connect.get()).min(blocked_look),
+            Phase::Closing => due.close.get(),
+            Phase::Dead => NEVER,
+        }
+    }
+
+    /// When the outbox's age must be looked at, if the transport stays blocked.
+    pub(crate) fn next_due(&self) -> Tick {
+        match self.phase.get() {
+            Phase::Dead => NEVER,
+            Phase::Closing => self.due.close.get(),
+            Phase::Open => {
+                let age = if self.blocked.get() {
+                    self.worker.tick_after(self.worker.tick(), self.worker.config().outbox_age)
+                } else {
+                    NEVER
+                };
+                self.due.heartbeat.get().min(self.due.connect.get()).min(age)
+            }
+        }
+    }
+
+    fn heard_heartbeat(&self, wait: std::time::Duration) {
+        // Only later than before: the wheel finds out when it looks.
+        self.due.awaits_pong.set(false);
+        self.due.heartbeat.set(self.worker.tick_after(self.worker.tick(), wait));
+    }
+
+    // ---- in ----
+
+    /// One Engine.IO packet in text form.
+    pub(crate) fn receive_text(self: &Rc<Self>, text: &str) {
+        use engineio::PacketType::{Close, Message as MessageType, Noop, Open, Ping, Pong, Upgrade};
+        let config = self.worker.config();
+        match (engineio::decode_text(text), self.revision) {
+            (Ok((MessageType, data)), _) => self.receive_message(Message::Text(data)),
+            (Ok((Ping, data)), Revision::V3) => {
+                self.heard_heartbeat(config.ping_interval + config.ping_timeout);
+                self.push_control(Frame::from_parts(Opcode::Text, &[b"3", data.as_bytes()]));
+            }
+            (Ok((Pong, _)), Revision::V4) => self.heard_heartbeat(config.ping_interval),
+            (Ok((Ping | Pong, _)), _) => self.violate(Violation::HeartbeatDirection),
+            (Ok((Close, _)), _) => self.close(Reason::ClientClose(None), CloseCode::NORMAL, ""),
+            // Late parts of an upgrade; the official server ignores them too.
+            (Ok((Open | Upgrade | Noop, _)), _) => {}
+            (Err(error), _) => self.violate(Violation::EngineIo(error)),
+        }
+    }
+
+    /// One binary Engine.IO packet.
+    pub(crate) fn receive_binary(self: &Rc<Self>, bytes: &[u8]) {
+        match engineio::decode_binary(self.revision, bytes) {
+            Ok((engineio::PacketType::Message, data)) => self.receive_message(Message::Binary(data)),
+            Ok(_) => self.violate(Violation::Direction),
+            Err(error) => self.violate(Violation::EngineIo(error)),
+        }
+    }
+
+    fn receive_message(self: &Rc<Self>, message: Message<'_>) {
+        add(&self.worker.stats().messages_in, 1);
+        if self.worker.config().mode == Mode::EngineIo {
+            let socket = self.sockets.borrow().first().cloned();
+            if let Some(socket) = socket {
+                self.worker.application().message(&socket, message);
+            }
+            return;
+        }
+        let outcome = match message {
+            Message::Text(text) => self.receive_packet(text),
+            Message::Binary(data) => self.receive_attachment(Bytes::copy_from_slice(data)),
+        };
+        if let Err(violation) = outcome {
+            self.violate(violation);
+        }
+    }
+
+    fn receive_packet(self: &Rc<Self>, text: &str) -> Result<(), Violation> {
+        let packet = socketio::decode(text).map_err(Violation::SocketIo)?;
+        let taken = self.reassembler.borrow_mut().take_text(packet).map_err(Violation::SocketIo)?;
+        match taken {
+            Text::Complete(packet) => self.handle(&packet, &[]),
+            Text::Waiting => Ok(()),
+        }
+    }
+
+    fn receive_attachment(self: &Rc<Self>, attachment: Bytes) -> Result<(), Violation> {
+        let taken = self.reassembler.borrow_mut().take_binary(attachment).map_err(Violation::SocketIo)?;
+        match taken {
+            Some(message) => self.handle(&message.packet(), &message.attachments),
+            None => Ok(()),
+        }
+    }
+
+    fn handle(self: &Rc<Self>, packet: &Packet<'_>, attachments: &[Bytes]) -> Result<(), Violation> {
+        if packet.kind == PacketType::Connect {
+            return self.handle_connect(packet);
+        }
+        let Some(socket) = self.socket(packet.namespace) else {
+            // What the client sent before it read our DISCONNECT is no fault of its own.
+            return if self.server_disconnected.get() { Ok(()) } else { Err(Violation::NotConnected) };
+        };
+        let application = self.worker.application();
+        match packet.kind {
+            PacketType::Event | PacketType::BinaryEvent => {
+                let event = socketio::event_args(packet.data).map_err(Violation::SocketIo)?;
+                let payload = Payload { args: &event.args, attachments };
+                application.event(&socket, Event { name: &event.name, payload, ack: packet.ack.map(AckId) });
+            }
+            PacketType::Ack | PacketType::BinaryAck => {
+                let args = socketio::ack_args(packet.data).map_err(Violation::SocketIo)?;
+                let id = packet.ack.ok_or(Violation::Direction)?;
+                application.acknowledged(&socket, id, Payload { args: &args, attachments });
+            }
+            PacketType::Disconnect => {
+                socket.state.set(SocketState::Gone);
+                self.sockets.borrow_mut().retain(|other| !Rc::ptr_eq(other, &socket));
+                self.forget(&socket, &Reason::ClientDisconnect);
+            }
+            PacketType::Connect | PacketType::ConnectError => return Err(Violation::Direction),
+        }
+        Ok(())
+    }
+
+    fn handle_connect(self: &Rc<Self>, packet: &Packet<'_>) -> Result<(), Violation> {
+        if !packet.data.is_empty() && serde_json::from_str::<&RawValue>(packet.data).is_err() {
+            return Err(Violation::Connect);
+        }
+        if self.socket(packet.namespace).is_some() {
+            if self.revision == Revision::V3 {
+                // Old servers took a second CONNECT; answering it again harms nobody.
+                self.push(Frame::control(b'0', packet.namespace, ""));
+                return Ok(());
+            }
+            return Err(Violation::Connect);
+        }
+        if self.sockets.borrow().len() >= self.worker.config().max_namespaces {
+            return Err(Violation::Connect);
+        }
+        self.connect(packet.namespace, packet.data, packet.query);
+        Ok(())
+    }
+
+    fn socket(&self, namespace: &str) -> Option<Rc<Socket<A>>> {
+        let sockets = self.sockets.borrow();
+        let found = sockets
+            .iter()
+            .find(|socket| &*socket.namespace == namespace && socket.state.get() == SocketState::Connected);
+        found.cloned()
+    }
+
+    /// Asks the application for a namespace and answers the client.
+    fn connect(self: &Rc<Self>, namespace: &str, auth: &str, namespace_query: &str) {
+        let worker = &self.worker;
+        let socket = worker.add_socket(|id| Socket {
+            id,
+            session: Rc::clone(self),
+            namespace: namespace.into(),
+            sid: Sid::random(),
+            state: Cell::new(SocketState::Connecting),
+            next_ack: Cell::new(0),
+            data: A::Data::default(),
+        });
+        let request = ConnectRequest { namespace, auth, namespace_query, handshake: &self.handshake };
+        let answer = worker.application().connect(&socket, &request);
+        let held = worker.take_held();
+        match answer {
+            Ok(()) => {
+                self.due.connect.set(NEVER);
+                add(&worker.stats().sockets, 1);
+                socket.state.set(SocketState::Connected);
+                self.sockets.borrow_mut().push(Rc::clone(&socket));
+                if worker.config().mode == Mode::SocketIo {
+                    let payload = match self.revision {
+                        Revision::V3 => String::new(),
+                        Revision::V4 => format!(r#"{{"sid":"{}"}}"#, socket.sid.as_str()),
+                    };
+                    self.push(Frame::control(b'0', namespace, &payload));
+                }
+                for frame in held {
+                    self.push(frame);
+                }
+            }
+            Err(error) => {
+                socket.state.set(SocketState::Gone);
+                worker.remove_socket(socket.id);
+                match worker.config().mode {
+                    Mode::SocketIo => self.push(refusal(self.revision, namespace, &error)),
+                    Mode::EngineIo => {
+                        self.close(Reason::ServerClose(CloseCode::POLICY), CloseCode::POLICY, &error.message);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn refusal(revision: Revision, namespace: &str, error: &ConnectError) -> Frame {
+    let mut message = String::with_capacity(error.message.len() + 2);
+    push_json_string(&error.message, &mut message);
+    let payload = match (revision, &error.data) {
+        (Revision::V3, Some(data)) => data.clone(),
+        (Revision::V3, None) => message,
+        (Revision::V4, Some(data)) => format!(r#"{{"message":{message},"data":{data}}}"#),
+        (Revision::V4, None) => format!(r#"{{"message":{message}}}"#),
+    };
+    Frame::control(b'4', namespace, &payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn query_values_are_decoded() {
+        let rows: &[(&str, &str, Option<&str>)] = &[
+            ("EIO=4&transport=websocket", "transport", Some("websocket")),
+            ("EIO=4&transport=websocket", "EIO", Some("4")),
+            ("EIO=4", "sid", None),
+            ("sid", "sid", Some("")),
+            ("a=%ED%95%9C+b", "a", Some("한 b")),
+            ("a=%zz%2", "a", Some("%zz%2")),
+            ("a=%ff", "a", None),
+            ("a=1&a=2", "a", Some("1")),
+        ];
+        for (query, name, expected) in rows {
+            assert_eq!(query_value(query, name).as_deref(), *expected, "{name} in {query}");
+        }
+    }
+
+    #[test]
+    fn a_handshake_gives_back_what_the_request_said() {
+        let (parts, ()) = http::Request::get("/socket.io/?EIO=4&token=a%20b")
+            .header("Host", "example.org")
+            .header("X-Empty", "")
+            .body(())
+            .unwrap()
+            .into_parts();
+        let handshake = Handshake::new(([127, 0, 0, 1], 5).into(), &parts);
+        assert_eq!(handshake.query(), "EIO=4&token=a%20b");
+        assert_eq!(handshake.query_value("token").as_deref(), Some("a b"));
+        assert_eq!(handshake.header("host"), Some("example.org"));
+        assert_eq!(handshake.header("x-empty"), Some(""));
+        assert_eq!(handshake.header("cookie"), None);
+        assert_eq!(handshake.headers().count(), 2);
+    }
+
+    #[test]
+    fn a_socket_id_keeps_slot_generation_and_worker_apart() {
+        let id = SocketId::new(3, 7, 9);
+        assert_eq!(id.slot(), 9);
+        assert_ne!(id, SocketId::new(3, 8, 9));
+        assert_ne!(id, SocketId::new(4, 7, 9));
+    }
+
+    #[test]
+    fn a_refusal_speaks_the_clients_revision() {
+        let plain = ConnectError::unknown_namespace();
+        let rich = ConnectError::new("no").with_data(r#"{"code":1}"#);
+        let rows = [
+            (Revision::V4, &plain, r#"44/x,{"message":"Invalid namespace"}"#),
+            (Revision::V4, &rich, r#"44/x,{"message":"no","data":{"code":1}}"#),
+            (Revision::V3, &plain, r#"44/x,"Invalid namespace""#),
+            (Revision::V3, &rich, r#"44/x,{"code":1}"#),
+        ];
+        for (revision, error, expected) in rows {
+            assert_eq!(refusal(revision, "/x", error).payload(), expected.as_bytes());
+        }
+    }
+}

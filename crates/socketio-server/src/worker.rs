@@ -1,0 +1,570 @@
+//! One thread's connections: accepts, routes HTTP, flushes what is dirty, keeps time, drains.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioTimer;
+use slab::Slab;
+use socketio_wire::websocket::close::CloseCode;
+use socketio_wire::websocket::frame::Opcode;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use tokio::time::Instant;
+
+use crate::application::Application;
+use crate::config::Config;
+use crate::frame::Frame;
+use crate::heartbeat::{Tick, Wheel};
+use crate::outbox::{Micros, Tally, Written};
+use crate::session::{Phase, Reason, Session, Socket, SocketId};
+use crate::stats::{LocalHistogram, Stats, add, sub};
+use crate::transport::http::{self, Fallback};
+use crate::transport::websocket;
+
+/// Size of the read buffer all connections of a worker share, in bytes.
+const READ_BUFFER: usize = 64 << 10;
+
+/// Sessions of a large burst flushed in each slice, however much else there is.
+const LEAST_PROGRESS: usize = 32;
+
+/// Tells the workers of one process apart in their [`SocketId`]s.
+static NEXT_WORKER: AtomicU16 = AtomicU16::new(0);
+
+/// One thread's share of a server. Everything it touches stays on its thread; use it inside a `LocalSet` or
+/// a `LocalRuntime` of a current-thread tokio runtime with time and I/O enabled.
+pub struct Worker<A: Application> {
+    application: Rc<A>,
+    config: Config,
+    stats: Arc<Stats>,
+    index: u16,
+    sessions: RefCell<Slab<Rc<Session<A>>>>,
+    sockets: RefCell<Slab<Rc<Socket<A>>>>,
+    generation: Cell<u32>,
+    lists: RefCell<Lists<A>>,
+    flusher: RefCell<Option<Waker>>,
+    /// What one flush has counted and not yet added to `stats`.
+    gathered: RefCell<Gathered>,
+    wheel: RefCell<Wheel>,
+    /// The wheel's task waits for the first session.
+    first_session: Notify,
+    /// Woken when a session leaves while draining.
+    session_left: Notify,
+    draining: Cell<bool>,
+    /// Frames pushed to a socket while the application is being asked about it.
+    held: RefCell<Vec<Frame>>,
+    read_buffer: RefCell<Box<[u8]>>,
+    http: http1::Builder,
+    fallback: RefCell<Option<Fallback>>,
+    ping: Frame,
+    epoch: Instant,
+    clock: Cell<Micros>,
+    started: Cell<bool>,
+}
+
+/// What the flush task has to do. A session may stand in several lists; its flags say which entry counts.
+struct Lists<A: Application> {
+    /// The application is to be told of an end.
+    chores: Vec<Rc<Session<A>>>,
+    /// Answers and heartbeats.
+    urgent: Vec<Rc<Session<A>>>,
+    /// Dirty since the last flush.
+    fresh: Vec<Rc<Session<A>>>,
+    /// The rest of bursts too large for one slice.
+    bulk: VecDeque<Rc<Session<A>>>,
+}
+
+impl<A: Application> Lists<A> {
+    fn is_empty(&self) -> bool {
+        self.chores.is_empty() && self.urgent.is_empty() && self.fresh.is_empty() && self.bulk.is_empty()
+    }
+}
+
+struct Gathered {
+    tally: Tally,
+    writes: u64,
+    frames: u64,
+    bytes: u64,
+    wouldblock: u64,
+    queue: LocalHistogram,
+    write: LocalHistogram,
+}
+
+impl<A: Application> Worker<A> {
+    /// A worker with no connection yet. `stats` may be shared, but each worker's own is cheaper.
+    pub fn new(application: Rc<A>, config: Config, stats: Arc<Stats>) -> Rc<Self> {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(config.header_timeout)
+            .max_buf_size(config.max_head_bytes.max(8192))
+            .max_headers(config.max_headers)
+            .half_close(false)
+            .pipeline_flush(true);
+        Rc::new(Self {
+            application,
+            stats,
+            index: NEXT_WORKER.fetch_add(1, Relaxed),
+            sessions: RefCell::default(),
+            sockets: RefCell::default(),
+            generation: Cell::new(0),
+            lists: RefCell::new(Lists {
+                chores: Vec::new(),
+                urgent: Vec::new(),
+                fresh: Vec::new(),
+                bulk: VecDeque::new(),
+            }),
+            flusher: RefCell::default(),
+            gathered: RefCell::new(Gathered {
+                tally: Tally::default(),
+                writes: 0,
+                frames: 0,
+                bytes: 0,
+                wouldblock: 0,
+                queue: LocalHistogram::new(),
+                write: LocalHistogram::new(),
+            }),
+            wheel: RefCell::new(Wheel::new(config.ping_interval)),
+            first_session: Notify::new(),
+            session_left: Notify::new(),
+            draining: Cell::new(false),
+            held: RefCell::default(),
+            read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
+            http,
+            fallback: RefCell::default(),
+            ping: Frame::from_parts(Opcode::Text, &[b"2"]),
+            epoch: Instant::now(),
+            clock: Cell::new(0),
+            started: Cell::new(false),
+            config,
+        })
+    }
+
+    /// Answers requests that are not on our path; without one they get 404.
+    pub fn set_fallback(&self, fallback: Fallback) {
+        *self.fallback.borrow_mut() = Some(fallback);
+    }
+
+    /// Serves an accepted connection in a task of its own.
+    pub fn accept(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        self.start();
+        add(&self.stats.accepted, 1);
+        if let Err(error) = self.set_options(&stream) {
+            tracing::debug!(%peer, %error, "socket options");
+        }
+        let worker = Rc::clone(self);
+        spawn_local(or_abort(async move {
+            // Boxed, so that nothing of HTTP is kept while the WebSocket lives.
+            let upgraded = Box::pin(http::serve(Rc::clone(&worker), stream, peer)).await;
+            if let Some(upgraded) = upgraded {
+                websocket::run(worker, upgraded).await;
+            }
+        }));
+    }
+
+    /// As [`Worker::accept`], for a connection accepted on another thread.
+    ///
+    /// # Errors
+    /// The operating system's, when the connection cannot be registered here.
+    pub fn accept_std(self: &Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr) -> io::Result<()> {
+        stream.set_nonblocking(true)?;
+        self.accept(TcpStream::from_std(stream)?, peer);
+        Ok(())
+    }
+
+    /// Sessions alive, closing ones included.
+    pub fn connections(&self) -> usize {
+        self.sessions.borrow().len()
+    }
+
+    /// The socket of this id, while it is connected.
+    pub fn get(&self, id: SocketId) -> Option<Rc<Socket<A>>> {
+        self.sockets.borrow().get(id.slot()).filter(|socket| socket.id() == id).cloned()
+    }
+
+    /// All sockets of this worker.
+    pub fn sockets(&self) -> Vec<Rc<Socket<A>>> {
+        self.sockets.borrow().iter().map(|(_, socket)| Rc::clone(socket)).collect()
+    }
+
+    pub fn application(&self) -> &Rc<A> {
+        &self.application
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// Refuses new sessions, closes all with `code` after what they have queued, and waits until they are gone;
+    /// what is left at the deadline is reset.
+    pub async fn drain(self: &Rc<Self>, code: CloseCode, deadline: Duration) {
+        self.draining.set(true);
+        let sessions: Vec<_> = self.sessions.borrow().iter().map(|(_, session)| Rc::clone(session)).collect();
+        for session in sessions {
+            session.close(Reason::Drain(code), code, "restarting");
+        }
+        let gone = async {
+            while self.connections() > 0 {
+                self.session_left.notified().await;
+            }
+        };
+        if tokio::time::timeout(deadline, gone).await.is_err() {
+            let left: Vec<_> = self.sessions.borrow().iter().map(|(_, session)| Rc::clone(session)).collect();
+            tracing::warn!(sessions = left.len(), "reset at the drain's deadline");
+            for session in left {
+                session.kill();
+            }
+            while self.connections() > 0 {
+                self.session_left.notified().await;
+            }
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    pub(crate) fn http(&self) -> &http1::Builder {
+        &self.http
+    }
+
+    pub(crate) fn fallback(&self) -> Option<Fallback> {
+        self.fallback.borrow().clone()
+    }
+
+    pub(crate) fn ping_frame(&self) -> Frame {
+        self.ping.clone()
+    }
+
+    pub(crate) fn read_buffer(&self) -> RefMut<'_, Box<[u8]>> {
+        self.read_buffer.borrow_mut()
+    }
+
+    fn set_options(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(bytes) = self.config.notsent_lowat {
+            socket2::SockRef::from(stream).set_tcp_notsent_lowat(bytes)?;
+        }
+        Ok(())
+    }
+
+    fn start(self: &Rc<Self>) {
+        if !self.started.replace(true) {
+            spawn_local(or_abort(Rc::clone(self).flush_loop()));
+            spawn_local(or_abort(Rc::clone(self).keep_time()));
+        }
+    }
+
+    // ---- who is here ----
+
+    pub(crate) fn add_session(&self, session: &Rc<Session<A>>) {
+        let mut sessions = self.sessions.borrow_mut();
+        session.slot.set(sessions.insert(Rc::clone(session)));
+        if sessions.len() == 1 {
+            self.first_session.notify_one();
+        }
+        add(&self.stats.opened, 1);
+        add(&self.stats.sessions, 1);
+    }
+
+    pub(crate) fn remove_session(&self, slot: usize) {
+        // Dropped after the borrow: a session's end reaches back here.
+        let removed = self.sessions.borrow_mut().try_remove(slot);
+        if removed.is_some() {
+            sub(&self.stats.sessions, 1);
+            self.session_left.notify_one();
+        }
+    }
+
+    /// # Panics
+    /// With more than 16 million sockets on one worker.
+    pub(crate) fn add_socket(&self, make: impl FnOnce(SocketId) -> Socket<A>) -> Rc<Socket<A>> {
+        let generation = self.generation.get().wrapping_add(1);
+        self.generation.set(generation);
+        let mut sockets = self.sockets.borrow_mut();
+        let entry = sockets.vacant_entry();
+        assert!(entry.key() <= SocketId::MAX_SLOT, "more sockets than one worker can name");
+        let socket = Rc::new(make(SocketId::new(self.index, generation, entry.key())));
+        Rc::clone(entry.insert(socket))
+    }
+
+    pub(crate) fn remove_socket(&self, id: SocketId) {
+        let mut sockets = self.sockets.borrow_mut();
+        let removed =
+            sockets.get(id.slot()).is_some_and(|socket| socket.id() == id).then(|| sockets.remove(id.slot()));
+        drop(sockets);
+        drop(removed);
+    }
+
+    pub(crate) fn hold(&self, frame: Frame) {
+        self.held.borrow_mut().push(frame);
+    }
+
+    pub(crate) fn take_held(&self) -> Vec<Frame> {
+        std::mem::take(&mut *self.held.borrow_mut())
+    }
+
+    // ---- time ----
+
+    /// The clock as it was last read; at most one flush slice or one turn of tasks old.
+    pub(crate) fn clock(&self) -> Micros {
+        self.clock.get()
+    }
+
+    pub(crate) fn refresh_clock(&self) -> Micros {
+        let elapsed = self.epoch.elapsed();
+        // Cut to 32 bits on purpose: only differences are taken.
+        let now = (elapsed.as_secs() as u32).wrapping_mul(1_000_000).wrapping_add(elapsed.subsec_micros());
+        self.clock.set(now);
+        now
+    }
+
+    pub(crate) fn tick(&self) -> Tick {
+        self.wheel.borrow().now()
+    }
+
+    pub(crate) fn tick_after(&self, start: Tick, wait: Duration) -> Tick {
+        self.wheel.borrow().after(start, wait)
+    }
+
+    /// Puts a session into the wheel where something of it is due first.
+    pub(crate) fn schedule(&self, session: &Rc<Session<A>>) {
+        let at = session.next_due();
+        self.wheel.borrow_mut().schedule(session.slot.get(), &session.due, at);
+    }
+
+    async fn keep_time(self: Rc<Self>) {
+        let tick = self.wheel.borrow().tick();
+        loop {
+            while self.connections() == 0 {
+                self.first_session.notified().await;
+            }
+            let until = (self.epoch.elapsed().as_nanos() / tick.as_nanos()) as Tick;
+            loop {
+                let Some((at, slots)) = self.wheel.borrow_mut().advance(until) else { break };
+                for slot in &slots {
+                    let session = self.sessions.borrow().get(*slot as usize).cloned();
+                    if let Some(session) = session
+                        && Wheel::is_due(&session.due, at)
+                    {
+                        let next = session.on_tick(at);
+                        self.wheel.borrow_mut().schedule(session.slot.get(), &session.due, next);
+                    }
+                }
+                self.wheel.borrow_mut().recycle(at, slots);
+            }
+            let next = tick * u32::try_from(until + 1).unwrap_or(u32::MAX);
+            tokio::time::sleep_until(self.epoch + next).await;
+        }
+    }
+
+    // ---- flushing ----
+
+    pub(crate) fn list(&self, session: &Rc<Session<A>>) {
+        self.wake_flusher();
+        self.lists.borrow_mut().fresh.push(Rc::clone(session));
+    }
+
+    pub(crate) fn list_urgent(&self, session: &Rc<Session<A>>) {
+        self.wake_flusher();
+        self.lists.borrow_mut().urgent.push(Rc::clone(session));
+    }
+
+    /// Has the flush task call [`Session::settle`].
+    pub(crate) fn chore(&self, session: &Rc<Session<A>>) {
+        self.wake_flusher();
+        if !session.has_chore.replace(true) {
+            self.lists.borrow_mut().chores.push(Rc::clone(session));
+        }
+    }
+
+    /// Wakes the flush task when it sleeps: it runs after the tasks that are ready now, so what they push
+    /// leaves together.
+    fn wake_flusher(&self) {
+        let sleeping = self.flusher.borrow_mut().take();
+        if let Some(flusher) = sleeping {
+            self.refresh_clock();
+            flusher.wake();
+        }
+    }
+
+    async fn flush_loop(self: Rc<Self>) {
+        loop {
+            std::future::poll_fn(|cx| {
+                if self.lists.borrow().is_empty() {
+                    *self.flusher.borrow_mut() = Some(cx.waker().clone());
+                    Poll::Pending
+                } else {
+                    Poll::Ready(())
+                }
+            })
+            .await;
+            self.do_chores();
+            self.flush_slice();
+            if !self.lists.borrow().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn do_chores(&self) {
+        let chores = std::mem::take(&mut self.lists.borrow_mut().chores);
+        for session in chores {
+            session.has_chore.set(false);
+            session.settle();
+        }
+    }
+
+    /// Writes for about one slice: answers and heartbeats, a small burst, then what a large one left.
+    fn flush_slice(&self) {
+        let start = self.refresh_clock();
+        let slice = self.config.flush_slice.as_micros() as Micros;
+        let mut lists = self.lists.borrow_mut();
+        let Lists { urgent, fresh, bulk, .. } = &mut *lists;
+        for session in urgent.drain(..) {
+            if session.urgent.replace(false) && self.flush(&session) {
+                session.listed.set(true);
+                bulk.push_back(session);
+            }
+        }
+        let small = fresh.len() <= self.config.small_burst;
+        for session in fresh.drain(..) {
+            if !small || (session.listed.get() && self.flush(&session)) {
+                session.listed.set(true);
+                bulk.push_back(session);
+            }
+        }
+        let mut done = 0;
+        while let Some(session) = bulk.pop_front() {
+            if session.listed.get() && self.flush(&session) {
+                session.listed.set(true);
+                bulk.push_back(session);
+            }
+            done += 1;
+            if done >= LEAST_PROGRESS && self.clock().wrapping_sub(start) >= slice {
+                break;
+            }
+        }
+        drop(lists);
+        self.publish();
+    }
+
+    /// Writes out of turn, for a transport that was blocked and is not any more.
+    pub(crate) fn flush_now(&self, session: &Rc<Session<A>>) {
+        if self.flush(session) {
+            // More than one call's worth: the rest in its turn.
+            session.listed.set(true);
+            self.list(session);
+        }
+        self.publish();
+    }
+
+    /// One write call for one session. Tells whether it took everything offered and more is left.
+    fn flush(&self, session: &Rc<Session<A>>) -> bool {
+        session.listed.set(false);
+        session.urgent.set(false);
+        if session.blocked.get() || session.phase.get() == Phase::Dead {
+            return false;
+        }
+        let mut outbox = session.outbox.borrow_mut();
+        if outbox.is_empty() {
+            return false;
+        }
+        let mut gathered = self.gathered.borrow_mut();
+        let gathered = &mut *gathered;
+        let before = self.clock();
+        let transport = session.transport.borrow();
+        let written = outbox.write(|slices| transport.write(slices), &mut gathered.tally);
+        let now = self.refresh_clock();
+        gathered.writes += 1;
+        gathered.bytes += std::mem::take(&mut gathered.tally.bytes) as u64;
+        gathered.write.record(now.wrapping_sub(before).into(), 1);
+        for pushed in gathered.tally.pushed.drain(..) {
+            gathered.frames += 1;
+            gathered.queue.record(now.wrapping_sub(pushed).into(), 1);
+        }
+        drop(outbox);
+        match written {
+            Written::More => return true,
+            Written::Drained => {
+                if session.phase.get() == Phase::Closing {
+                    transport.finish();
+                }
+            }
+            Written::Blocked => {
+                gathered.wouldblock += 1;
+                session.blocked.set(true);
+                session.wake_task();
+                self.schedule(session);
+            }
+            Written::Failed(kind) => {
+                drop(transport);
+                session.fail_later(Reason::TransportError(kind));
+            }
+        }
+        false
+    }
+
+    fn publish(&self) {
+        let mut gathered = self.gathered.borrow_mut();
+        let (stats, gathered) = (&*self.stats, &mut *gathered);
+        let counters = [
+            (&stats.writes, &mut gathered.writes),
+            (&stats.frames_out, &mut gathered.frames),
+            (&stats.bytes_out, &mut gathered.bytes),
+            (&stats.write_wouldblock, &mut gathered.wouldblock),
+        ];
+        for (shared, own) in counters {
+            if *own > 0 {
+                add(shared, std::mem::take(own));
+            }
+        }
+        stats.queue.merge(&mut gathered.queue);
+        stats.write.merge(&mut gathered.write);
+    }
+}
+
+impl<A: Application> fmt::Debug for Worker<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("index", &self.index)
+            .field("connections", &self.connections())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs a task whose panic ends the process: tokio would keep it in a handle nobody looks at, and the worker
+/// would go on with half its state.
+async fn or_abort<F: Future>(task: F) -> F::Output {
+    struct Guard;
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("a task of a socketio-server worker panicked; aborting");
+                std::process::abort();
+            }
+        }
+    }
+    let mut task = std::pin::pin!(task);
+    std::future::poll_fn(move |cx| {
+        let guard = Guard;
+        let outcome = task.as_mut().poll(cx);
+        std::mem::forget(guard);
+        outcome
+    })
+    .await
+}
