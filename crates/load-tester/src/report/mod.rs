@@ -1,1 +1,19 @@
-//! Written next.
+//! The story of a run, one file per output format. Everything is written from a [`Loaded`]: the outcome of a run or
+//! a result file, brought to one shape.
+//!
+//! Two rules hold everywhere: what is not a response is never called latency, and nothing is called complete without
+//! an expectation.
+
+pub mod console;
+mod console_v1;
+mod console_v2;
+pub mod html;
+pub mod json;
+pub mod loaded;
+mod plain;
+mod story;
+mod terms;
+mod units;
+
+pub use console::{Console, Format};
+pub use loaded::{Loaded, Origin, Run, Slice, Summary};

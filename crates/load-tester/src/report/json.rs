@@ -1,0 +1,905 @@
+//! The result file: Artillery 2's shape (`aggregate` and `intermediate` windows of 10 s), so that tools that read
+//! that work, plus one block `drumfire` with everything else. Reads its own files and Artillery's (1.x, 2.x and the
+//! early 2.0 builds whose names begin with `core.` or `engine.`).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer as HistogramReader, Serializer as _, V2DeflateSerializer};
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::loaded::{self, Loaded, Origin, Run, Slice, Summary};
+use crate::outcome::{
+    Check, Delivery, ErrorGroup, Meta, Outcome, PhaseInfo, ProcessSample, TargetUse, Validity, Window,
+};
+
+/// Of the `drumfire` block; raised when an older reader could misread it.
+const FORMAT: u32 = 1;
+/// Artillery's reporting window.
+const WINDOW_S: f64 = 10.0;
+/// Larger files are refused; Artillery 1 wrote every sample and reached sizes nothing can read.
+const MOST_BYTES: u64 = 1 << 30;
+/// An inflated histogram; three digits over the whole range of u64 stay below it.
+const MOST_HISTOGRAM_BYTES: u64 = 4 << 20;
+/// Kept inside the HTML report only up to this size.
+const MOST_EMBEDDED_BYTES: usize = 8 << 20;
+
+/// A result file that could not be written or read: where, what, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{path}: cannot write here: {source}\n  {remedy}", path = .path.display())]
+    Write { path: PathBuf, source: io::Error, remedy: String },
+    #[error("{path}: cannot be read: {source}", path = .path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{path}: {bytes} bytes is more than the {MOST_BYTES} this reads\n  \
+             shorten the file: Artillery 1's `intermediate[].latencies` may be removed", path = .path.display())]
+    TooLarge { path: PathBuf, bytes: u64 },
+    #[error("{path}:{line}:{column}: the file ends too early: whatever wrote it was cut off\n  \
+             run again, or copy the file again; nothing can be told from half of it", path = .path.display())]
+    Truncated { path: PathBuf, line: usize, column: usize },
+    #[error("{path}:{line}:{column}: {message}\n  expected a file written by `run -o` of drumfire or Artillery",
+            path = .path.display())]
+    Malformed { path: PathBuf, line: usize, column: usize, message: String },
+    #[error("{path}: {what}\n  {remedy}", path = .path.display())]
+    Foreign { path: PathBuf, what: String, remedy: &'static str },
+}
+
+// ---------------------------------------------------------------------------------------------------- writing
+
+/// Makes sure before a run that its result can be written, and says where: a directory gets a file named after the
+/// time of day. Nothing is left behind.
+pub fn probe(path: &Path) -> Result<PathBuf, Error> {
+    let path = if path.is_dir() {
+        path.join(format!("drumfire_report_{}.json", jiff::Zoned::now().strftime("%Y%m%d_%H%M%S")))
+    } else {
+        path.to_owned()
+    };
+    if is_special(&path) {
+        return Ok(path);
+    }
+    if path.file_name().is_none() {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "no file name");
+        return Err(Error::Write { path, source, remedy: "name a file: -o result.json".to_owned() });
+    }
+    // The same steps as in `write`, so that what works here works there.
+    let target = resolve(&path);
+    let beside = temporary(&target);
+    let made = OpenOptions::new().write(true).create_new(true).open(&beside);
+    match made {
+        Ok(_) => {
+            let _ = fs::remove_file(&beside);
+            Ok(path)
+        }
+        Err(source) => Err(write_error(&path, source)),
+    }
+}
+
+/// Writes the whole result or nothing: to a file beside it first, which then takes its name.
+pub fn write(outcome: &Outcome, path: &Path) -> Result<(), Error> {
+    write_text(&to_string(outcome), path)
+}
+
+/// Writes text the same way; for reports made from a result.
+pub fn write_text(text: &str, path: &Path) -> Result<(), Error> {
+    if is_special(path) {
+        // A pipe or /dev/stdout has no name to take.
+        return OpenOptions::new()
+            .write(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(|e| write_error(path, e));
+    }
+    let target = resolve(path);
+    let beside = temporary(&target);
+    let written = OpenOptions::new().write(true).create_new(true).open(&beside).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, &target)
+    });
+    written.map_err(|e| {
+        let _ = fs::remove_file(&beside);
+        write_error(path, e)
+    })
+}
+
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir())
+}
+
+/// A symbolic link is written through, not replaced.
+fn resolve(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn temporary(target: &Path) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    target.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
+}
+
+fn write_error(path: &Path, source: io::Error) -> Error {
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let remedy = match source.kind() {
+        io::ErrorKind::NotFound => {
+            format!("the directory {} does not exist: create it first", directory.display())
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            format!("{} is not yours to write in: choose another place with -o", directory.display())
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room, or choose another place with -o".to_owned()
+        }
+        _ => "choose another place with -o".to_owned(),
+    };
+    Error::Write { path: path.to_owned(), source, remedy }
+}
+
+/// The result file's text.
+pub fn to_string(outcome: &Outcome) -> String {
+    let mut encoder = HistogramEncoder(V2DeflateSerializer::new());
+    let loaded = Loaded::of(outcome);
+    let started = outcome.meta.started_at_ms as f64;
+
+    let mut intermediate = Vec::new();
+    let mut rest = &outcome.seconds[..];
+    while let Some(first) = rest.first() {
+        let number = (first.start_s / WINDOW_S).floor();
+        let length = rest.iter().take_while(|w| (w.start_s / WINDOW_S).floor() == number).count();
+        let (these, others) = rest.split_at(length);
+        rest = others;
+        if let Some(window) = loaded::merge(these) {
+            let at = epoch_ms(started, window.start_s);
+            intermediate.push(Period::of(
+                &Slice::of_window(&window),
+                these,
+                started,
+                Value::from(at.to_string()),
+            ));
+        }
+    }
+    let last = intermediate.last().map_or(outcome.meta.started_at_ms, |w| {
+        w.period.as_str().and_then(|p| p.parse().ok()).unwrap_or(outcome.meta.started_at_ms)
+    });
+    let file = FileOut {
+        aggregate: Period::of(&loaded.total, &outcome.seconds, started, Value::from(last)),
+        intermediate,
+        drumfire: Block {
+            format: FORMAT,
+            histograms: HISTOGRAMS.to_owned(),
+            meta: outcome.meta.clone(),
+            total: BlockWindow::of(&outcome.total, &mut encoder),
+            seconds: outcome.seconds.iter().map(|w| BlockWindow::of(w, &mut encoder)).collect(),
+            scenario_counts: outcome.scenario_counts.clone(),
+            errors: outcome.errors.clone(),
+            server_events: outcome.server_events.clone(),
+            delivery: outcome.delivery.clone(),
+            target: outcome.target.clone(),
+            tester: outcome.tester.clone(),
+            validity: outcome.validity.clone(),
+            checks: outcome.checks.clone(),
+            interrupted: outcome.interrupted.map(str::to_owned),
+        },
+    };
+    // Maps with text keys and plain structs: nothing in them can fail to serialise.
+    serde_json::to_string(&file).unwrap_or_default()
+}
+
+const HISTOGRAMS: &str = "microseconds; HdrHistogram V2, deflated, base64";
+
+fn epoch_ms(started: f64, offset_s: f64) -> u64 {
+    (started + offset_s * 1000.0).round().max(0.0) as u64
+}
+
+#[derive(Serialize)]
+struct FileOut {
+    aggregate: Period,
+    intermediate: Vec<Period>,
+    drumfire: Block,
+}
+
+/// Artillery 2's object for a window or the whole run.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Period {
+    counters: BTreeMap<String, u64>,
+    rates: BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_counter_at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_histogram_at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_counter_at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_histogram_at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_metric_at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_metric_at: Option<u64>,
+    /// Window start, epoch ms: text in windows, a number in the aggregate, as Artillery has it.
+    period: Value,
+    summaries: BTreeMap<String, SummaryOut>,
+    /// The same again: Artillery's readers use either.
+    histograms: BTreeMap<String, SummaryOut>,
+}
+
+impl Period {
+    fn of(slice: &Slice, seconds: &[Window], started: f64, period: Value) -> Self {
+        let span = |has: fn(&Window) -> bool| {
+            let first = seconds.iter().find(|w| has(w)).map(|w| epoch_ms(started, w.start_s));
+            let last = seconds.iter().rfind(|w| has(w)).map(|w| epoch_ms(started, w.start_s + w.length_s));
+            (first, last)
+        };
+        let (first_counter_at, last_counter_at) = span(|w| w.counters.values().any(|n| *n > 0));
+        let (first_histogram_at, last_histogram_at) = span(|w| w.histograms.values().any(|h| !h.is_empty()));
+        let summaries: BTreeMap<_, _> =
+            slice.summaries.iter().map(|(name, s)| (name.clone(), SummaryOut::of(s))).collect();
+        Self {
+            counters: slice.counters.clone(),
+            rates: slice.rates.iter().map(|(name, r)| (name.clone(), r.round() as u64)).collect(),
+            first_counter_at,
+            first_histogram_at,
+            last_counter_at,
+            last_histogram_at,
+            first_metric_at: first_counter_at.into_iter().chain(first_histogram_at).min(),
+            last_metric_at: last_counter_at.max(last_histogram_at),
+            period,
+            histograms: summaries.clone(),
+            summaries,
+        }
+    }
+}
+
+/// Milliseconds.
+#[derive(Serialize, Clone)]
+struct SummaryOut {
+    min: f64,
+    max: f64,
+    count: u64,
+    mean: f64,
+    p50: f64,
+    median: f64,
+    p75: f64,
+    p90: f64,
+    p95: f64,
+    p99: f64,
+    p999: f64,
+}
+
+impl SummaryOut {
+    fn of(s: &Summary) -> Self {
+        let round = |v: f64| (v * 1000.0).round() / 1000.0;
+        Self {
+            min: round(s.min),
+            max: round(s.max),
+            count: s.count.unwrap_or(0),
+            mean: round(s.mean.unwrap_or(s.median)),
+            p50: round(s.median),
+            median: round(s.median),
+            p75: round(s.p75.unwrap_or(s.median)),
+            p90: round(s.p90.unwrap_or(s.median)),
+            p95: round(s.p95),
+            p99: round(s.p99),
+            p999: round(s.p999.unwrap_or(s.max)),
+        }
+    }
+}
+
+/// Everything Artillery's shape has no place for.
+#[derive(Serialize, Deserialize)]
+struct Block {
+    format: u32,
+    /// Unit and encoding of every histogram in this block.
+    histograms: String,
+    meta: Meta,
+    total: BlockWindow,
+    seconds: Vec<BlockWindow>,
+    scenario_counts: BTreeMap<String, u64>,
+    errors: Vec<ErrorGroup>,
+    server_events: BTreeMap<String, u64>,
+    delivery: Option<Delivery>,
+    target: Option<TargetUse>,
+    tester: Vec<ProcessSample>,
+    validity: Validity,
+    checks: Vec<Check>,
+    interrupted: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BlockWindow {
+    start_s: f64,
+    length_s: f64,
+    counters: BTreeMap<String, u64>,
+    histograms: BTreeMap<String, String>,
+    concurrent_users: u64,
+    connections: u64,
+}
+
+impl BlockWindow {
+    fn of(window: &Window, encoder: &mut HistogramEncoder) -> Self {
+        let histograms = window.histograms.iter().filter(|(_, h)| !h.is_empty());
+        Self {
+            start_s: window.start_s,
+            length_s: window.length_s,
+            counters: window.counters.clone(),
+            histograms: histograms.map(|(name, h)| (name.clone(), encoder.text(h))).collect(),
+            concurrent_users: window.concurrent_users,
+            connections: window.connections,
+        }
+    }
+
+    fn window(&self) -> Result<Window, String> {
+        let mut histograms = BTreeMap::new();
+        for (name, text) in &self.histograms {
+            let histogram = decode_histogram(text)
+                .map_err(|e| format!("histogram {name} of second {}: {e}", self.start_s))?;
+            histograms.insert(name.clone(), histogram);
+        }
+        Ok(Window {
+            start_s: self.start_s,
+            length_s: self.length_s,
+            counters: self.counters.clone(),
+            histograms,
+            concurrent_users: self.concurrent_users,
+            connections: self.connections,
+        })
+    }
+}
+
+struct HistogramEncoder(V2DeflateSerializer);
+
+impl HistogramEncoder {
+    fn text(&mut self, histogram: &Histogram<u64>) -> String {
+        let mut bytes = Vec::new();
+        // Fails only for counts above i64::MAX.
+        let _ = self.0.serialize(histogram, &mut bytes);
+        STANDARD.encode(bytes)
+    }
+}
+
+/// Undoes `HistogramEncoder`; sizes are looked at before anything is allocated by what the text claims.
+fn decode_histogram(text: &str) -> Result<Histogram<u64>, String> {
+    const DEFLATED: u32 = 0x1c84_9304 | 0x10;
+    let bytes = STANDARD.decode(text).map_err(|e| format!("not base64: {e}"))?;
+    let word =
+        |bytes: &[u8], at: usize| bytes.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
+    if word(&bytes, 0) != Some(DEFLATED) {
+        return Err("not a deflated HdrHistogram V2".to_owned());
+    }
+    let mut plain = Vec::new();
+    flate2::read::ZlibDecoder::new(&bytes[8..])
+        .take(MOST_HISTOGRAM_BYTES + 1)
+        .read_to_end(&mut plain)
+        .map_err(|e| format!("cannot be inflated: {e}"))?;
+    if plain.len() as u64 > MOST_HISTOGRAM_BYTES {
+        return Err("larger than any histogram of ours".to_owned());
+    }
+    // Header of 40 bytes: cookie, payload length, offset, digits, lowest, highest, ratio.
+    let (length, digits) = (word(&plain, 4), word(&plain, 12));
+    if length.map(|l| l as usize + 40) != Some(plain.len()) {
+        return Err("its length does not fit its header".to_owned());
+    }
+    if digits.is_none_or(|d| d > 3) {
+        return Err("more than three significant digits".to_owned());
+    }
+    HistogramReader::new().deserialize(&mut &plain[..]).map_err(|e| format!("cannot be decoded: {e}"))
+}
+
+// ---------------------------------------------------------------------------------------------------- reading
+
+/// Reads a result of ours or of Artillery.
+pub fn read(path: &Path) -> Result<Loaded, Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        let size = fs::metadata(path).map_or(MOST_BYTES + 1, |m| m.len());
+        return Err(Error::TooLarge { path: path.to_owned(), bytes: size });
+    }
+    parse(&bytes, path)
+}
+
+/// Reads a result file's bytes; `path` is only for messages and headings.
+pub fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, Error> {
+    let foreign =
+        |what: &str, remedy| Error::Foreign { path: path.to_owned(), what: what.to_owned(), remedy };
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    match bytes.iter().find(|b| !b.is_ascii_whitespace()) {
+        None => {
+            return Err(foreign(
+                "the file is empty",
+                "the run that should have written it did not get that far",
+            ));
+        }
+        Some(b'{') => {}
+        Some(b'<') => {
+            return Err(foreign(
+                "this is HTML or XML",
+                "give the JSON file the report was made from, not the report",
+            ));
+        }
+        Some(_) => {
+            return Err(foreign(
+                "this is not a result file",
+                "give the JSON file a run wrote with -o; a script is run with `drumfire run`",
+            ));
+        }
+    }
+    let file: FileIn = serde_json::from_slice(bytes).map_err(|e| {
+        let (path, line, column) = (path.to_owned(), e.line(), e.column());
+        if e.is_eof() {
+            return Error::Truncated { path, line, column };
+        }
+        let text = e.to_string();
+        let message = match text.rfind(" at line ") {
+            Some(at) => text[..at].to_owned(),
+            None => text,
+        };
+        let message = if message.contains("recursion limit") {
+            "nested deeper than any result".to_owned()
+        } else {
+            message
+        };
+        Error::Malformed { path, line, column, message }
+    })?;
+    let name =
+        path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
+    let mut loaded = match file {
+        FileIn { drumfire: Some(block), .. } => ours(&block).map_err(|what| Error::Foreign {
+            path: path.to_owned(),
+            what,
+            remedy: "copy the file again, or read it with the drumfire that wrote it",
+        })?,
+        FileIn { aggregate: Some(aggregate), intermediate, .. } => {
+            let windows = intermediate.unwrap_or_default();
+            if aggregate.scenarios_created.is_some() {
+                artillery_v1(&aggregate, &windows, &name)
+            } else if aggregate.counters.is_some() || aggregate.summaries.is_some() {
+                artillery_v2(&aggregate, &windows, &name)
+            } else {
+                return Err(foreign(
+                    "its `aggregate` holds neither `scenariosCreated` (Artillery 1) nor `counters` (Artillery 2)",
+                    "give the JSON file a run of drumfire or Artillery wrote with -o",
+                ));
+            }
+        }
+        FileIn { aggregate: None, config, scenarios, .. } => {
+            return Err(if config.is_some() || scenarios.is_some() {
+                foreign("this is a script, not a result", "run it first: drumfire run -o result.json SCRIPT")
+            } else {
+                foreign(
+                    "it has neither an `aggregate` nor a `drumfire` block, so it is no result of drumfire or Artillery",
+                    "results of other tools are not read; give the JSON file a run wrote with -o",
+                )
+            });
+        }
+    };
+    if bytes.len() <= MOST_EMBEDDED_BYTES {
+        loaded.json = String::from_utf8(bytes.to_vec()).ok();
+    }
+    Ok(loaded)
+}
+
+fn ours(block: &Block) -> Result<Loaded, String> {
+    if block.format > FORMAT {
+        return Err(format!(
+            "written by a newer drumfire (format {}, this one reads up to {FORMAT})",
+            block.format
+        ));
+    }
+    if block.histograms != HISTOGRAMS {
+        return Err(format!("its histograms are in “{}”, not “{HISTOGRAMS}”", block.histograms));
+    }
+    let total = block.total.window()?;
+    let mut slices = Vec::new();
+    for seconds in block.seconds.chunks(loaded::seconds_per_slice(block.seconds.len())) {
+        let windows = seconds.iter().map(BlockWindow::window).collect::<Result<Vec<_>, _>>()?;
+        slices.extend(loaded::merge(&windows).map(|w| Slice::of_window(&w)));
+    }
+    let active = loaded::active(block.seconds.iter().map(|w| (w.start_s, w.length_s, &w.counters)));
+    let run = Run {
+        meta: block.meta.clone(),
+        histograms: total.histograms.clone(),
+        errors: block.errors.clone(),
+        server_events: block.server_events.clone(),
+        delivery: block.delivery.clone(),
+        target: block.target.clone(),
+        tester: block.tester.clone(),
+        validity: block.validity.clone(),
+        checks: block.checks.clone(),
+        interrupted: block.interrupted.clone(),
+    };
+    Ok(Loaded::from_parts(run, &total, slices, active, block.scenario_counts.clone()))
+}
+
+#[derive(Deserialize)]
+struct FileIn {
+    aggregate: Option<PeriodIn>,
+    intermediate: Option<Vec<PeriodIn>>,
+    drumfire: Option<Block>,
+    /// Only to tell a script from a result.
+    config: Option<IgnoredAny>,
+    scenarios: Option<IgnoredAny>,
+}
+
+/// A window or the aggregate of any Artillery; unknown keys are passed over.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PeriodIn {
+    // Artillery 2
+    counters: Option<BTreeMap<String, f64>>,
+    rates: Option<BTreeMap<String, Option<f64>>>,
+    summaries: Option<BTreeMap<String, SummaryIn>>,
+    histograms: Option<BTreeMap<String, SummaryIn>>,
+    /// Text or number.
+    period: Option<Value>,
+    first_metric_at: Option<f64>,
+    last_metric_at: Option<f64>,
+    first_counter_at: Option<f64>,
+    last_counter_at: Option<f64>,
+    // Artillery 1
+    timestamp: Option<String>,
+    scenarios_created: Option<f64>,
+    scenarios_completed: Option<f64>,
+    scenarios_avoided: Option<f64>,
+    requests_completed: Option<f64>,
+    latency: Option<SummaryIn>,
+    rps: Option<Rps>,
+    scenario_duration: Option<SummaryIn>,
+    scenario_counts: Option<BTreeMap<String, f64>>,
+    errors: Option<BTreeMap<String, f64>>,
+    codes: Option<BTreeMap<String, f64>>,
+    custom_stats: Option<BTreeMap<String, SummaryIn>>,
+    latencies: Option<Latencies>,
+    concurrency: Option<f64>,
+    phases: Option<Vec<PhaseIn>>,
+}
+
+#[derive(Deserialize)]
+struct Rps {
+    count: Option<f64>,
+}
+
+/// Milliseconds; null where nothing was recorded.
+#[derive(Deserialize)]
+struct SummaryIn {
+    min: Option<f64>,
+    max: Option<f64>,
+    count: Option<f64>,
+    mean: Option<f64>,
+    median: Option<f64>,
+    p50: Option<f64>,
+    p75: Option<f64>,
+    p90: Option<f64>,
+    p95: Option<f64>,
+    p99: Option<f64>,
+    p999: Option<f64>,
+}
+
+impl SummaryIn {
+    fn summary(&self) -> Option<Summary> {
+        Some(Summary {
+            count: self.count.map(|n| n as u64),
+            min: self.min?,
+            max: self.max?,
+            mean: self.mean,
+            median: self.median.or(self.p50)?,
+            p75: self.p75,
+            p90: self.p90,
+            p95: self.p95?,
+            p99: self.p99?,
+            p999: self.p999,
+        })
+    }
+}
+
+/// Scripts give these as numbers or text (`"{{ rate }}"` filled in, `2m`).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PhaseIn {
+    name: Option<String>,
+    duration: Option<Value>,
+    pause: Option<Value>,
+    arrival_rate: Option<Value>,
+    arrival_count: Option<Value>,
+    ramp_to: Option<Value>,
+}
+
+/// Every sample of a window, in nanoseconds; until 1.6.0-26 each was a row of epoch ms, user, ns, code. They go
+/// straight into a histogram.
+struct Latencies(Histogram<u64>);
+
+impl<'de> Deserialize<'de> for Latencies {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Samples;
+        impl<'de> Visitor<'de> for Samples {
+            type Value = Latencies;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of latencies in nanoseconds")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut samples: A) -> Result<Latencies, A::Error> {
+                let mut histogram = Histogram::new(3).map_err(serde::de::Error::custom)?;
+                while let Some(sample) = samples.next_element::<Option<Sample>>()? {
+                    let nanoseconds = match sample {
+                        Some(Sample::Nanoseconds(ns) | Sample::Row(_, _, Some(ns), _)) => ns,
+                        Some(Sample::Row(..)) | None => continue,
+                    };
+                    // An hour is more than any request of Artillery's could take.
+                    histogram.saturating_record((nanoseconds / 1000.0).clamp(0.0, 3.6e9) as u64);
+                }
+                Ok(Latencies(histogram))
+            }
+        }
+        deserializer.deserialize_seq(Samples)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Sample {
+    Nanoseconds(f64),
+    Row(IgnoredAny, IgnoredAny, Option<f64>, IgnoredAny),
+}
+
+fn artillery_v1(aggregate: &PeriodIn, windows: &[PeriodIn], name: &str) -> Loaded {
+    let instant = |w: &PeriodIn| -> Option<i64> {
+        w.timestamp.as_ref()?.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+    };
+    // A window is stamped with its end; the first one's length is not told, so the usual one is taken.
+    let mut ends: Vec<Option<i64>> = windows.iter().map(instant).collect();
+    let window_ms = match ends[..] {
+        [Some(first), Some(second), _, ..] => (second - first).max(1),
+        _ => (WINDOW_S * 1000.0) as i64,
+    };
+    let started = ends.first().copied().flatten().map(|end| end - window_ms);
+    if ends.is_empty() {
+        ends.push(instant(aggregate));
+    }
+    let mut before = 0.0;
+    let slices: Vec<Slice> = windows
+        .iter()
+        .zip(&ends)
+        .map(|(window, end)| {
+            let end_s = match (end, started) {
+                (Some(end), Some(started)) => ((end - started) as f64 / 1000.0).max(before),
+                _ => before + WINDOW_S,
+            };
+            let slice = slice_v1(window, before, end_s - before);
+            before = end_s;
+            slice
+        })
+        .collect();
+    let phases = phases_v1(aggregate.phases.as_deref().unwrap_or_default());
+    let mut total = slice_v1(aggregate, 0.0, before);
+    let mut samples: Option<Histogram<u64>> = None;
+    for Latencies(window) in windows.iter().filter_map(|w| w.latencies.as_ref()).filter(|l| !l.0.is_empty()) {
+        match &mut samples {
+            Some(all) => {
+                let _ = all.add(window);
+            }
+            None => samples = Some(window.clone()),
+        }
+    }
+    if let Some(sampled) = samples.as_ref().and_then(Summary::of) {
+        fill_gaps(&mut total, &sampled);
+    }
+    Loaded {
+        origin: Origin::ArtilleryV1,
+        name: name.to_owned(),
+        started_at_ms: started.and_then(|ms| u64::try_from(ms).ok()),
+        duration_s: before,
+        phases,
+        total,
+        slices,
+        scenario_counts: counts(aggregate.scenario_counts.as_ref()),
+        run: None,
+        json: None,
+    }
+}
+
+fn slice_v1(window: &PeriodIn, start_s: f64, length_s: f64) -> Slice {
+    let number = |n: Option<f64>| n.unwrap_or(0.0).max(0.0) as u64;
+    let mut counters = counts(window.counters.as_ref());
+    let (created, completed) = (number(window.scenarios_created), number(window.scenarios_completed));
+    counters.insert("vusers.created".to_owned(), created);
+    counters.insert("vusers.completed".to_owned(), completed);
+    if window.scenarios_avoided.is_some_and(|n| n > 0.0) {
+        counters.insert("vusers.skipped".to_owned(), number(window.scenarios_avoided));
+    }
+    let codes = counts(window.codes.as_ref());
+    for (code, n) in codes.iter().filter(|(code, _)| code.as_str() != "0") {
+        counters.insert(format!("http.codes.{code}"), *n);
+    }
+    for (name, n) in counts(window.errors.as_ref()) {
+        counters.insert(format!("errors.{name}"), n);
+    }
+    let mut summaries = BTreeMap::new();
+    for (name, summary) in window.custom_stats.iter().flatten() {
+        summaries.extend(summary.summary().map(|s| (name.clone(), s)));
+    }
+    if let Some(length) = window.scenario_duration.as_ref().and_then(SummaryIn::summary) {
+        summaries.insert("vusers.session_length".to_owned(), length);
+    }
+    let answered = window.latency.as_ref().and_then(SummaryIn::summary);
+    if let Some(latency) = answered {
+        summaries.insert("latency".to_owned(), latency);
+    }
+    let mut slice = Slice {
+        start_s,
+        length_s,
+        counters,
+        summaries,
+        answered,
+        codes,
+        requests_started: number(window.rps.as_ref().and_then(|r| r.count)),
+        requests_completed: number(window.requests_completed),
+        concurrent_users: window.concurrency.map(|n| n.max(0.0) as u64),
+        ..Slice::default()
+    };
+    if let Some(sampled) = window.latencies.as_ref().and_then(|l| Summary::of(&l.0)) {
+        fill_gaps(&mut slice, &sampled);
+    }
+    slice
+}
+
+/// Artillery 1 says neither mean nor p99.9; its samples do.
+fn fill_gaps(slice: &mut Slice, sampled: &Summary) {
+    if let Some(latency) = &mut slice.answered {
+        latency.count = sampled.count;
+        latency.mean = sampled.mean;
+        latency.p999 = sampled.p999;
+        slice.summaries.insert("latency".to_owned(), *latency);
+    }
+}
+
+fn phases_v1(phases: &[PhaseIn]) -> Vec<PhaseInfo> {
+    let number = |v: &Option<Value>| -> Option<f64> {
+        let value = v.as_ref()?;
+        value
+            .as_f64()
+            .or_else(|| value.as_str()?.trim().parse().ok())
+            .filter(|n: &f64| n.is_finite() && *n >= 0.0)
+    };
+    let mut start_s = 0.0;
+    let mut known = Vec::new();
+    for (index, phase) in phases.iter().enumerate() {
+        let pause = number(&phase.pause);
+        let Some(duration_s) = pause.or(number(&phase.duration)) else {
+            // A length this cannot read leaves everything after it without a place.
+            return Vec::new();
+        };
+        let (load, planned) = match (
+            pause,
+            number(&phase.arrival_count),
+            number(&phase.arrival_rate),
+            number(&phase.ramp_to),
+        ) {
+            (Some(_), ..) => ("pause".to_owned(), 0.0),
+            (_, Some(count), ..) => (format!("{count} users"), count),
+            (_, _, rate, Some(to)) => {
+                let from = rate.unwrap_or(0.0);
+                (format!("{from} -> {to}/s"), (from + to) / 2.0 * duration_s)
+            }
+            (_, _, Some(rate), _) => (format!("{rate}/s"), rate * duration_s),
+            _ => return Vec::new(),
+        };
+        known.push(PhaseInfo {
+            name: phase.name.clone().unwrap_or_else(|| format!("phase {}", index + 1)),
+            start_s,
+            duration_s,
+            load,
+            planned: planned.round() as u64,
+        });
+        start_s += duration_s;
+    }
+    known
+}
+
+fn artillery_v2(aggregate: &PeriodIn, windows: &[PeriodIn], name: &str) -> Loaded {
+    let period = |w: &PeriodIn| -> Option<f64> {
+        let value = w.period.as_ref()?;
+        value.as_f64().or_else(|| value.as_str()?.parse().ok()).filter(|ms: &f64| ms.is_finite())
+    };
+    let first = |w: &PeriodIn| w.first_metric_at.or(w.first_counter_at);
+    let last = |w: &PeriodIn| w.last_metric_at.or(w.last_counter_at);
+    let started = first(aggregate)
+        .or_else(|| windows.first().and_then(|w| first(w).or_else(|| period(w))))
+        .unwrap_or(0.0);
+    let mut before = 0.0_f64;
+    let slices: Vec<Slice> = windows
+        .iter()
+        .map(|window| {
+            // Windows stand on the clock's tens of seconds; the first and last are filled only in part.
+            let from = period(window).map_or(before, |ms| (ms - started) / 1000.0).max(before);
+            let to = match (period(window), last(window)) {
+                (Some(ms), Some(last)) => {
+                    ((ms - started) / 1000.0 + WINDOW_S).min(((last - started) / 1000.0).max(from + 1.0))
+                }
+                (Some(ms), None) => (ms - started) / 1000.0 + WINDOW_S,
+                _ => from + WINDOW_S,
+            }
+            .max(from);
+            before = to;
+            slice_v2(window, from, to - from)
+        })
+        .collect();
+    let duration_s = last(aggregate).map_or(before, |ms| (ms - started) / 1000.0).max(0.0);
+    let total = slice_v2(aggregate, 0.0, duration_s);
+    let scenario_counts = total
+        .counters
+        .iter()
+        .filter_map(|(name, n)| Some((name.strip_prefix("vusers.created_by_name.")?.to_owned(), *n)))
+        .collect();
+    Loaded {
+        origin: Origin::ArtilleryV2,
+        name: name.to_owned(),
+        started_at_ms: (started > 0.0).then_some(started as u64),
+        duration_s,
+        phases: Vec::new(),
+        total,
+        slices,
+        scenario_counts,
+        run: None,
+        json: None,
+    }
+}
+
+fn slice_v2(window: &PeriodIn, start_s: f64, length_s: f64) -> Slice {
+    let counters: BTreeMap<String, u64> =
+        counts(window.counters.as_ref()).into_iter().map(|(name, n)| (today(&name), n)).collect();
+    let counter = |name: &str| counters.get(name).copied().unwrap_or(0);
+    let mut summaries = BTreeMap::new();
+    for (name, summary) in window.summaries.as_ref().or(window.histograms.as_ref()).into_iter().flatten() {
+        summaries.extend(summary.summary().map(|s| (today(name), s)));
+    }
+    let mut codes: BTreeMap<String, u64> = counters
+        .iter()
+        .filter_map(|(name, n)| Some((name.strip_prefix("http.codes.")?.to_owned(), *n)))
+        .collect();
+    let messages = counter("socketio.emit") + counter("websocket.messages_sent");
+    if messages > 0 {
+        codes.insert("0".to_owned(), messages);
+    }
+    // Two summaries cannot be added up; the engine that asked more often speaks for both.
+    let answered = ["http.response_time", "socketio.response_time"]
+        .iter()
+        .filter_map(|name| summaries.get(*name))
+        .max_by_key(|s| s.count)
+        .copied();
+    Slice {
+        start_s,
+        length_s,
+        rates: window.rates.iter().flatten().filter_map(|(name, r)| Some((today(name), (*r)?))).collect(),
+        answered,
+        codes,
+        requests_started: counter("http.requests") + messages,
+        requests_completed: counter("http.responses") + messages,
+        summaries,
+        counters,
+        ..Slice::default()
+    }
+}
+
+/// A metric's name in early 2.0 builds as it is called since.
+fn today(name: &str) -> String {
+    let name = name.strip_prefix("core.").or_else(|| name.strip_prefix("engine.")).unwrap_or(name);
+    match name.strip_prefix("vusers.created.") {
+        Some("total") => "vusers.created".to_owned(),
+        Some(rest) => match rest.strip_prefix("by_name.") {
+            Some(scenario) => format!("vusers.created_by_name.{scenario}"),
+            None => name.to_owned(),
+        },
+        None => name.to_owned(),
+    }
+}
+
+fn counts(map: Option<&BTreeMap<String, f64>>) -> BTreeMap<String, u64> {
+    map.into_iter().flatten().map(|(name, n)| (name.clone(), n.max(0.0) as u64)).collect()
+}

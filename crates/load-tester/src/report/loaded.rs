@@ -1,0 +1,370 @@
+//! What a report may say, whichever tool measured it: the outcome of a run of ours, or a result file of
+//! ours or of Artillery, brought to one shape. All formats are written from this.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+use crate::outcome::{
+    Check, Delivery, ErrorGroup, Meta, Outcome, PhaseInfo, ProcessSample, TargetUse, Validity, Window, names,
+};
+
+/// Charts hold at most this many points; longer runs are drawn in coarser steps.
+const MOST_SLICES: usize = 600;
+
+/// Which program wrote the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Drumfire,
+    /// Artillery 1.x.
+    ArtilleryV1,
+    /// Artillery 2.x, and its early builds whose names carry `core.` and `engine.`.
+    ArtilleryV2,
+}
+
+/// One run's result.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub origin: Origin,
+    /// File name or script name, for headings.
+    pub name: String,
+    /// Wall clock at the start, epoch milliseconds.
+    pub started_at_ms: Option<u64>,
+    pub duration_s: f64,
+    pub phases: Vec<PhaseInfo>,
+    pub total: Slice,
+    /// In order. Ours: one second each (more in a long run); Artillery's: its windows of about 10 s.
+    pub slices: Vec<Slice>,
+    pub scenario_counts: BTreeMap<String, u64>,
+    /// What only drumfire measures.
+    pub run: Option<Run>,
+    /// The file as read, to be carried inside the HTML report.
+    pub json: Option<String>,
+}
+
+/// The part of a result that Artillery's files do not have.
+#[derive(Debug, Clone)]
+pub struct Run {
+    pub meta: Meta,
+    /// The whole run's histograms, in microseconds; they can be merged with another run's.
+    pub histograms: BTreeMap<String, Histogram<u64>>,
+    pub errors: Vec<ErrorGroup>,
+    pub server_events: BTreeMap<String, u64>,
+    pub delivery: Option<Delivery>,
+    pub target: Option<TargetUse>,
+    pub tester: Vec<ProcessSample>,
+    pub validity: Validity,
+    pub checks: Vec<Check>,
+    /// Name of the signal that ended the run.
+    pub interrupted: Option<String>,
+}
+
+/// A stretch of time in figures.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Slice {
+    /// Seconds since the run's start.
+    pub start_s: f64,
+    pub length_s: f64,
+    /// Artillery 2's names.
+    pub counters: BTreeMap<String, u64>,
+    /// Events a second, Artillery 2's names.
+    pub rates: BTreeMap<String, f64>,
+    /// Artillery 2's names, and ours.
+    pub summaries: BTreeMap<String, Summary>,
+    /// All answered requests together. Ours never holds an emit nobody answered; Artillery's does.
+    pub answered: Option<Summary>,
+    /// HTTP status codes, and `0` for messages sent by the socket engines.
+    pub codes: BTreeMap<String, u64>,
+    pub requests_started: u64,
+    pub requests_completed: u64,
+    pub concurrent_users: Option<u64>,
+    pub connections: Option<u64>,
+}
+
+/// A distribution in milliseconds. What a file does not say is `None`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Summary {
+    pub count: Option<u64>,
+    pub min: f64,
+    pub max: f64,
+    pub mean: Option<f64>,
+    pub median: f64,
+    pub p75: Option<f64>,
+    pub p90: Option<f64>,
+    pub p95: f64,
+    pub p99: f64,
+    pub p999: Option<f64>,
+}
+
+impl Summary {
+    /// `None` when nothing was recorded. The histogram is in microseconds.
+    pub fn of(histogram: &Histogram<u64>) -> Option<Self> {
+        if histogram.is_empty() {
+            return None;
+        }
+        let max = histogram.max() as f64 / 1000.0;
+        // A bucket's upper edge may lie above the highest value recorded; a percentile never does.
+        let at = |quantile: f64| (histogram.value_at_quantile(quantile) as f64 / 1000.0).min(max);
+        Some(Self {
+            count: Some(histogram.len()),
+            min: histogram.min() as f64 / 1000.0,
+            max,
+            mean: Some(histogram.mean() / 1000.0),
+            median: at(0.5),
+            p75: Some(at(0.75)),
+            p90: Some(at(0.9)),
+            p95: at(0.95),
+            p99: at(0.99),
+            p999: Some(at(0.999)),
+        })
+    }
+}
+
+impl Slice {
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.get(name).copied().unwrap_or(0)
+    }
+
+    pub fn summary(&self, name: &str) -> Option<&Summary> {
+        self.summaries.get(name)
+    }
+
+    pub fn launched(&self) -> u64 {
+        self.counter("vusers.created")
+    }
+
+    pub fn completed(&self) -> u64 {
+        self.counter("vusers.completed")
+    }
+
+    pub fn failed(&self) -> u64 {
+        self.counter("vusers.failed")
+    }
+
+    /// Arrivals that were dropped because too many users were alive.
+    pub fn skipped(&self) -> u64 {
+        self.counter("vusers.skipped")
+    }
+
+    /// `errors.<name>` counters without the prefix.
+    pub fn errors(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.counters
+            .iter()
+            .filter_map(|(name, n)| Some((name.strip_prefix("errors.")?, *n)))
+            .filter(|(_, n)| *n > 0)
+    }
+
+    pub fn error_count(&self) -> u64 {
+        self.errors().map(|(_, n)| n).sum()
+    }
+
+    /// A window of ours. `elapsed_s` is what rates are divided by; `messages` the messages that were sent
+    /// and, where an answer was asked for, answered.
+    pub fn of(window: &Window, elapsed_s: f64, messages: u64) -> Self {
+        let counter = |name: &str| window.counters.get(name).copied().unwrap_or(0);
+        let mut codes: BTreeMap<String, u64> = window
+            .counters
+            .iter()
+            .filter_map(|(name, n)| Some((name.strip_prefix("http.codes.")?.to_owned(), *n)))
+            .filter(|(_, n)| *n > 0)
+            .collect();
+        if messages > 0 {
+            codes.insert("0".to_owned(), messages);
+        }
+        let rates = [
+            ("http.request_rate", "http.requests"),
+            ("socketio.emit_rate", "socketio.emit"),
+            ("websocket.send_rate", "websocket.messages_sent"),
+        ]
+        .into_iter()
+        .filter(|(_, counted)| counter(counted) > 0 && elapsed_s > 0.0)
+        .map(|(rate, counted)| (rate.to_owned(), counter(counted) as f64 / elapsed_s))
+        .collect();
+        Self {
+            start_s: window.start_s,
+            length_s: window.length_s,
+            rates,
+            summaries: window
+                .histograms
+                .iter()
+                .filter_map(|(name, h)| Some((name.clone(), Summary::of(h)?)))
+                .collect(),
+            answered: answered(&window.histograms),
+            codes,
+            requests_started: counter("http.requests")
+                + counter("socketio.emit")
+                + counter("websocket.messages_sent"),
+            requests_completed: counter("http.responses") + messages,
+            concurrent_users: Some(window.concurrent_users),
+            connections: Some(window.connections),
+            counters: window.counters.clone(),
+        }
+    }
+
+    /// A window of ours whose emits are not told apart: those sent count as messages.
+    pub fn of_window(window: &Window) -> Self {
+        let counter = |name: &str| window.counters.get(name).copied().unwrap_or(0);
+        Self::of(window, window.length_s, counter("socketio.emit") + counter("websocket.messages_sent"))
+    }
+}
+
+/// Answers of all engines in one distribution.
+fn answered(histograms: &BTreeMap<String, Histogram<u64>>) -> Option<Summary> {
+    let mut parts = [names::HTTP_RESPONSE_TIME, names::SOCKETIO_RESPONSE_TIME, "websocket.response_time"]
+        .into_iter()
+        .filter_map(|name| histograms.get(name))
+        .filter(|h| !h.is_empty());
+    let first = parts.next()?;
+    let mut rest = parts.peekable();
+    if rest.peek().is_none() {
+        return Summary::of(first);
+    }
+    let mut all = first.clone();
+    all.auto(true);
+    for part in rest {
+        // Cannot fail: the histogram grows as needed.
+        let _ = all.add(part);
+    }
+    Summary::of(&all)
+}
+
+/// Several windows, in order, as one.
+pub(crate) fn merge(windows: &[Window]) -> Option<Window> {
+    let (first, rest) = windows.split_first()?;
+    let mut all = first.clone();
+    for histogram in all.histograms.values_mut() {
+        histogram.auto(true);
+    }
+    for window in rest {
+        for (name, n) in &window.counters {
+            *all.counters.entry(name.clone()).or_default() += n;
+        }
+        for (name, histogram) in &window.histograms {
+            if let Some(sum) = all.histograms.get_mut(name) {
+                let _ = sum.add(histogram);
+            } else {
+                let mut sum = histogram.clone();
+                sum.auto(true);
+                all.histograms.insert(name.clone(), sum);
+            }
+        }
+        all.length_s = window.start_s + window.length_s - all.start_s;
+        all.concurrent_users = window.concurrent_users;
+        all.connections = window.connections;
+    }
+    Some(all)
+}
+
+/// How many seconds go into one point of a chart.
+pub(crate) fn seconds_per_slice(seconds: usize) -> usize {
+    seconds.div_ceil(MOST_SLICES).max(1)
+}
+
+/// What rates over a whole run are divided by: the time in which the phases let users arrive, unless requests went on
+/// for longer than a second after it or ended before it.
+pub(crate) fn elapsed_s(phases: &[PhaseInfo], active: Option<(f64, f64)>, duration_s: f64) -> f64 {
+    let Some((first, last)) = active else { return duration_s };
+    let asked: f64 = phases.iter().filter(|p| p.planned > 0).map(|p| p.duration_s).sum();
+    let inside = |p: &&PhaseInfo| p.planned == 0 && p.start_s >= first && p.start_s + p.duration_s <= last;
+    let pauses: f64 = phases.iter().filter(inside).map(|p| p.duration_s).sum();
+    let span = (last - first - pauses).max(1.0);
+    if asked >= 1.0 && span >= asked && span <= asked + 1.0 { asked } else { span }
+}
+
+/// From the first second in which a request was sent to the end of the last one.
+pub(crate) fn active<'a>(
+    windows: impl Iterator<Item = (f64, f64, &'a BTreeMap<String, u64>)>,
+) -> Option<(f64, f64)> {
+    let mut span = None;
+    for (start_s, length_s, counters) in windows {
+        if ["http.requests", "socketio.emit", "websocket.messages_sent", "vusers.created"]
+            .iter()
+            .any(|name| counters.get(*name).is_some_and(|n| *n > 0))
+        {
+            let end = start_s + length_s;
+            span = Some(span.map_or((start_s, end), |(first, _)| (first, end)));
+        }
+    }
+    span
+}
+
+impl Loaded {
+    /// A run that has just ended, as its result file would read.
+    pub fn of(outcome: &Outcome) -> Self {
+        let step = seconds_per_slice(outcome.seconds.len());
+        let slices = outcome.seconds.chunks(step).filter_map(merge).map(|w| Slice::of_window(&w)).collect();
+        let run = Run {
+            meta: outcome.meta.clone(),
+            histograms: outcome.total.histograms.clone(),
+            errors: outcome.errors.clone(),
+            server_events: outcome.server_events.clone(),
+            delivery: outcome.delivery.clone(),
+            target: outcome.target.clone(),
+            tester: outcome.tester.clone(),
+            validity: outcome.validity.clone(),
+            checks: outcome.checks.clone(),
+            interrupted: outcome.interrupted.map(str::to_owned),
+        };
+        let span = active(outcome.seconds.iter().map(|w| (w.start_s, w.length_s, &w.counters)));
+        Self::from_parts(run, &outcome.total, slices, span, outcome.scenario_counts.clone())
+    }
+
+    pub(crate) fn from_parts(
+        run: Run,
+        total: &Window,
+        slices: Vec<Slice>,
+        active: Option<(f64, f64)>,
+        scenario_counts: BTreeMap<String, u64>,
+    ) -> Self {
+        let meta = &run.meta;
+        let elapsed = elapsed_s(&meta.phases, active, meta.duration_s);
+        let sent = total.counters.get("websocket.messages_sent").copied().unwrap_or(0);
+        Self {
+            origin: Origin::Drumfire,
+            name: meta.script.clone(),
+            started_at_ms: Some(meta.started_at_ms),
+            duration_s: meta.duration_s,
+            phases: meta.phases.clone(),
+            total: Slice::of(total, elapsed, meta.confirmed_emits + meta.unconfirmed_emits + sent),
+            slices,
+            scenario_counts,
+            run: Some(run),
+            json: None,
+        }
+    }
+
+    /// What rates over the whole run are divided by.
+    pub fn elapsed_s(&self) -> f64 {
+        elapsed_s(
+            &self.phases,
+            active(self.slices.iter().map(|s| (s.start_s, s.length_s, &s.counters))),
+            self.duration_s,
+        )
+    }
+
+    /// Users the phases asked for; `None` when the file does not say.
+    pub fn planned(&self) -> Option<u64> {
+        if self.phases.is_empty() { None } else { Some(self.phases.iter().map(|p| p.planned).sum()) }
+    }
+
+    /// Users a second the phases asked for, over the phases in which anyone was to arrive.
+    pub fn asked_rate(&self) -> Option<f64> {
+        let loaded = self.phases.iter().filter(|p| p.planned > 0);
+        let (users, seconds) =
+            loaded.fold((0, 0.0), |(users, seconds), p| (users + p.planned, seconds + p.duration_s));
+        (seconds > 0.0).then(|| users as f64 / seconds)
+    }
+
+    pub fn peak_users(&self) -> Option<u64> {
+        self.slices
+            .iter()
+            .filter_map(|s| s.concurrent_users)
+            .max()
+            .max(self.total.concurrent_users.filter(|_| self.run.is_some()))
+    }
+
+    /// The file's last component, for headings and file names.
+    pub fn short_name(&self) -> &str {
+        self.name.rsplit(['/', '\\']).next().unwrap_or(&self.name)
+    }
+}
