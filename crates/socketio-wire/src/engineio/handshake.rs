@@ -48,3 +48,53 @@ pub fn decode(json: &str) -> Result<Handshake, Error> {
 pub fn encode(handshake: &Handshake, out: &mut Vec<u8>) {
     serde_json::to_writer(out, handshake).expect("strings and numbers into memory");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways() {
+        fn check(json: &str, handshake: &Handshake) {
+            assert_eq!(decode(json).as_ref(), Ok(handshake), "{json}");
+            let mut out = Vec::new();
+            encode(handshake, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), json);
+        }
+        let mut handshake = Handshake {
+            sid: "lv_VI97".into(),
+            upgrades: vec!["websocket".into()],
+            ping_interval_ms: 25_000,
+            ping_timeout_ms: 20_000,
+            max_payload: Some(1_000_000),
+        };
+        check(
+            r#"{"sid":"lv_VI97","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#,
+            &handshake,
+        );
+        handshake.max_payload = None;
+        handshake.upgrades.clear();
+        check(r#"{"sid":"lv_VI97","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#, &handshake);
+    }
+
+    #[test]
+    fn what_servers_leave_away_or_add() {
+        let handshake = decode(r#"{"sid":"a","pingInterval":300,"pingTimeout":200,"region":"eu"}"#).unwrap();
+        assert_eq!((handshake.upgrades.len(), handshake.max_payload), (0, None));
+    }
+
+    #[test]
+    fn bad_handshakes() {
+        fn check(json: &str, expected: ErrorKind) {
+            assert_eq!(decode(json).unwrap_err().kind(), expected, "{json:.80}");
+        }
+        check("", ErrorKind::Handshake);
+        check("[]", ErrorKind::Handshake);
+        check(r#"{"pingInterval":300,"pingTimeout":200}"#, ErrorKind::Handshake);
+        check(r#"{"sid":"","pingInterval":300,"pingTimeout":200}"#, ErrorKind::Handshake);
+        check(r#"{"sid":"a","pingInterval":-300,"pingTimeout":200}"#, ErrorKind::Handshake);
+        check(r#"{"sid":"a","pingInterval":"300","pingTimeout":200}"#, ErrorKind::Handshake);
+        check(r#"{"sid":"a","pingInterval":300,"pingTimeout":200}x"#, ErrorKind::Handshake);
+        check(&" ".repeat(MAX_LEN + 1), ErrorKind::TooLarge(MAX_LEN));
+    }
+}

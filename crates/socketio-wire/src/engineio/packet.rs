@@ -120,7 +120,7 @@ pub fn encode_binary(revision: Revision, kind: PacketType, data: &[u8], out: &mu
     match revision {
         Revision::V3 => out.push(kind.number()),
         Revision::V4 => {
-            debug_assert_eq!(kind, PacketType::Message, "revision 4 sends only messages as binary")
+            debug_assert_eq!(kind, PacketType::Message, "revision 4 sends only messages as binary");
         }
     }
     out.extend_from_slice(data);
@@ -132,7 +132,7 @@ pub fn encode_base64(revision: Revision, kind: PacketType, data: &[u8], out: &mu
     match revision {
         Revision::V3 => out.push(kind.digit()),
         Revision::V4 => {
-            debug_assert_eq!(kind, PacketType::Message, "revision 4 sends only messages as binary")
+            debug_assert_eq!(kind, PacketType::Message, "revision 4 sends only messages as binary");
         }
     }
     let start = out.len();
@@ -161,3 +161,100 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
+
+#[cfg(test)]
+mod tests {
+    use super::Revision::{V3, V4};
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn text_packets() {
+        fn check(text: &str, expected: Result<(PacketType, &str), ErrorKind>) {
+            assert_eq!(decode_text(text).map_err(|error| error.kind()), expected, "{text:?}");
+        }
+        check("0{}", Ok((PacketType::Open, "{}")));
+        check("1", Ok((PacketType::Close, "")));
+        check("2probe", Ok((PacketType::Ping, "probe")));
+        check("3probe", Ok((PacketType::Pong, "probe")));
+        check("4hello €", Ok((PacketType::Message, "hello €")));
+        check("5", Ok((PacketType::Upgrade, "")));
+        check("6", Ok((PacketType::Noop, "")));
+        check("", Err(ErrorKind::Empty));
+        check("7", Err(ErrorKind::UnknownType));
+        check("/", Err(ErrorKind::UnknownType));
+        check(":", Err(ErrorKind::UnknownType));
+        check("\u{0}", Err(ErrorKind::UnknownType));
+        check("€", Err(ErrorKind::UnknownType));
+        check("bAQID", Err(ErrorKind::UnexpectedBase64));
+    }
+
+    #[test]
+    fn base64_packets() {
+        fn check(revision: Revision, text: &str, expected: Result<(PacketType, &[u8]), (ErrorKind, usize)>) {
+            let expected = expected.map(|(kind, data)| Packet { kind, data: Data::Binary(data.into()) });
+            assert_eq!(
+                decode(revision, text).map_err(|error| (error.kind(), error.at())),
+                expected,
+                "{revision:?} {text:?}"
+            );
+        }
+        check(V4, "bAQIDBA==", Ok((PacketType::Message, &[1, 2, 3, 4])));
+        check(V4, "bAQIDBA", Ok((PacketType::Message, &[1, 2, 3, 4])));
+        check(V4, "b", Ok((PacketType::Message, &[])));
+        check(V3, "b4AQIDBA==", Ok((PacketType::Message, &[1, 2, 3, 4])));
+        check(V3, "b2", Ok((PacketType::Ping, &[])));
+        check(V3, "b", Err((ErrorKind::Empty, 1)));
+        check(V3, "b7AQ==", Err((ErrorKind::UnknownType, 1)));
+        check(V3, "bb4AQ==", Err((ErrorKind::UnexpectedBase64, 1)));
+        check(V4, "b!", Err((ErrorKind::Base64, 1)));
+        check(V4, "bA", Err((ErrorKind::Base64, 1)));
+        check(V3, "b4€", Err((ErrorKind::Base64, 2)));
+    }
+
+    #[test]
+    fn binary_packets() {
+        fn check(revision: Revision, bytes: &[u8], expected: Result<(PacketType, &[u8]), ErrorKind>) {
+            assert_eq!(
+                decode_binary(revision, bytes).map_err(|error| error.kind()),
+                expected,
+                "{revision:?} {bytes:?}"
+            );
+        }
+        check(V4, &[1, 2, 3], Ok((PacketType::Message, &[1, 2, 3])));
+        check(V4, &[], Ok((PacketType::Message, &[])));
+        check(V3, &[4, 2, 3], Ok((PacketType::Message, &[2, 3])));
+        check(V3, &[0], Ok((PacketType::Open, &[])));
+        check(V3, &[], Err(ErrorKind::Empty));
+        check(V3, &[7, 1], Err(ErrorKind::UnknownType));
+        // The type is a number, not its digit.
+        check(V3, b"4a", Err(ErrorKind::UnknownType));
+    }
+
+    proptest! {
+        #[test]
+        fn text_comes_back(number in 0u8..7, data in ".*") {
+            let kind = PacketType::from_number(number).unwrap();
+            let mut out = Vec::new();
+            encode_text(kind, &data, &mut out);
+            let text = std::str::from_utf8(&out).unwrap();
+            prop_assert_eq!(decode_text(text), Ok((kind, &*data)));
+        }
+
+        #[test]
+        fn binary_comes_back(number in 0u8..7, data: Vec<u8>) {
+            let kind = PacketType::from_number(number).unwrap();
+            for (revision, kind) in [(V3, kind), (V4, PacketType::Message)] {
+                let mut out = Vec::new();
+                encode_binary(revision, kind, &data, &mut out);
+                prop_assert_eq!(decode_binary(revision, &out), Ok((kind, &*data)));
+
+                out.clear();
+                encode_base64(revision, kind, &data, &mut out);
+                let text = std::str::from_utf8(&out).unwrap();
+                let expected = Packet { kind, data: Data::Binary(Cow::Borrowed(&data)) };
+                prop_assert_eq!(decode(revision, text), Ok(expected));
+            }
+        }
+    }
+}

@@ -237,7 +237,7 @@ pub struct EventArgs<'a> {
 
 /// Takes the data of an event apart and checks all of it: a JSON array whose first element is a name.
 pub fn event_args(data: &str) -> Result<EventArgs<'_>, Error> {
-    let mut items = elements(data, MAX_ARGUMENTS + 1)?.into_iter();
+    let mut items = elements(data, 1 + MAX_ARGUMENTS)?.into_iter();
     let raw_name = items.next().ok_or(Error::new(ErrorKind::EventName, 0))?;
     let name = event_name(raw_name.get())?;
     Ok(EventArgs { name, args: items.collect() })
@@ -268,7 +268,7 @@ fn elements(data: &str, most: usize) -> Result<Vec<&RawValue>, Error> {
         .and_then(|items| json.end().map(|()| items))
         .map_err(|error| {
             let kind = if over {
-                ErrorKind::TooManyArguments(most)
+                ErrorKind::TooManyArguments(MAX_ARGUMENTS)
             } else if error.is_data() {
                 ErrorKind::ExpectedArray
             } else {
@@ -306,5 +306,222 @@ impl<'de> Visitor<'de> for Elements<'_> {
             items.push(item);
         }
         Ok(items)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PacketType::*;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn packet<'a>(kind: PacketType, namespace: &'a str, ack: Option<u64>, data: &'a str) -> Packet<'a> {
+        Packet { ack, ..Packet::new(kind, namespace, data) }
+    }
+
+    #[test]
+    fn packets_both_ways() {
+        fn check(text: &str, packet: Packet<'_>) {
+            assert_eq!(decode(text), Ok(packet), "{text:?}");
+            let mut out = Vec::new();
+            encode(&packet, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+        check("0", packet(Connect, "/", None, ""));
+        check(r#"0{"token":"123"}"#, packet(Connect, "/", None, r#"{"token":"123"}"#));
+        check("0/admin,", packet(Connect, "/admin", None, ""));
+        check(r#"0/admin,{"sid":"a,b"}"#, packet(Connect, "/admin", None, r#"{"sid":"a,b"}"#));
+        let query = "token=1234&uid=a/b?c";
+        check("0/admin?token=1234&uid=a/b?c,", Packet { query, ..Packet::new(Connect, "/admin", "") });
+        check("0/?a=1,", Packet { query: "a=1", ..Packet::new(Connect, "/", "") });
+        check("1", packet(Disconnect, "/", None, ""));
+        check("1/admin,", packet(Disconnect, "/admin", None, ""));
+        check(r#"2["foo"]"#, packet(Event, "/", None, r#"["foo"]"#));
+        check(r#"2/admin,["bar"]"#, packet(Event, "/admin", None, r#"["bar"]"#));
+        check(r#"212["foo"]"#, packet(Event, "/", Some(12), r#"["foo"]"#));
+        check(r#"2/a/b,0["foo"]"#, packet(Event, "/a/b", Some(0), r#"["foo"]"#));
+        check("3/admin,13[]", packet(Ack, "/admin", Some(13), "[]"));
+        check("39007199254740991[]", packet(Ack, "/", Some(MAX_ACK_ID), "[]"));
+        check(r#"4{"message":"no"}"#, packet(ConnectError, "/", None, r#"{"message":"no"}"#));
+        check(r#"4/admin,"no""#, packet(ConnectError, "/admin", None, r#""no""#));
+        check("4", packet(ConnectError, "/", None, ""));
+        let attachments = 1;
+        check(
+            r#"51-["baz",{"_placeholder":true,"num":0}]"#,
+            Packet {
+                attachments,
+                ..packet(BinaryEvent, "/", None, r#"["baz",{"_placeholder":true,"num":0}]"#)
+            },
+        );
+        check("61-/a,15[0]", Packet { attachments, ..packet(BinaryAck, "/a", Some(15), "[0]") });
+        check("51000-[0]", Packet { attachments: 1_000, ..packet(BinaryEvent, "/", None, "[0]") });
+        check("50-[0]", packet(BinaryEvent, "/", None, "[0]"));
+    }
+
+    #[test]
+    fn other_spellings() {
+        fn check(text: &str, expected: Packet<'_>) {
+            assert_eq!(decode(text), Ok(expected), "{text:?}");
+        }
+        check("0/admin", packet(Connect, "/admin", None, ""));
+        check("0/,", packet(Connect, "/", None, ""));
+        check("1/admin?", packet(Disconnect, "/admin", None, ""));
+        check("2007[0]", packet(Event, "/", Some(7), "[0]"));
+    }
+
+    #[test]
+    fn bad_packets() {
+        fn check(text: &str, expected: (ErrorKind, usize)) {
+            assert_eq!(
+                decode(text).map_err(|error| (error.kind(), error.at())),
+                Err(expected),
+                "{text:.80?}"
+            );
+        }
+        check("", (ErrorKind::Empty, 0));
+        check("7", (ErrorKind::UnknownType, 0));
+        check("abc", (ErrorKind::UnknownType, 0));
+        check("€", (ErrorKind::UnknownType, 0));
+        check("2", (ErrorKind::ExpectedArray, 1));
+        check("2{}", (ErrorKind::ExpectedArray, 1));
+        check(r#"2"a""#, (ErrorKind::ExpectedArray, 1));
+        check(r#"2abc["a"]"#, (ErrorKind::AckId, 1));
+        check(r#"2-1["a"]"#, (ErrorKind::AckId, 1));
+        check(r#"2+1["a"]"#, (ErrorKind::AckId, 1));
+        check(r#"21.5["a"]"#, (ErrorKind::ExpectedArray, 2));
+        check("29007199254740992[0]", (ErrorKind::AckId, 1));
+        check("200000000000000007[0]", (ErrorKind::AckId, 1));
+        check(r#"2/a["a"]"#, (ErrorKind::ExpectedArray, 8));
+        check("3[]", (ErrorKind::MissingAckId, 1));
+        check("3", (ErrorKind::MissingAckId, 1));
+        check("3/a,[]", (ErrorKind::MissingAckId, 4));
+        check("31", (ErrorKind::ExpectedArray, 2));
+        check("01", (ErrorKind::UnexpectedAckId, 1));
+        check("11", (ErrorKind::UnexpectedAckId, 1));
+        check("41[]", (ErrorKind::UnexpectedAckId, 1));
+        check("0[]", (ErrorKind::ExpectedObject, 1));
+        check("0/a,null", (ErrorKind::ExpectedObject, 4));
+        check("1{}", (ErrorKind::UnexpectedData, 1));
+        check("5[0]", (ErrorKind::AttachmentCount, 1));
+        check("5-[0]", (ErrorKind::AttachmentCount, 1));
+        check("51[0]", (ErrorKind::AttachmentCount, 2));
+        check("51.5-[0]", (ErrorKind::AttachmentCount, 2));
+        check("5-1-[0]", (ErrorKind::AttachmentCount, 1));
+        check("51001-[0]", (ErrorKind::TooManyAttachments(1_000), 1));
+        check("5999999999-[0]", (ErrorKind::TooManyAttachments(1_000), 1));
+        check("59999999999-[0]", (ErrorKind::AttachmentCount, 1));
+        check("61-[0]", (ErrorKind::MissingAckId, 3));
+        let long = "a".repeat(MAX_NAMESPACE_LEN);
+        check(&format!("0/{long},"), (ErrorKind::NamespaceTooLong(MAX_NAMESPACE_LEN), 1));
+        check(&format!("0/a?{long}a,"), (ErrorKind::NamespaceTooLong(MAX_NAMESPACE_LEN), 1));
+    }
+
+    #[test]
+    fn events_taken_apart() {
+        fn check(data: &str, name: &str, args: &[&str]) {
+            let event = event_args(data).unwrap();
+            assert_eq!(event.name, name, "{data}");
+            assert_eq!(event.args.iter().map(|arg| arg.get()).collect::<Vec<_>>(), args, "{data}");
+        }
+        check(r#"["a"]"#, "a", &[]);
+        check(r#"["a",1,{"b":[2]},"c",null]"#, "a", &["1", r#"{"b":[2]}"#, r#""c""#, "null"]);
+        check(r#" [ "a" , 1 ] "#, "a", &["1"]);
+        check(r#"["say \"é\" \u20ac"]"#, "say \"é\" €", &[]);
+        check("[12,0]", "12", &["0"]);
+        check(r#"[""]"#, "", &[]);
+        // Depth is no matter: arguments are skipped over, not built.
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        check(&format!(r#"["a",{deep}]"#), "a", &[&deep]);
+    }
+
+    #[test]
+    fn bad_events() {
+        fn check(data: &str, expected: (ErrorKind, usize)) {
+            let error = event_args(data).unwrap_err();
+            assert_eq!((error.kind(), error.at()), expected, "{data:.80}");
+        }
+        check("[]", (ErrorKind::EventName, 0));
+        check("[null]", (ErrorKind::EventName, 1));
+        check("[true]", (ErrorKind::EventName, 1));
+        check(r#"[["a"]]"#, (ErrorKind::EventName, 1));
+        check(r#"{"a":1}"#, (ErrorKind::ExpectedArray, 0));
+        check(r#""a""#, (ErrorKind::ExpectedArray, 2));
+        check("", (ErrorKind::Json, 0));
+        check(r#"["a""#, (ErrorKind::Json, 3));
+        check(r#"["a",]"#, (ErrorKind::Json, 5));
+        check(r#"["a",}"#, (ErrorKind::Json, 5));
+        check("[\"a\",\n}", (ErrorKind::Json, 6));
+        check(r#"["a"]x"#, (ErrorKind::Json, 5));
+        check(r#"["\ud800"]"#, (ErrorKind::Json, 1));
+        for name in RESERVED_EVENTS {
+            check(&format!("[\"{name}\"]"), (ErrorKind::ReservedEvent, 1));
+        }
+        check(r#"["\u0063onnect"]"#, (ErrorKind::ReservedEvent, 1));
+        let most = format!("[\"a\"{}]", ",0".repeat(MAX_ARGUMENTS));
+        assert_eq!(event_args(&most).unwrap().args.len(), MAX_ARGUMENTS);
+        let over = format!("[\"a\"{}]", ",0".repeat(MAX_ARGUMENTS + 1));
+        assert_eq!(event_args(&over).unwrap_err().kind(), ErrorKind::TooManyArguments(MAX_ARGUMENTS));
+    }
+
+    #[test]
+    fn acks_taken_apart() {
+        let args = ack_args(r#"[1,"a"]"#).unwrap();
+        assert_eq!(args.iter().map(|arg| arg.get()).collect::<Vec<_>>(), ["1", r#""a""#]);
+        assert!(ack_args("[]").unwrap().is_empty());
+        assert_eq!(ack_args("[1").unwrap_err().kind(), ErrorKind::Json);
+    }
+
+    #[test]
+    fn events_and_acks_encoded() {
+        fn check(encode: impl Fn(&mut Vec<u8>), expected: &str) {
+            let mut out = Vec::new();
+            encode(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+        check(|out| encode_event("/", None, "new_msg", r#"{"a":1}"#, out), r#"2["new_msg",{"a":1}]"#);
+        check(|out| encode_event("/chat", Some(7), "a\"b", "", out), r#"2/chat,7["a\"b"]"#);
+        check(|out| encode_ack("/", 0, "", out), "30[]");
+        check(|out| encode_ack("/chat", 12, r#""ok",1"#, out), r#"3/chat,12["ok",1]"#);
+    }
+
+    fn any_packet() -> impl Strategy<Value = (u8, u32, String, String, Option<u64>, String)> {
+        let namespace = "(/[^,?]{0,9}){1,3}";
+        (0u8..7, 0..=MAX_ATTACHMENTS, namespace, "[^,]{0,9}", prop::option::of(0..=MAX_ACK_ID), ".{0,9}")
+    }
+
+    proptest! {
+        #[test]
+        fn packets_come_back((number, attachments, namespace, query, ack, rest) in any_packet()) {
+            let kind = PacketType::from_number(number).unwrap();
+            let (ack, data) = match kind {
+                Connect => (None, format!("{{{rest}")),
+                Disconnect => (None, String::new()),
+                ConnectError => (None, format!("\"{rest}")),
+                Event | BinaryEvent => (ack, format!("[{rest}")),
+                Ack | BinaryAck => (Some(ack.unwrap_or(0)), format!("[{rest}")),
+            };
+            let packet = Packet {
+                kind,
+                attachments: if kind.is_binary() { attachments } else { 0 },
+                namespace: &namespace,
+                query: &query,
+                ack,
+                data: &data,
+            };
+            let mut out = Vec::new();
+            encode(&packet, &mut out);
+            prop_assert_eq!(decode(std::str::from_utf8(&out).unwrap()), Ok(packet));
+        }
+
+        #[test]
+        fn event_names_come_back(name in ".*") {
+            prop_assume!(!RESERVED_EVENTS.contains(&&*name));
+            let mut out = Vec::new();
+            encode_event("/", None, &name, "1,[2]", &mut out);
+            let text = String::from_utf8(out).unwrap();
+            let event = event_args(decode(&text).unwrap().data).unwrap();
+            prop_assert_eq!(event.name, name);
+            prop_assert_eq!(event.args.len(), 2);
+        }
     }
 }

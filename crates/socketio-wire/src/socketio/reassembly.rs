@@ -270,3 +270,144 @@ impl<'de> Visitor<'de> for Walk<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::packet::{decode, event_args};
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: Limits = Limits { attachments: 3, bytes: 200 };
+
+    fn take_text<'a>(reassembler: &mut Reassembler, text: &'a str) -> Result<Text<'a>, ErrorKind> {
+        reassembler.take_text(decode(text).unwrap()).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn a_binary_event() {
+        let mut reassembler = Reassembler::new(LIMITS);
+        let text = r#"52-/up,7["put",{"_placeholder":true,"num":1},{"at":[{"num":0,"_placeholder":true}]}]"#;
+        assert_eq!(take_text(&mut reassembler, text), Ok(Text::Waiting));
+        assert!(reassembler.is_waiting());
+        assert_eq!(reassembler.take_binary(Bytes::from_static(b"zero")), Ok(None));
+        let message = reassembler.take_binary(Bytes::from_static(b"one")).unwrap().unwrap();
+        assert!(!reassembler.is_waiting());
+        assert_eq!(message.packet(), decode(text).unwrap());
+
+        let event = event_args(&message.data).unwrap();
+        assert_eq!(event.name, "put");
+        assert_eq!(message.attachment(event.args[0]).unwrap(), "one");
+        assert_eq!(message.attachment(event.args[1]), None);
+    }
+
+    #[test]
+    fn packets_without_attachments_pass() {
+        for text in [r#"2["a"]"#, "31[]", "0", r#"50-["a"]"#, "60-1[]"] {
+            let mut reassembler = Reassembler::new(LIMITS);
+            let packet = decode(text).unwrap();
+            assert_eq!(take_text(&mut reassembler, text), Ok(Text::Complete(packet)));
+            assert!(!reassembler.is_waiting());
+        }
+    }
+
+    #[test]
+    fn out_of_turn() {
+        let mut reassembler = Reassembler::new(LIMITS);
+        let error = reassembler.take_binary(Bytes::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedAttachment);
+        take_text(&mut reassembler, "51-[0]").unwrap();
+        assert_eq!(take_text(&mut reassembler, r#"2["a"]"#), Err(ErrorKind::ExpectedAttachment));
+        assert_eq!(take_text(&mut reassembler, "51-[0]"), Err(ErrorKind::ExpectedAttachment));
+    }
+
+    #[test]
+    fn bad_texts() {
+        fn check(text: &str, expected: ErrorKind) {
+            assert_eq!(take_text(&mut Reassembler::new(LIMITS), text), Err(expected), "{text:.80}");
+        }
+        check("54-[0]", ErrorKind::TooManyAttachments(3));
+        check(r#"50-["a",{"_placeholder":true,"num":0}]"#, ErrorKind::Placeholder);
+        check(r#"51-["a",{"_placeholder":true,"num":1}]"#, ErrorKind::Placeholder);
+        check(r#"51-["a",{"_placeholder":true,"num":-1}]"#, ErrorKind::Placeholder);
+        check(r#"51-["a",{"_placeholder":true,"num":0.5}]"#, ErrorKind::Placeholder);
+        check(r#"51-["a",{"_placeholder":true,"num":"0"}]"#, ErrorKind::Placeholder);
+        check(r#"51-["a",{"_placeholder":true,"num":4294967296}]"#, ErrorKind::Placeholder);
+        check(r#"51-["a",{"_placeholder":true}]"#, ErrorKind::Placeholder);
+        check(r#"51-["a",{"\u005fplaceholder":true,"num":9}]"#, ErrorKind::Placeholder);
+        check(r#"51-["a",[[{"b":{"_placeholder":true,"num":9}}]]]"#, ErrorKind::Placeholder);
+        check(r#"51-["a""#, ErrorKind::Json);
+        check("51-[0]]", ErrorKind::Json);
+        check(&format!("51-{}{}", "[".repeat(80), "]".repeat(120)), ErrorKind::Json);
+        check(&format!("51-[{}]", " ".repeat(199)), ErrorKind::TooLarge(200));
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_and_not_followed() {
+        let text = format!("51-{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let mut reassembler = Reassembler::new(Limits { attachments: 1, bytes: usize::MAX });
+        assert_eq!(take_text(&mut reassembler, &text), Err(ErrorKind::Json));
+    }
+
+    #[test]
+    fn not_placeholders() {
+        for text in [
+            r#"51-["a",{"_placeholder":false,"num":9}]"#,
+            r#"51-["a",{"_placeholder":1,"num":9}]"#,
+            r#"51-["a",{"num":9}]"#,
+            // The last of equal keys counts.
+            r#"51-["a",{"_placeholder":true,"_placeholder":null,"num":9}]"#,
+            r#"51-["a",{"_placeholder":true,"num":9,"num":0.0}]"#,
+        ] {
+            assert_eq!(take_text(&mut Reassembler::new(LIMITS), text), Ok(Text::Waiting), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_counted_together() {
+        let mut reassembler = Reassembler::new(LIMITS);
+        take_text(&mut reassembler, "53-[0]").unwrap();
+        assert_eq!(reassembler.take_binary(Bytes::from(vec![0; 197])), Ok(None));
+        assert_eq!(reassembler.take_binary(Bytes::new()), Ok(None));
+        let error = reassembler.take_binary(Bytes::from_static(&[0])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge(200));
+    }
+
+    #[test]
+    fn placeholders_written_are_placeholders_read() {
+        for num in [0, 9, 10, 999] {
+            let mut out = Vec::new();
+            write_placeholder(num, &mut out);
+            let value: &RawValue = serde_json::from_slice(&out).unwrap();
+            assert_eq!(placeholder(value), Some(num));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn attachments_come_back(parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 1..9)) {
+            let mut data = b"[\"a\"".to_vec();
+            for num in 0..parts.len() as u32 {
+                data.push(b',');
+                write_placeholder(num, &mut data);
+            }
+            data.push(b']');
+            let data = String::from_utf8(data).unwrap();
+            let packet = Packet {
+                attachments: parts.len() as u32,
+                ..Packet::new(PacketType::BinaryEvent, "/", &data)
+            };
+            let mut reassembler = Reassembler::new(Limits::default());
+            prop_assert_eq!(reassembler.take_text(packet), Ok(Text::Waiting));
+            let mut message = None;
+            for part in &parts {
+                prop_assert!(message.is_none());
+                message = reassembler.take_binary(Bytes::copy_from_slice(part)).unwrap();
+            }
+            let message = message.unwrap();
+            let event = event_args(&message.data).unwrap();
+            for (arg, part) in event.args.iter().zip(&parts) {
+                prop_assert_eq!(message.attachment(arg).unwrap(), part);
+            }
+        }
+    }
+}

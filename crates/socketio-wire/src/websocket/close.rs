@@ -37,3 +37,24 @@ impl fmt::Display for CloseCode {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_codes_may_travel() {
+        fn check(code: u16, expected: bool) {
+            assert_eq!(CloseCode(code).is_valid(), expected, "{code}");
+        }
+        for code in [
+            1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4008,
+            4999,
+        ] {
+            check(code, true);
+        }
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535] {
+            check(code, false);
+        }
+    }
+}

@@ -400,3 +400,323 @@ pub fn close_frame(code: CloseCode, reason: &str) -> Bytes {
     encode_close_payload(code, reason, &mut payload);
     frame(Opcode::Close, &[&payload])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    /// A frame as `role` reads it: masked for a server, not for a client.
+    fn encode(role: Role, fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+        let mask = (role == Role::Server).then_some(MASK);
+        let mut out = Vec::new();
+        encode_header(fin, opcode, mask, payload.len() as u64, &mut out);
+        let start = out.len();
+        out.extend_from_slice(payload);
+        apply_mask(mask.unwrap_or_default(), &mut out[start..], 0);
+        out
+    }
+
+    fn owned(incoming: Incoming<'_>) -> Incoming<'static> {
+        match incoming {
+            Incoming::Text(text) => Incoming::Text(Cow::Owned(text.into_owned())),
+            Incoming::Binary(bytes) => Incoming::Binary(Cow::Owned(bytes.into_owned())),
+            Incoming::Ping(bytes) => Incoming::Ping(bytes.to_vec().leak()),
+            Incoming::Pong(bytes) => Incoming::Pong(bytes.to_vec().leak()),
+            Incoming::Close(code, reason) => Incoming::Close(code, reason.to_owned().leak()),
+            Incoming::Partial => Incoming::Partial,
+        }
+    }
+
+    /// All that `bytes` hold, until they end or break a rule.
+    fn read_all(role: Role, max: usize, bytes: &[u8]) -> (Vec<Incoming<'static>>, Result<usize, FrameError>) {
+        let mut reader = Reader::new(role, max);
+        let mut bytes = bytes.to_vec();
+        let mut rest = &mut bytes[..];
+        let mut found = Vec::new();
+        loop {
+            match reader.read(rest) {
+                Ok(Some((used, incoming))) => {
+                    found.push(owned(incoming));
+                    rest = &mut rest[used..];
+                }
+                Ok(None) => return (found, Ok(rest.len())),
+                Err(error) => return (found, Err(error)),
+            }
+        }
+    }
+
+    #[test]
+    fn headers_both_ways() {
+        fn check(bytes: &[u8], header: Header) {
+            assert_eq!(decode_header(bytes), Ok(Some((header, bytes.len()))), "{bytes:x?}");
+            for end in 0..bytes.len() {
+                assert_eq!(decode_header(&bytes[..end]), Ok(None), "{:x?}", &bytes[..end]);
+            }
+            let mut out = Vec::new();
+            encode_header(header.fin, header.opcode, header.mask, header.len, &mut out);
+            assert_eq!(out, bytes);
+            if header.mask.is_none() {
+                assert_eq!(header_len(header.len as usize), bytes.len());
+            }
+        }
+        let header = Header { fin: true, rsv: 0, opcode: Opcode::Text, mask: None, len: 0 };
+        check(&[0x81, 0], header);
+        check(&[0x01, 125], Header { fin: false, len: 125, ..header });
+        check(&[0x81, 126, 0, 126], Header { len: 126, ..header });
+        check(&[0x81, 126, 0xff, 0xff], Header { len: 65_535, ..header });
+        check(&[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0], Header { len: 65_536, ..header });
+        check(&[0x81, 127, 0x7f, 255, 255, 255, 255, 255, 255, 255], Header { len: u64::MAX >> 1, ..header });
+        check(&[0x81, 0x85, 1, 2, 3, 4], Header { mask: Some([1, 2, 3, 4]), len: 5, ..header });
+        check(
+            &[0x82, 0xfe, 1, 0, 1, 2, 3, 4],
+            Header { opcode: Opcode::Binary, mask: Some([1, 2, 3, 4]), len: 256, ..header },
+        );
+        check(&[0x00, 1], Header { fin: false, opcode: Opcode::Continuation, len: 1, ..header });
+        check(&[0x88, 2], Header { opcode: Opcode::Close, len: 2, ..header });
+        check(&[0x89, 2], Header { opcode: Opcode::Ping, len: 2, ..header });
+        check(&[0x8a, 2], Header { opcode: Opcode::Pong, len: 2, ..header });
+    }
+
+    #[test]
+    fn other_headers() {
+        for opcode in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
+            assert_eq!(decode_header(&[0x80 | opcode, 0]), Err(FrameError::ReservedOpcode(opcode)));
+        }
+        let (header, _) = decode_header(&[0xd1, 0]).unwrap().unwrap();
+        assert_eq!(header.rsv, 0b101);
+        assert_eq!(decode_header(&[0x81, 127, 0x80, 0, 0, 0, 0, 0, 0, 0]), Err(FrameError::InvalidLength));
+        // Longer than necessary.
+        let (header, len) = decode_header(&[0x81, 126, 0, 5]).unwrap().unwrap();
+        assert_eq!((header.len, len), (5, 4));
+    }
+
+    #[test]
+    fn frames_of_the_specification() {
+        fn check(role: Role, bytes: &[u8], expected: &[Incoming<'_>]) {
+            let (found, end) = read_all(role, 70_000, bytes);
+            assert_eq!((&*found, end), (expected, Ok(0)));
+        }
+        // RFC 6455 section 5.7.
+        let hello = Incoming::Text("Hello".into());
+        check(Role::Client, &[0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f], std::slice::from_ref(&hello));
+        let masked = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+        check(Role::Server, &masked, std::slice::from_ref(&hello));
+        let fragments = [0x01, 0x03, 0x48, 0x65, 0x6c, 0x80, 0x02, 0x6c, 0x6f];
+        check(Role::Client, &fragments, &[Incoming::Partial, hello]);
+        check(Role::Client, &[0x89, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f], &[Incoming::Ping(b"Hello")]);
+        let pong = [0x8a, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+        check(Role::Server, &pong, &[Incoming::Pong(b"Hello")]);
+        for len in [256, 65_536] {
+            let payload = vec![7; len];
+            let frame = binary_frame(&payload);
+            assert_eq!(frame[..2], [0x82, if len == 256 { 0x7e } else { 0x7f }]);
+            check(Role::Client, &frame, &[Incoming::Binary(payload.into())]);
+        }
+    }
+
+    #[test]
+    fn an_unfragmented_message_lies_in_the_buffer() {
+        let mut reader = Reader::new(Role::Server, 100);
+        for opcode in [Opcode::Text, Opcode::Binary] {
+            let mut buf = encode(Role::Server, true, opcode, b"where it came");
+            let range = buf.as_ptr_range();
+            let (_, incoming) = reader.read(&mut buf).unwrap().unwrap();
+            let place = match incoming {
+                Incoming::Text(Cow::Borrowed(text)) => text.as_ptr(),
+                Incoming::Binary(Cow::Borrowed(bytes)) => bytes.as_ptr(),
+                other => panic!("{other:?}"),
+            };
+            assert!(range.contains(&place));
+        }
+        assert_eq!(reader.fragments.capacity(), 0);
+    }
+
+    #[test]
+    fn fragments() {
+        fn check(frames: &[(bool, Opcode, &[u8])], expected: &[Incoming<'_>]) {
+            for role in [Role::Server, Role::Client] {
+                let bytes: Vec<u8> = frames
+                    .iter()
+                    .flat_map(|&(fin, opcode, payload)| encode(role, fin, opcode, payload))
+                    .collect();
+                let (found, end) = read_all(role, 10, &bytes);
+                assert_eq!((&*found, end), (expected, Ok(0)), "{frames:?}");
+            }
+        }
+        use Incoming::{Binary, Partial, Ping, Text};
+        check(
+            &[
+                (false, Opcode::Binary, b"01234"),
+                (false, Opcode::Continuation, b""),
+                (true, Opcode::Continuation, b"56789"),
+                (true, Opcode::Binary, b"a"),
+            ],
+            &[Partial, Partial, Binary(b"0123456789".into()), Binary(b"a".into())],
+        );
+        // Control frames come in between; a character is cut in two.
+        check(
+            &[
+                (false, Opcode::Text, b"a\xe2"),
+                (true, Opcode::Ping, b"now"),
+                (false, Opcode::Continuation, b"\x82"),
+                (true, Opcode::Continuation, b"\xac."),
+                (true, Opcode::Text, b"b"),
+            ],
+            &[Partial, Ping(b"now"), Partial, Text("a€.".into()), Text("b".into())],
+        );
+        check(&[(false, Opcode::Text, b""), (true, Opcode::Continuation, b"")], &[Partial, Text("".into())]);
+    }
+
+    #[test]
+    fn broken_rules() {
+        fn check(role: Role, bytes: &[u8], expected: FrameError, code: CloseCode) {
+            let (_, end) = read_all(role, 200, bytes);
+            assert_eq!(end, Err(expected), "{bytes:x?}");
+            assert_eq!(expected.close_code(), code);
+        }
+        use FrameError::*;
+        let protocol = CloseCode::PROTOCOL_ERROR;
+        let invalid = CloseCode::INVALID_PAYLOAD;
+        check(Role::Server, &[0x81, 0x01], NotMasked, protocol);
+        check(Role::Client, &[0x81, 0x81, 1, 2, 3, 4], Masked, protocol);
+        check(Role::Client, &[0xc1, 0x00], ReservedBits(0b100), protocol);
+        check(Role::Client, &[0xa1, 0x00], ReservedBits(0b010), protocol);
+        check(Role::Client, &[0x91, 0x00], ReservedBits(0b001), protocol);
+        check(Role::Client, &[0x83, 0x00], ReservedOpcode(3), protocol);
+        check(Role::Client, &[0x09, 0x00], FragmentedControl, protocol);
+        check(Role::Client, &[0x89, 126, 0, 126], ControlTooLong(126), protocol);
+        check(Role::Client, &[0x80, 0x00], UnexpectedContinuation, protocol);
+        check(Role::Client, &[0x01, 0x00, 0x81, 0x00], ExpectedContinuation, protocol);
+        check(Role::Client, &[0x01, 0x00, 0x80, 0x00, 0x80, 0x00], UnexpectedContinuation, protocol);
+        check(Role::Client, &[0x81, 126, 0, 201], TooLarge { max: 200 }, CloseCode::TOO_LARGE);
+        check(
+            Role::Client,
+            &[0x81, 127, 0, 0, 0, 1, 0, 0, 0, 0],
+            TooLarge { max: 200 },
+            CloseCode::TOO_LARGE,
+        );
+        check(Role::Client, &[0x81, 127, 0x80, 0, 0, 0, 0, 0, 0, 0], InvalidLength, protocol);
+        let mut fragments = encode(Role::Client, false, Opcode::Binary, &[0; 150]);
+        fragments.extend([0x80, 51]);
+        check(Role::Client, &fragments, TooLarge { max: 200 }, CloseCode::TOO_LARGE);
+        check(Role::Client, &[0x81, 0x01, 0xff], Utf8, invalid);
+        check(Role::Client, &[0x81, 0x02, 0xe2, 0x82], Utf8, invalid);
+        check(Role::Client, &[0x81, 0x03, 0xed, 0xa0, 0x80], Utf8, invalid);
+        // Seen at the bad fragment, not at the end of the message.
+        check(Role::Client, &[0x01, 0x01, 0xe2, 0x00, 0x01, 0x28], Utf8, invalid);
+        check(Role::Client, &[0x01, 0x02, b'a', 0xe2, 0x80, 0x00], Utf8, invalid);
+        check(Role::Client, &[0x88, 0x01, 0x03], HalfCloseCode, protocol);
+        check(Role::Client, &[0x88, 0x02, 0x03, 0xed], InvalidCloseCode(CloseCode(1005)), protocol);
+        check(Role::Client, &[0x88, 0x03, 0x03, 0xe8, 0xff], Utf8, invalid);
+    }
+
+    #[test]
+    fn close_frames() {
+        fn check(frame: &[u8], code: Option<CloseCode>, reason: &str) {
+            let (found, _) = read_all(Role::Client, 0, frame);
+            assert_eq!(found, [Incoming::Close(code, reason)]);
+        }
+        check(&frame(Opcode::Close, &[]), None, "");
+        check(&close_frame(CloseCode::SERVICE_RESTART, ""), Some(CloseCode(1012)), "");
+        check(&close_frame(CloseCode::SLOW_CONSUMER, "too slow"), Some(CloseCode(4008)), "too slow");
+        // 123 bytes would cut the 41st € in no place: 41 * 3 = 123; one `a` before it does.
+        check(&close_frame(CloseCode::NORMAL, &"€".repeat(50)), Some(CloseCode(1000)), &"€".repeat(41));
+        let long = format!("a{}", "€".repeat(50));
+        check(&close_frame(CloseCode::NORMAL, &long), Some(CloseCode(1000)), &format!("a{}", "€".repeat(40)));
+    }
+
+    #[test]
+    fn what_an_incomplete_frame_wants() {
+        let reader = Reader::new(Role::Client, 1_000);
+        assert_eq!(reader.wanted(&[]), None);
+        assert_eq!(reader.wanted(&[0x81]), None);
+        assert_eq!(reader.wanted(&[0x81, 5, b'a']), Some(7));
+        assert_eq!(reader.wanted(&[0x81, 126, 3, 0xe8]), Some(1_004));
+        assert_eq!(reader.wanted(&[0x81, 126, 3, 0xe9]), None);
+        assert_eq!(reader.wanted(&[0x81, 0x85, 1, 2, 3, 4]), None);
+    }
+
+    #[test]
+    fn a_message_of_the_greatest_size() {
+        let payload = vec![b'x'; 300];
+        let frame = text_frame(&payload);
+        assert_eq!(read_all(Role::Client, 300, &frame).0.len(), 1);
+        assert_eq!(read_all(Role::Client, 299, &frame).1, Err(FrameError::TooLarge { max: 299 }));
+    }
+
+    fn opcodes() -> impl Strategy<Value = Opcode> {
+        prop::sample::select(vec![Opcode::Text, Opcode::Binary, Opcode::Ping, Opcode::Pong])
+    }
+
+    proptest! {
+        #[test]
+        fn masking_goes_byte_by_byte(mask: [u8; 4], data: Vec<u8>, offset in 0usize..9, start in 0usize..9) {
+            let start = start.min(data.len());
+            let mut masked = data.clone();
+            apply_mask(mask, &mut masked[start..], offset);
+            let expected: Vec<u8> = data.iter().enumerate().map(|(at, byte)| match at.checked_sub(start) {
+                Some(at) => byte ^ mask[(at + offset) % 4],
+                None => *byte,
+            }).collect();
+            prop_assert_eq!(&masked, &expected);
+            apply_mask(mask, &mut masked[start..], offset);
+            prop_assert_eq!(masked, data);
+        }
+
+        #[test]
+        fn frames_come_back(
+            frames in prop::collection::vec((opcodes(), "(a|é|€|😀){0,70}"), 1..5),
+            mask: [u8; 4],
+            cut in 0usize..40,
+        ) {
+            let frames: Vec<_> = frames.into_iter().map(|(opcode, mut text)| {
+                if opcode.is_control() {
+                    text.truncate(text.floor_char_boundary(MAX_CONTROL_LEN));
+                }
+                (opcode, text)
+            }).collect();
+            let expected: Vec<_> = frames.iter().map(|(opcode, text)| match opcode {
+                Opcode::Text => Incoming::Text(text.into()),
+                Opcode::Binary => Incoming::Binary(text.as_bytes().into()),
+                Opcode::Ping => Incoming::Ping(text.as_bytes()),
+                _ => Incoming::Pong(text.as_bytes()),
+            }).collect();
+
+            let (mut masked, mut plain) = (Vec::new(), Vec::new());
+            for (opcode, text) in &frames {
+                encode_masked(*opcode, mask, text.as_bytes(), &mut masked);
+                plain.extend_from_slice(&frame(*opcode, &[&text.as_bytes()[..0], text.as_bytes()]));
+            }
+            for (role, bytes) in [(Role::Server, masked), (Role::Client, plain)] {
+                let (found, end) = read_all(role, 280, &bytes);
+                prop_assert_eq!((&found, end), (&expected, Ok(0)));
+                // Cut short: what is whole comes, the rest waits.
+                let cut = bytes.len().saturating_sub(cut);
+                let (found, end) = read_all(role, 280, &bytes[..cut]);
+                prop_assert_eq!(&found[..], &expected[..found.len()]);
+                prop_assert!(end.is_ok());
+            }
+        }
+
+        #[test]
+        fn fragments_come_together(text in "(a|é|€|😀){0,40}", cuts in prop::collection::vec(0usize..200, 0..6)) {
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.sort_unstable();
+            let mut bytes = Vec::new();
+            let mut from = 0;
+            let mut opcode = Opcode::Text;
+            for &to in &cuts {
+                bytes.extend(encode(Role::Server, false, opcode, &text.as_bytes()[from..to]));
+                (from, opcode) = (to, Opcode::Continuation);
+            }
+            bytes.extend(encode(Role::Server, true, opcode, &text.as_bytes()[from..]));
+            let (found, end) = read_all(Role::Server, 200, &bytes);
+            prop_assert_eq!(end, Ok(0));
+            prop_assert_eq!(found.last().unwrap(), &Incoming::Text(text.into()));
+            prop_assert_eq!(found.len(), cuts.len() + 1);
+        }
+    }
+}

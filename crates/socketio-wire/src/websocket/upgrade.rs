@@ -27,3 +27,30 @@ pub fn is_client_key(key: &str) -> bool {
     let mut bytes = [0; 18];
     BASE64_STANDARD.decode_slice(key.trim(), &mut bytes) == Ok(16)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_key_of_the_specification() {
+        // RFC 6455 section 1.3.
+        assert_eq!(accept_key("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(accept_key(" dGhlIHNhbXBsZSBub25jZQ== "), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn client_keys() {
+        fn check(key: &str, expected: bool) {
+            assert_eq!(is_client_key(key), expected, "{key:?}");
+        }
+        assert_eq!(client_key(*b"the sample nonce"), "dGhlIHNhbXBsZSBub25jZQ==");
+        check("dGhlIHNhbXBsZSBub25jZQ==", true);
+        check("dGhlIHNhbXBsZSBub25jZQ", false);
+        check("dGhlIHNhbXBsZSBub25j", false);
+        check("dGhlIHNhbXBsZSBub25jZWFh", false);
+        check(&"A".repeat(400), false);
+        check("", false);
+        check("?", false);
+    }
+}
