@@ -1,1 +1,52 @@
-fn main() {}
+//! `cargo xtask <task>`: what the project's people run, in Rust, behind one alias.
+
+mod command; // child processes: quiet, logged, timed
+mod demo; // dna, a crowd and the journal's load, end to end
+mod journal; // docs/journal.md is walked
+mod licences; // what the libraries' licences ask
+mod signal; // Ctrl-C and SIGTERM as a question one can ask
+mod test; // everything that must hold before a change lands
+mod tidy; // rules no compiler knows
+mod tree; // where things lie
+mod web; // the map page
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's tasks.", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build, serve, let 2,000 people listen while the journal's load runs, report, serve on.
+    Demo(demo::Options),
+    /// Everything that must hold: tidy, format, lints, page, release build, all tests.
+    Test,
+    /// Check and build the map page.
+    Web,
+    /// Rules no compiler knows: lengths, links, READMEs, arrows between crates, licences.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    signal::watch();
+    let result = match Arguments::parse().task {
+        Task::Demo(options) => demo::run(&options),
+        Task::Test => test::run(),
+        Task::Web => web::run(),
+        Task::Tidy => tidy::run(),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if error.is::<command::Interrupted>() => ExitCode::from(signal::exit_code()),
+        Err(error) => {
+            eprintln!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! `cargo xtask demo`: dna, a crowd and the journal's load, end to end.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{self, Part, logged, seconds};
+use crate::{signal, tree, web};
+
+const SCENARIO: &str = "scenarios/journal-heard.yml";
+/// What the scenario says; `the_scenario_says_the_same` holds them together.
+const ARRIVAL_RATE: u64 = 300;
+const DURATION_S: u64 = 30;
+const LISTENERS: u64 = 2_000;
+const PLACE: (f64, f64) = (127.0276, 37.4979);
+const LISTEN: &str = "127.0.0.1:9013";
+
+/// Users and listeners are different people: limits per user stay out of the picture.
+const FIRST_LISTENER_IDX: u64 = 1_000_001;
+const READY_WITHIN: Duration = Duration::from_secs(20);
+const DRAINED_WITHIN: Duration = Duration::from_secs(20);
+/// Listeners, users and their messages are sockets on both sides.
+const OPEN_FILES: u64 = 16_384;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// End after the report, with drumfire's exit code.
+    #[arg(long)]
+    once: bool,
+    /// Seconds of load at 300 users a second; the scenario says 30.
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    duration: Option<u64>,
+    /// Where dna listens.
+    #[arg(long, value_name = "ADDRESS", default_value = LISTEN)]
+    listen: SocketAddr,
+}
+
+pub(crate) fn run(options: &Options) -> Result<u8> {
+    // Asked before the long build and not only after it.
+    port_is_free(options.listen)?;
+    raise_open_files();
+
+    println!("Demo: dna, {LISTENERS} listeners and the journal's load.\n");
+    let mut parts = Vec::new();
+    match web::need_node() {
+        Ok(()) => parts.extend(web::build_if_stale()?),
+        Err(missing) => println!("  Without the map page: {missing}."),
+    }
+    parts.push(logged(
+        "build",
+        tree::cargo().args(["build", "--release", "--locked", "-p", "chat-server", "-p", "load-tester"]),
+        |_| (),
+    )?);
+
+    let stage = Stage::set()?;
+    parts.push(stage.make_tokens(options)?);
+    port_is_free(options.listen)?;
+    let mut dna = stage.serve(options.listen)?;
+    let live = format!("http://{}/?world=test&lng={}&lat={}", options.listen, PLACE.0, PLACE.1);
+    println!("\nSee it live: {live}\n");
+
+    // Whatever happens from here on, dna is told to end.
+    let outcome = stage.load(options, &mut parts);
+    let code = match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            stop(&mut dna)?;
+            return Err(error);
+        }
+    };
+
+    println!("\nresult    {}", tree::shown(&stage.result));
+    if stage.report.is_file() {
+        println!("report    {}", tree::shown(&stage.report));
+    }
+    println!("messages  {}", tree::shown(&stage.data));
+    let times: Vec<_> = parts.iter().map(|part| format!("{} {}", part.name, seconds(part.took))).collect();
+    println!("took      {}", times.join(" · "));
+
+    if !options.once && signal::received().is_none() {
+        println!("\ndna serves on: {live}\nCtrl-C ends it.");
+        while signal::received().is_none() {
+            if let Some(status) = dna.try_wait()? {
+                bail!("dna ended by itself ({status}); its log: {}", tree::shown(&stage.log));
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        println!();
+    }
+    stop(&mut dna)?;
+    Ok(code)
+}
+
+fn port_is_free(listen: SocketAddr) -> Result<()> {
+    match TcpListener::bind(listen) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
+            "{listen} is in use: another demo or dna may still be serving there. \
+             End it, or choose another place with --listen 127.0.0.1:9113"
+        ),
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {listen}")),
+    }
+}
+
+/// The files of one demo, all under `target/demo`.
+struct Stage {
+    data: PathBuf,
+    log: PathBuf,
+    result: PathBuf,
+    report: PathBuf,
+    scenario: PathBuf,
+}
+
+impl Stage {
+    /// A fresh start: the last demo's messages would spoil the count.
+    fn set() -> Result<Self> {
+        let folder = tree::target().join("demo");
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot clear {}", folder.display()))?;
+        }
+        let data = folder.join("data");
+        fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
+        Ok(Self {
+            data,
+            log: folder.join("dna.log"),
+            result: folder.join("result.json"),
+            report: folder.join("result.json.html"),
+            scenario: tree::root().join(SCENARIO),
+        })
+    }
+
+    /// One signed token for each user and listener, beside the scenario that names the files.
+    fn make_tokens(&self, options: &Options) -> Result<Part> {
+        let started = Instant::now();
+        let users = ARRIVAL_RATE * options.duration.unwrap_or(DURATION_S);
+        for (file, first, count) in
+            [("tokens.csv", 1, users), ("listeners.csv", FIRST_LISTENER_IDX, LISTENERS)]
+        {
+            let path = tree::root().join("scenarios").join(file);
+            let tokens = Command::new(tree::binary("dna"))
+                .args([
+                    "token",
+                    "--test",
+                    "--idx",
+                    &first.to_string(),
+                    "--count",
+                    &count.to_string(),
+                    "--data",
+                ])
+                .arg(&self.data)
+                .stderr(Stdio::inherit())
+                .output()
+                .context("cannot start dna token")?;
+            let made = tokens.stdout.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            if !tokens.status.success() || made != count {
+                bail!("dna token made {made} tokens instead of {count} ({})", tokens.status);
+            }
+            fs::write(&path, tokens.stdout).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(Part { name: "tokens", took: started.elapsed(), note: String::new() })
+    }
+
+    fn serve(&self, listen: SocketAddr) -> Result<Child> {
+        let log = File::create(&self.log).with_context(|| format!("cannot write {}", self.log.display()))?;
+        let mut dna = Command::new(tree::binary("dna"))
+            .args(["serve", "--listen", &listen.to_string(), "--data"])
+            .arg(&self.data)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // A group of its own: Ctrl-C must reach drumfire first, and dna only when all is written.
+            .process_group(0)
+            .spawn()
+            .context("cannot start dna")?;
+        let until = Instant::now() + READY_WITHIN;
+        while !ready(listen) {
+            let ended = dna.try_wait()?;
+            if ended.is_some() || Instant::now() >= until || signal::received().is_some() {
+                let _ = dna.kill();
+                let _ = dna.wait();
+                let said = fs::read_to_string(&self.log).unwrap_or_default();
+                let how = ended
+                    .map_or_else(|| "did not become ready".to_owned(), |status| format!("ended ({status})"));
+                bail!("dna {how}:\n{}", said.trim_end());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(dna)
+    }
+
+    /// The run and its report; drumfire's exit code.
+    fn load(&self, options: &Options, parts: &mut Vec<Part>) -> Result<u8> {
+        let started = Instant::now();
+        let mut command = Command::new(tree::binary("drumfire"));
+        command.arg("run").arg("-o").arg(&self.result);
+        if let Some(duration) = options.duration {
+            let phases = format!(
+                r#"{{"config":{{"phases":[{{"duration":{duration},"arrivalRate":{ARRIVAL_RATE}}}]}}}}"#
+            );
+            command.args(["--overrides", &phases]);
+        }
+        if options.listen.to_string() != LISTEN {
+            command.args(["-t", &format!("http://{}", options.listen)]);
+        }
+        let status =
+            wait_through_signals(command.arg(&self.scenario).spawn().context("cannot start drumfire")?)?;
+        parts.push(Part { name: "run", took: started.elapsed(), note: String::new() });
+        if self.result.is_file() {
+            let started = Instant::now();
+            let report = Command::new(tree::binary("drumfire")).arg("report").arg(&self.result).output()?;
+            if !report.status.success() {
+                bail!("drumfire report failed: {}", String::from_utf8_lossy(&report.stderr).trim());
+            }
+            parts.push(Part { name: "report", took: started.elapsed(), note: String::new() });
+        }
+        Ok(code_of(status))
+    }
+}
+
+/// Ctrl-C goes to the whole terminal group, so drumfire has it too and ends in its own time; SIGTERM is passed on.
+fn wait_through_signals(mut child: Child) -> Result<ExitStatus> {
+    let mut passed_on = false;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if signal::received().is_some_and(|signal| signal != libc::SIGINT) && !passed_on {
+            command::terminate(&child);
+            passed_on = true;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn code_of(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}
+
+/// `GET /readyz` answers 200.
+fn ready(listen: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(&listen, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        write!(stream, "GET /readyz HTTP/1.1\r\nhost: {listen}\r\nconnection: close\r\n\r\n")?;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head)?;
+        Ok(head.ends_with(b" 200"))
+    };
+    ask().unwrap_or(false)
+}
+
+/// SIGTERM, then the time dna needs to drain; an end that was not clean is an error.
+fn stop(dna: &mut Child) -> Result<()> {
+    command::terminate(dna);
+    let Some(status) = command::wait_for(dna, DRAINED_WITHIN)? else {
+        let _ = dna.kill();
+        let _ = dna.wait();
+        bail!("dna did not drain within {}", seconds(DRAINED_WITHIN));
+    };
+    if !status.success() {
+        bail!("dna did not end cleanly: {status}");
+    }
+    println!("dna has drained and ended.");
+    Ok(())
+}
+
+/// As far as the hard limit lets; the programs say themselves when it is too low.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let wanted = now.maximum.map_or(OPEN_FILES, |hard| hard.min(OPEN_FILES));
+    if now.current.is_some_and(|current| current < wanted) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: now.maximum });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scenario_says_the_same() {
+        let text = fs::read_to_string(tree::root().join(SCENARIO)).expect("the scenario");
+        for line in [
+            format!("target: \"http://localhost:{}\"", LISTEN.parse::<SocketAddr>().expect("address").port()),
+            format!("duration: {DURATION_S}"),
+            format!("arrivalRate: {ARRIVAL_RATE}"),
+            format!("count: {LISTENERS}"),
+            format!("around: [{}, {}]", PLACE.0, PLACE.1),
+            format!("lng: {}", PLACE.0),
+            format!("lat: {}", PLACE.1),
+        ] {
+            assert!(text.contains(&line), "{SCENARIO} lacks `{line}`");
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_named_with_a_way_out() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = taken.local_addr().expect("address");
+        let text = port_is_free(address).expect_err("in use").to_string();
+        assert!(text.contains(&address.to_string()) && text.contains("--listen"), "{text}");
+    }
+}

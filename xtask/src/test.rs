@@ -1,0 +1,165 @@
+//! `cargo xtask test`: everything that must hold before a change lands. Cheap things first; nothing hides what follows it.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::command::{Interrupted, Part, logged, seconds};
+use crate::{signal, tidy, tree, web};
+
+/// Official JavaScript clients and servers the end-to-end tests stand beside ours.
+const JS_PACKAGES: &str = "e2e/js";
+
+/// Programs tests call; what each is for, and how Debian and macOS get it.
+const PROGRAMS: [(&str, &str, &str); 1] =
+    [("git", "lists the project's files", "apt-get install git | xcode-select --install")];
+
+pub(crate) fn run() -> Result<u8> {
+    let started = Instant::now();
+    need_programs()?;
+    web::need_node()?;
+
+    let mut summary = Summary::default();
+    summary.add("tidy", tidy::part());
+    summary.add("format", logged("format", tree::cargo().args(["fmt", "--all", "--check"]), |_| ()));
+    // Before the build: dna embeds the page.
+    summary.extend("web", web::check_and_build());
+    summary.add("lints", logged("lints", tree::cargo().args(CLIPPY), |_| ()));
+    let built = logged(
+        "build",
+        tree::cargo().args(["build", "--release", "--locked", "--workspace", "--bins"]),
+        |_| (),
+    );
+    let is_built = built.is_ok();
+    summary.add("build", built);
+    // End-to-end tests run the release binaries; without them their failures would say nothing.
+    if is_built {
+        let packages = tree::root().join(JS_PACKAGES);
+        if packages.join("package-lock.json").is_file() {
+            summary.extend(
+                "e2e packages",
+                web::install(&packages, "e2e packages").map(|part| part.into_iter().collect()),
+            );
+        }
+        summary.add("tests", tests());
+    }
+    summary.close(started)
+}
+
+const CLIPPY: [&str; 7] = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+
+fn tests() -> Result<Part> {
+    let mut count = Count::default();
+    let result =
+        logged("tests", tree::cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]), |line| {
+            count.see(line);
+        });
+    let failed = count.failures.join("\n  ");
+    match result {
+        Ok(mut part) => {
+            part.note = count.words();
+            Ok(part)
+        }
+        Err(error) if !failed.is_empty() => Err(error.context(format!("{}:\n  {failed}", count.words()))),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the test harnesses said, over all of them.
+#[derive(Default)]
+struct Count {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+    failures: Vec<String>,
+}
+
+impl Count {
+    fn see(&mut self, line: &str) {
+        if let Some(result) = line.strip_prefix("test result: ") {
+            let number = |word: &str| {
+                result
+                    .split(['.', ';'])
+                    .find_map(|part| part.trim().strip_suffix(word)?.trim().parse::<u64>().ok())
+            };
+            self.passed += number("passed").unwrap_or(0);
+            self.failed += number("failed").unwrap_or(0);
+            self.ignored += number("ignored").unwrap_or(0);
+        } else if let Some(name) =
+            line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
+        {
+            self.failures.push(name.to_owned());
+        }
+    }
+
+    fn words(&self) -> String {
+        format!("{} passed, {} failed, {} ignored", self.passed, self.failed, self.ignored)
+    }
+}
+
+fn need_programs() -> Result<()> {
+    for (program, why, how) in PROGRAMS {
+        if Command::new(program).arg("--version").output().is_err() {
+            bail!("`{program}` is missing ({why}): {how}");
+        }
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Summary {
+    parts: Vec<Part>,
+    failed: Vec<&'static str>,
+}
+
+impl Summary {
+    fn add(&mut self, name: &'static str, part: Result<Part>) {
+        self.extend(name, part.map(|part| vec![part]));
+    }
+
+    fn extend(&mut self, name: &'static str, parts: Result<Vec<Part>>) {
+        match parts {
+            Ok(parts) => self.parts.extend(parts),
+            Err(error) => {
+                eprintln!("\n{error:#}\n");
+                self.failed.push(name);
+            }
+        }
+    }
+
+    fn close(self, started: Instant) -> Result<u8> {
+        if signal::received().is_some() {
+            return Err(Interrupted.into());
+        }
+        println!();
+        for part in &self.parts {
+            println!("ok      {:<14} {:>8}  {}", part.name, seconds(part.took), part.note);
+        }
+        for name in &self.failed {
+            println!("FAILED  {name}");
+        }
+        println!("{:<22} {:>8}", "in all", seconds(started.elapsed()));
+        Ok(u8::from(!self.failed.is_empty()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Count;
+
+    #[test]
+    fn harness_lines_are_summed() {
+        let mut count = Count::default();
+        for line in [
+            "test geo::rim ... ok",
+            "test geo::pole ... FAILED",
+            "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 3 filtered out; finished in 0.02s",
+            "test result: ok. 12 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 1.00s",
+        ] {
+            count.see(line);
+        }
+        assert_eq!(count.words(), "13 passed, 1 failed, 2 ignored");
+        assert_eq!(count.failures, ["geo::pole"]);
+    }
+}
