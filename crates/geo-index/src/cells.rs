@@ -5,6 +5,8 @@
 //! way. Runs have power-of-two capacities and come from one pool with a free list per capacity, so once the table and
 //! the pool have seen their greatest size, nothing allocates.
 
+use std::hint::black_box;
+
 /// One person in a cell.
 pub(crate) trait Entry: Copy + Default {
     fn id(&self) -> u32;
@@ -34,6 +36,21 @@ impl Cell {
 
     fn class(self) -> u32 {
         self.len_and_class >> LEN_BITS
+    }
+}
+
+/// How many cells are read together.
+pub(crate) const BATCH: usize = 128;
+
+/// Working space of [`Cells::read`].
+pub(crate) struct Scratch {
+    runs: [(u32, u32); BATCH],
+    hits: [u32; 2 * BATCH],
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Self { runs: [(0, 0); BATCH], hits: [0; 2 * BATCH] }
     }
 }
 
@@ -103,14 +120,58 @@ impl<E: Entry> Cells<E> {
         }
     }
 
-    /// Where the entries of a cell are, for [`Cells::entries`].
+    /// Reads the cells of `keys`, which may exist or not: calls `hit` for each of their entries that `test` lets
+    /// pass. `scratch` is only working space.
+    ///
+    /// At a million people nearly every cell is a cache miss, and a branch on a value that is still under way stops
+    /// the processor from fetching the next. So each pass first touches all that the next one needs, without a branch
+    /// on it; and as no branch predictor knows who hears, hits are collected without one.
     #[inline]
-    pub(crate) fn run(&self, key: u64) -> Option<(u32, u32)> {
-        self.find(key).map(|at| (self.table[at].start, self.table[at].len()))
+    pub(crate) fn read(
+        &self,
+        keys: &[u64],
+        scratch: &mut Scratch,
+        test: impl Fn(&E) -> bool,
+        mut hit: impl FnMut(&E),
+    ) {
+        let Scratch { runs, hits } = scratch;
+        let mask = self.table.len() - 1;
+        let mut touched = 0;
+        for &key in keys {
+            touched ^= self.table[self.home(key) & mask].start;
+        }
+        black_box(touched);
+
+        let mut found = 0;
+        for at in keys.iter().filter_map(|&key| self.find(key)) {
+            let cell = self.table[at];
+            runs[found] = (cell.start, cell.len());
+            found += 1;
+        }
+        for &(start, _) in &runs[..found] {
+            touched ^= self.pool[start as usize].id();
+        }
+        black_box(touched);
+
+        let mut collected = 0;
+        for &run in &runs[..found] {
+            let mut at = run.0;
+            for part in self.entries(run).chunks(BATCH) {
+                if collected + part.len() > hits.len() {
+                    hits[..collected].iter().for_each(|&at| hit(&self.pool[at as usize]));
+                    collected = 0;
+                }
+                for entry in part {
+                    hits[collected] = at;
+                    collected += usize::from(test(entry));
+                    at += 1;
+                }
+            }
+        }
+        hits[..collected].iter().for_each(|&at| hit(&self.pool[at as usize]));
     }
 
-    #[inline]
-    pub(crate) fn entries(&self, (start, len): (u32, u32)) -> &[E] {
+    fn entries(&self, (start, len): (u32, u32)) -> &[E] {
         &self.pool[start as usize..start as usize + len as usize]
     }
 
@@ -123,15 +184,15 @@ impl<E: Entry> Cells<E> {
         }
     }
 
-    pub(crate) fn entry_mut(&mut self, key: u64, index: u32) -> &mut E {
-        let at = self.find(key).expect("an entry's cell exists");
-        let cell = self.table[at];
-        debug_assert!(index < cell.len());
-        &mut self.pool[(cell.start + index) as usize]
+    /// Replaces an entry that stays in its cell.
+    #[inline]
+    pub(crate) fn replace(&mut self, at: u32, entry: E) {
+        debug_assert_eq!(self.pool[at as usize].id(), entry.id());
+        self.pool[at as usize] = entry;
     }
 
-    /// Adds an entry and says at which index of its cell it is.
-    pub(crate) fn push(&mut self, key: u64, entry: E) -> u32 {
+    /// Adds an entry and says where in the pool it is. `moved(id, to)` is told where others have gone.
+    pub(crate) fn push(&mut self, key: u64, entry: E, moved: impl FnMut(u32, u32)) -> u32 {
         let at = match self.find(key) {
             Some(at) => at,
             None => self.add_cell(key),
@@ -139,34 +200,38 @@ impl<E: Entry> Cells<E> {
         let cell = self.table[at];
         let len = cell.len();
         if len == 1 << cell.class() {
-            self.resize_run(at, cell.class() + 1);
+            self.resize_run(at, cell.class() + 1, moved);
         }
         let cell = &mut self.table[at];
-        self.pool[(cell.start + len) as usize] = entry;
+        let to = cell.start + len;
+        self.pool[to as usize] = entry;
         cell.len_and_class += 1;
-        len
+        to
     }
 
-    /// Takes an entry out. The cell's last entry takes its index; its id is returned when there is one.
-    pub(crate) fn remove(&mut self, key: u64, index: u32) -> Option<u32> {
+    /// Takes out the entry at `from`; the cell's last entry takes its place. `moved(id, to)` is told where others
+    /// have gone.
+    pub(crate) fn remove(&mut self, key: u64, from: u32, mut moved: impl FnMut(u32, u32)) {
         let at = self.find(key).expect("an entry's cell exists");
         let cell = &mut self.table[at];
-        debug_assert!(index < cell.len());
         cell.len_and_class -= 1;
-        let (start, last, class) = (cell.start, cell.len(), cell.class());
-        let moved = (index != last).then(|| {
-            let entry = self.pool[(start + last) as usize];
-            self.pool[(start + index) as usize] = entry;
-            entry.id()
-        });
-        if last == 0 {
+        let (start, len, class) = (cell.start, cell.len(), cell.class());
+        debug_assert!((start..=start + len).contains(&from));
+        if len == 0 {
             self.give_back(start, class);
             self.remove_cell(at);
-        } else if class > 1 && last <= 1 << (class - 2) {
-            // At a quarter, so that a cell around a power of two is not copied to and fro.
-            self.resize_run(at, class - 1);
+            return;
         }
-        moved
+        let last = start + len;
+        if from != last {
+            let entry = self.pool[last as usize];
+            self.pool[from as usize] = entry;
+            moved(entry.id(), from);
+        }
+        if class > 1 && len <= 1 << (class - 2) {
+            // At a quarter, so that a cell around a power of two is not copied to and fro.
+            self.resize_run(at, class - 1, moved);
+        }
     }
 
     fn add_cell(&mut self, key: u64) -> usize {
@@ -214,11 +279,15 @@ impl<E: Entry> Cells<E> {
         self.used -= 1;
     }
 
-    fn resize_run(&mut self, at: usize, class: u32) {
+    fn resize_run(&mut self, at: usize, class: u32, mut moved: impl FnMut(u32, u32)) {
         let cell = self.table[at];
-        let (old, len) = (cell.start as usize, cell.len());
+        let len = cell.len();
         let start = self.take(class);
-        self.pool.copy_within(old..old + len as usize, start as usize);
+        for i in 0..len {
+            let entry = self.pool[(cell.start + i) as usize];
+            self.pool[(start + i) as usize] = entry;
+            moved(entry.id(), start + i);
+        }
         self.give_back(cell.start, cell.class());
         self.table[at].start = start;
         self.table[at].len_and_class = class << LEN_BITS | len;
@@ -263,40 +332,50 @@ mod tests {
         }
     }
 
-    /// Random pushes and removes over few and over many cells, against a map of vectors.
+    /// Random pushes and removes over few and over many cells, against a map of vectors. Where each entry is, is
+    /// known only from what the table says.
     #[test]
     fn behaves_as_a_map_of_vectors() {
         for (seed, keys) in [(1, 3), (2, 40), (3, 5_000)] {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut cells = Cells::<Plain>::new();
-            let mut model: HashMap<u64, Vec<Plain>> = HashMap::new();
+            let mut model: HashMap<u64, Vec<u32>> = HashMap::new();
+            let mut places: HashMap<u32, u32> = HashMap::new();
             for step in 0..60_000u32 {
                 // Long phases of growth and decay, so that runs and the table go both ways.
                 let key = cell_key(1, rng.u32(0..keys), rng.u32(0..3));
-                let run = model.entry(key).or_default();
+                let ids = model.entry(key).or_default();
                 if rng.u32(0..10) < if step / 10_000 % 2 == 0 { 7 } else { 3 } {
-                    assert_eq!(cells.push(key, Plain(step)) as usize, run.len());
-                    run.push(Plain(step));
-                } else if !run.is_empty() {
-                    let index = rng.usize(0..run.len());
-                    run.swap_remove(index);
-                    assert_eq!(cells.remove(key, index as u32), run.get(index).map(|entry| entry.0));
+                    let to = cells.push(key, Plain(step), |id, to| _ = places.insert(id, to));
+                    places.insert(step, to);
+                    ids.push(step);
+                } else if !ids.is_empty() {
+                    let id = ids.swap_remove(rng.usize(0..ids.len()));
+                    let from = places.remove(&id).unwrap();
+                    cells.remove(key, from, |id, to| _ = places.insert(id, to));
                 }
-                let expected: &[Plain] = run;
-                assert_eq!(cells.run(key).map_or(&[][..], |run| cells.entries(run)), expected);
+                let found: Vec<u32> = entries(&cells, key);
+                assert_eq!(found, *ids);
+                assert!(ids.iter().all(|id| cells.pool[places[id] as usize].0 == *id));
             }
             let mut seen = 0;
             cells.for_each(|_| seen += 1);
             assert_eq!(seen, model.values().map(Vec::len).sum::<usize>());
-            for (key, run) in &mut model {
-                assert_eq!(cells.run(*key).map_or(&[][..], |run| cells.entries(run)), *run);
-                for _ in 0..run.len() {
-                    cells.remove(*key, 0);
+            for (key, ids) in model {
+                assert_eq!(entries(&cells, key), ids);
+                for id in ids {
+                    cells.remove(key, places[&id], |id, to| _ = places.insert(id, to));
                 }
             }
             assert_eq!(cells.used, 0);
             assert!(cells.table.iter().all(|cell| cell.key == EMPTY));
         }
+    }
+
+    fn entries(cells: &Cells<Plain>, key: u64) -> Vec<u32> {
+        let mut ids = Vec::new();
+        cells.read(&[key], &mut Scratch::new(), |_| true, |entry| ids.push(entry.0));
+        ids
     }
 
     /// Emptying and refilling takes no memory beyond the first time.
@@ -306,11 +385,13 @@ mod tests {
         let mut sizes = Vec::new();
         for _ in 0..5 {
             for id in 0..10_000 {
-                cells.push(cell_key(0, id % 700, id % 3), Plain(id));
+                cells.push(cell_key(0, id % 700, id % 3), Plain(id), |_, _| ());
             }
             sizes.push(cells.memory());
             for id in 0..10_000 {
-                cells.remove(cell_key(0, id % 700, id % 3), 0);
+                let key = cell_key(0, id % 700, id % 3);
+                let start = cells.table[cells.find(key).unwrap()].start;
+                cells.remove(key, start, |_, _| ());
             }
         }
         assert!(sizes.windows(2).all(|pair| pair[0] == pair[1]), "{sizes:?}");

@@ -1,6 +1,6 @@
 //! One thread's people, by where they hear and by where they are.
 
-use crate::cells::{Cells, Entry, cell_key};
+use crate::cells::{BATCH, Cells, Entry, Scratch, cell_key};
 use crate::geodesy::{Fixed, FixedLimit, MAX_RADIUS_M, Placed, clamp_radius};
 use crate::grid::{Grid, Reach};
 use crate::{Position, circle_contains};
@@ -123,33 +123,33 @@ impl Index {
         let (row, column) = self.position_grid.cell(position);
         let standing_key = cell_key(0, row, column);
 
-        let hearing_index = match before {
+        let hearing_at = match before {
             Some(before) if before.hearing_key == hearing_key => {
-                *self.hearing.entry_mut(hearing_key, before.hearing_index) = hearing;
-                before.hearing_index
+                self.hearing.replace(before.hearing_at, hearing);
+                before.hearing_at
             }
             _ => {
                 if let Some(before) = before {
                     self.stop_hearing(&before);
                 }
                 self.layers[class].people += 1;
-                self.hearing.push(hearing_key, hearing)
+                self.hearing.push(hearing_key, hearing, |id, to| self.people.get_mut(id).hearing_at = to)
             }
         };
-        let standing_index = match before {
+        let standing_at = match before {
             Some(before) if before.standing_key == standing_key => {
-                *self.standing.entry_mut(standing_key, before.standing_index) = standing;
-                before.standing_index
+                self.standing.replace(before.standing_at, standing);
+                before.standing_at
             }
             _ => {
                 if let Some(before) = before {
                     self.stop_standing(&before);
                 }
-                self.standing.push(standing_key, standing)
+                self.standing.push(standing_key, standing, |id, to| self.people.get_mut(id).standing_at = to)
             }
         };
         self.people
-            .put(id, Person { position, radius_m, hearing_key, standing_key, hearing_index, standing_index });
+            .put(id, Person { position, radius_m, hearing_key, standing_key, hearing_at, standing_at });
         before.map(|before| (before.position, before.radius_m))
     }
 
@@ -169,15 +169,15 @@ impl Index {
 
     fn stop_hearing(&mut self, person: &Person) {
         self.layers[(person.hearing_key >> 48) as usize].people -= 1;
-        if let Some(moved) = self.hearing.remove(person.hearing_key, person.hearing_index) {
-            self.people.get_mut(moved).hearing_index = person.hearing_index;
-        }
+        self.hearing.remove(person.hearing_key, person.hearing_at, |id, to| {
+            self.people.get_mut(id).hearing_at = to;
+        });
     }
 
     fn stop_standing(&mut self, person: &Person) {
-        if let Some(moved) = self.standing.remove(person.standing_key, person.standing_index) {
-            self.people.get_mut(moved).standing_index = person.standing_index;
-        }
+        self.standing.remove(person.standing_key, person.standing_at, |id, to| {
+            self.people.get_mut(id).standing_at = to;
+        });
     }
 
     /// Whether a person's circle holds a place; false for an unknown id.
@@ -189,34 +189,24 @@ impl Index {
     pub fn who_hears(&self, place: Position, mut hearer: impl FnMut(u32)) {
         let at = Placed::new(place);
         let fixed = at.fixed();
-        // First find where the entries are, then read them: the lookups, most of them cache misses at a million
-        // people, then overlap.
-        let mut runs = Runs::new();
+        let test = |entry: &Hearing| entry.limit.may_hold(entry.fixed.chord2(fixed));
+        let mut hit = |entry: &Hearing| {
+            if entry.limit.surely_holds(entry.fixed.chord2(fixed)) || self.hears(entry.id, place) {
+                hearer(entry.id);
+            }
+        };
+        let mut batch = Batch::new();
         for (class, layer) in self.layers.iter().enumerate() {
             if layer.people == 0 {
                 continue;
             }
             layer.grid.cover(&at, &layer.reach, |row, columns| {
                 for column in columns {
-                    if let Some(run) = self.hearing.run(cell_key(class, row, column)) {
-                        runs.push(run, |run| self.scan_hearing(run, place, fixed, &mut hearer));
-                    }
+                    batch.add(&self.hearing, cell_key(class, row, column), test, &mut hit);
                 }
             });
         }
-        runs.drain(|run| self.scan_hearing(run, place, fixed, &mut hearer));
-    }
-
-    #[inline]
-    fn scan_hearing(&self, run: (u32, u32), place: Position, fixed: Fixed, hearer: &mut impl FnMut(u32)) {
-        for entry in self.hearing.entries(run) {
-            let chord2 = entry.fixed.chord2(fixed);
-            if entry.limit.may_hold(chord2)
-                && (entry.limit.surely_holds(chord2) || self.hears(entry.id, place))
-            {
-                hearer(entry.id);
-            }
-        }
+        batch.read(&self.hearing, test, &mut hit);
     }
 
     /// Calls `person` once for each person who stands at most `radius_m` metres (clamped as in [`Index::insert`])
@@ -225,14 +215,11 @@ impl Index {
         let radius_m = clamp_radius(radius_m);
         let at = Placed::new(center);
         let (fixed, limit) = (at.fixed(), FixedLimit::new(radius_m));
-        let mut test = |entry: &Standing| {
+        let test = |entry: &Standing| limit.may_hold(entry.fixed.chord2(fixed));
+        let mut hit = |entry: &Standing| {
             let chord2 = entry.fixed.chord2(fixed);
-            if limit.may_hold(chord2)
-                && (limit.surely_holds(chord2)
-                    || self
-                        .people
-                        .get(entry.id)
-                        .is_some_and(|p| circle_contains(center, radius_m, p.position)))
+            if limit.surely_holds(chord2)
+                || self.people.get(entry.id).is_some_and(|p| circle_contains(center, radius_m, p.position))
             {
                 person(entry.id);
             }
@@ -240,18 +227,20 @@ impl Index {
         let reach = Reach::new(radius_m);
         if self.position_grid.cover_size(&reach) * 4.0 > self.standing.table_len() as f64 {
             // More cells than people: reading everything in order is cheaper than looking cells up.
-            self.standing.for_each(test);
+            self.standing.for_each(|entry| {
+                if test(entry) {
+                    hit(entry);
+                }
+            });
             return;
         }
-        let mut runs = Runs::new();
+        let mut batch = Batch::new();
         self.position_grid.cover(&at, &reach, |row, columns| {
             for column in columns {
-                if let Some(run) = self.standing.run(cell_key(0, row, column)) {
-                    runs.push(run, |run| self.standing.entries(run).iter().for_each(&mut test));
-                }
+                batch.add(&self.standing, cell_key(0, row, column), test, &mut hit);
             }
         });
-        runs.drain(|run| self.standing.entries(run).iter().for_each(&mut test));
+        batch.read(&self.standing, test, &mut hit);
     }
 
     /// Bytes of heap this index holds.
@@ -260,29 +249,30 @@ impl Index {
     }
 }
 
-/// Runs found and not yet read.
-struct Runs {
-    runs: [(u32, u32); 64],
+/// Cells to be read together.
+struct Batch {
+    keys: [u64; BATCH],
     len: usize,
+    scratch: Scratch,
 }
 
-impl Runs {
+impl Batch {
     fn new() -> Self {
-        Self { runs: [(0, 0); 64], len: 0 }
+        Self { keys: [0; BATCH], len: 0, scratch: Scratch::new() }
     }
 
-    #[inline]
-    fn push(&mut self, run: (u32, u32), read: impl FnMut((u32, u32))) {
-        if self.len == self.runs.len() {
-            self.drain(read);
+    #[inline(always)]
+    fn add<E: Entry>(&mut self, cells: &Cells<E>, key: u64, test: impl Fn(&E) -> bool, hit: impl FnMut(&E)) {
+        if self.len == BATCH {
+            self.read(cells, test, hit);
         }
-        self.runs[self.len] = run;
+        self.keys[self.len] = key;
         self.len += 1;
     }
 
-    #[inline]
-    fn drain(&mut self, read: impl FnMut((u32, u32))) {
-        self.runs[..self.len].iter().copied().for_each(read);
+    #[inline(never)]
+    fn read<E: Entry>(&mut self, cells: &Cells<E>, test: impl Fn(&E) -> bool, hit: impl FnMut(&E)) {
+        cells.read(&self.keys[..self.len], &mut self.scratch, test, hit);
         self.len = 0;
     }
 }
@@ -294,8 +284,9 @@ struct Person {
     radius_m: f64,
     hearing_key: u64,
     standing_key: u64,
-    hearing_index: u32,
-    standing_index: u32,
+    /// Where the entries are, so that a move within a cell need not look the cell up.
+    hearing_at: u32,
+    standing_at: u32,
 }
 
 const ABSENT: u64 = u64::MAX;
@@ -330,8 +321,8 @@ impl People {
                 radius_m: 0.0,
                 hearing_key: ABSENT,
                 standing_key: ABSENT,
-                hearing_index: 0,
-                standing_index: 0,
+                hearing_at: 0,
+                standing_at: 0,
             };
             vec![nobody; PAGE].into_boxed_slice()
         });
