@@ -1,0 +1,70 @@
+//! The bus of a single node: one queue per worker, and a table that tells who need not be asked.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use geo_index::Interest;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::Bus;
+use crate::delivery::Envelope;
+use crate::worker::WorkerMessage;
+use crate::world::PerWorld;
+
+/// Workers behind unbounded queues: what waits there was stored and acknowledged, so it may not be
+/// dropped; outboxes behind them are bounded, and limits stand before the store.
+#[derive(Debug)]
+pub struct InProcessBus {
+    workers: Vec<UnboundedSender<WorkerMessage>>,
+    interest: PerWorld<Arc<Interest>>,
+}
+
+impl InProcessBus {
+    pub fn new(workers: Vec<UnboundedSender<WorkerMessage>>, interest: PerWorld<Arc<Interest>>) -> Self {
+        Self { workers, interest }
+    }
+
+    /// Bit w: worker w gets this envelope.
+    fn mask(&self, envelope: &Envelope) -> u64 {
+        let publication = &envelope.publication;
+        if publication.reach_m.is_some() {
+            // Whoever stands within reach is alerted, whatever their own radius: every worker looks.
+            return u64::MAX;
+        }
+        let interest = self.interest.get(envelope.world);
+        let mut mask = interest.listeners(publication.stored.message.position);
+        if let Some(origin) = envelope.origin {
+            mask |= 1 << origin.worker;
+        }
+        mask
+    }
+}
+
+impl Bus for InProcessBus {
+    fn publish(&self, group: Vec<Envelope>) {
+        if self.workers.len() == 1 {
+            // Somebody may join while the mask is read; a lone worker is asked anyway.
+            let _ = self.workers[0].send(WorkerMessage::Published(group));
+            return;
+        }
+        let masks: Vec<u64> = group.iter().map(|envelope| self.mask(envelope)).collect();
+        for (worker, queue) in self.workers.iter().enumerate() {
+            let share: Vec<Envelope> = group
+                .iter()
+                .zip(&masks)
+                .filter(|(_, mask)| **mask & (1 << worker) != 0)
+                .map(|(envelope, _)| envelope.clone())
+                .collect();
+            if !share.is_empty() {
+                // Closed only while shutting down, after the worker's sockets are gone.
+                let _ = queue.send(WorkerMessage::Published(share));
+            }
+        }
+    }
+
+    fn healthy(&self) -> BoxFuture<'static, bool> {
+        let healthy = self.workers.iter().all(|queue| !queue.is_closed());
+        futures_util::future::ready(healthy).boxed()
+    }
+}

@@ -1,0 +1,18 @@
+//! From the store to the workers that have anyone near; next, from node to node.
+
+mod in_process;
+
+use futures_util::future::BoxFuture;
+
+pub use in_process::InProcessBus;
+
+use crate::delivery::Envelope;
+
+/// Carries publications. One world's envelopes arrive at each worker in the order they were published.
+pub trait Bus: Send + Sync + 'static {
+    /// Hands over a group of one world's publications. Never blocks on a slow worker.
+    fn publish(&self, group: Vec<Envelope>);
+
+    /// A worker (or node) that cannot take more, or nothing at all, is told about here; for `/readyz`.
+    fn healthy(&self) -> BoxFuture<'static, bool>;
+}

@@ -1,0 +1,287 @@
+//! The command line: `serve` (also without a command), `token`, `check`, `forget-test-world`.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use chat_server::config::{Config, TestWorld, default_data_dir};
+use chat_server::data_dir::DataDir;
+use chat_server::server;
+use chat_server::storage::Durability;
+use chat_server::token::{Claims, MAX_SAFE_INTEGER, TokenKey, now_s};
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  dna                                        serve on 127.0.0.1:9013, then open http://127.0.0.1:9013/
+  dna serve --listen 0.0.0.0:80 --data /var/lib/dna
+  dna token --idx 7 --nickname Ann           a signed token for user 7
+  dna token --idx 1 --count 9000 --test > tokens.csv
+  dna check --config dna.toml                what is wrong with the settings, if anything
+
+Settings: flags over environment (DNA_...) over dna.toml over defaults. `dna check --defaults` prints a
+complete dna.toml. The secret that signs tokens is DNA_JWT_SECRET, else one made in the data directory.";
+
+#[derive(Parser)]
+#[command(
+    name = "dna",
+    version,
+    about = "A location-based chat server: a message reaches everyone whose own circle holds its place.",
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or Ctrl-C; then finish what was accepted and ask every client to come back
+    Serve(Serve),
+    /// Print signed tokens, one a line
+    Token(Token),
+    /// Read the settings and say what is wrong with them
+    Check(Check),
+    /// Delete everything the test world has stored
+    ForgetTestWorld(DataArg),
+}
+
+#[derive(Args, Default)]
+struct DataArg {
+    /// Data directory [default: $XDG_DATA_HOME/dna or ~/.local/share/dna]
+    #[arg(long, env = "DNA_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+#[derive(Args, Default)]
+struct Serve {
+    /// Address and port [default: 127.0.0.1:9013]
+    #[arg(long, env = "DNA_LISTEN", value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    #[command(flatten)]
+    data: DataArg,
+    /// Settings file [default: ./dna.toml where there is one]
+    #[arg(long, env = "DNA_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Threads with connections [default: one per core]
+    #[arg(long, env = "DNA_WORKERS", value_name = "N")]
+    workers: Option<usize>,
+    /// What an acknowledged message survives [default: power]
+    #[arg(long, env = "DNA_DURABILITY", value_enum, value_name = "WHAT")]
+    durability: Option<Durability>,
+    /// Who may enter the test world with an ordinary token [default: auto, which is open on loopback only]
+    #[arg(long, env = "DNA_TEST_WORLD", value_enum, value_name = "WHO")]
+    test_world: Option<TestWorld>,
+    /// Turn every rate limit off (load tests)
+    #[arg(long, env = "DNA_NO_LIMITS")]
+    no_limits: bool,
+    /// Write log lines as JSON
+    #[arg(long, env = "DNA_LOG_JSON")]
+    log_json: bool,
+}
+
+#[derive(Args)]
+struct Token {
+    /// The user's number; with --count the first one's
+    #[arg(long, value_name = "N")]
+    idx: u64,
+    /// Shown beside messages; with --count numbered
+    #[arg(long, value_name = "S")]
+    nickname: Option<String>,
+    /// How many tokens, for idx, idx+1, ...
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    count: u64,
+    /// Tokens of the test world
+    #[arg(long)]
+    test: bool,
+    /// How long they are valid: 90s, 30m, 12h, 7d
+    #[arg(long, value_name = "TIME", default_value = "12h", value_parser = parse_ttl)]
+    ttl: Duration,
+    #[command(flatten)]
+    data: DataArg,
+}
+
+#[derive(Args)]
+struct Check {
+    /// Settings file [default: ./dna.toml where there is one]
+    #[arg(long, env = "DNA_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the defaults as a complete dna.toml instead
+    #[arg(long)]
+    defaults: bool,
+}
+
+pub(crate) fn run() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        None => serve(cli.serve),
+        Some(Command::Serve(arguments)) => serve(arguments),
+        Some(Command::Token(arguments)) => token(&arguments),
+        Some(Command::Check(arguments)) => check(&arguments),
+        Some(Command::ForgetTestWorld(arguments)) => forget_test_world(arguments),
+    }
+}
+
+fn serve(arguments: Serve) -> anyhow::Result<()> {
+    start_log(arguments.log_json);
+    let config = settings(arguments)?;
+    let problems = config.problems();
+    if !problems.is_empty() {
+        bail!("the settings do not work:\n  {}", problems.join("\n  "));
+    }
+    raise_descriptor_limit();
+    let data = DataDir::open(&config.data_dir())?;
+    let _lock = data.lock()?;
+    let secret = data.secret()?;
+    let listener = server::bind(config.listen)?;
+    let storages = server::open_storages(&data, &config)?;
+    // Signals are caught before anyone is told that we are ready.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = runtime.block_on(async { Signals::new() })?;
+    let running = server::start(listener, &config, &secret, storages)?;
+    let address = running.address();
+    println!("dna is listening on http://{address}/  (data in {})", config.data_dir().display());
+    std::io::stdout().flush().ok();
+    let signal = runtime.block_on(signals.first());
+    println!("{signal}: finishing what was accepted");
+    running.stop();
+    Ok(())
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn first(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.int.recv() => "SIGINT",
+        }
+    }
+}
+
+fn settings(arguments: Serve) -> anyhow::Result<Config> {
+    let mut config = Config::read(arguments.config.as_deref())?;
+    if let Some(listen) = arguments.listen {
+        config.listen = listen;
+    }
+    if arguments.data.data.is_some() {
+        config.data = arguments.data.data;
+    }
+    if let Some(workers) = arguments.workers {
+        config.workers = workers;
+    }
+    if let Some(durability) = arguments.durability {
+        config.durability = durability;
+    }
+    if let Some(test_world) = arguments.test_world {
+        config.test_world = test_world;
+    }
+    if arguments.no_limits {
+        config.limits.enabled = false;
+    }
+    Ok(config)
+}
+
+fn start_log(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("DNA_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json { log.json().init() } else { log.init() }
+}
+
+/// One descriptor per connection: take what the system allows.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum || limit.maximum.is_none() {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    }
+}
+
+fn token(arguments: &Token) -> anyhow::Result<()> {
+    let last = arguments.idx.checked_add(arguments.count.saturating_sub(1));
+    if last.is_none_or(|last| last > MAX_SAFE_INTEGER) {
+        bail!("--idx and --count go beyond {MAX_SAFE_INTEGER}, the largest number JavaScript keeps exactly");
+    }
+    let data = DataDir::open(&arguments.data.data.clone().unwrap_or_else(default_data_dir))?;
+    let key = TokenKey::new(&data.secret()?);
+    let exp = now_s() + arguments.ttl.as_secs();
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for step in 0..arguments.count {
+        let nickname = arguments
+            .nickname
+            .as_ref()
+            .map(|name| if arguments.count == 1 { name.clone() } else { format!("{name}-{}", step + 1) });
+        let claims = Claims {
+            idx: arguments.idx + step,
+            exp,
+            nickname,
+            avatar: None,
+            anonymity: None,
+            test: arguments.test,
+        };
+        writeln!(out, "{}", key.sign(&claims)?).context("writing tokens")?;
+    }
+    out.flush().context("writing tokens")
+}
+
+fn check(arguments: &Check) -> anyhow::Result<()> {
+    if arguments.defaults {
+        print!("{}", toml::to_string(&Config::default())?);
+        return Ok(());
+    }
+    let config = Config::read(arguments.config.as_deref())?;
+    let problems = config.problems();
+    if !problems.is_empty() {
+        bail!("the settings do not work:\n  {}", problems.join("\n  "));
+    }
+    println!(
+        "The settings work. dna would listen on {} with {} workers, keep its data in {}, and leave the test world {} to ordinary tokens.",
+        config.listen,
+        config.worker_count(),
+        config.data_dir().display(),
+        if config.test_world_open() { "open" } else { "closed" },
+    );
+    Ok(())
+}
+
+fn forget_test_world(arguments: DataArg) -> anyhow::Result<()> {
+    let path = arguments.data.unwrap_or_else(default_data_dir);
+    let data = DataDir::open(&path)?;
+    let _lock = data.lock().context("forgetting needs the server stopped")?;
+    if data.forget_test_world()? {
+        println!("The test world in {} is forgotten; the live one is as it was.", path.display());
+    } else {
+        println!("There is no test world in {}.", path.display());
+    }
+    Ok(())
+}
+
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration; write 90s, 30m, 12h or 7d");
+    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(seconds).filter(|s| *s <= 10 * 365 * 86_400).map(Duration::from_secs).ok_or_else(wrong)
+}

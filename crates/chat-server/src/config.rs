@@ -1,0 +1,323 @@
+//! Settings: flags over environment (`DNA_...`) over the TOML file over defaults.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use socketio_server::CloseCode;
+
+use crate::limits::Rate;
+use crate::storage::Durability;
+
+/// A reader that does not keep up is asked to come back and catch up.
+pub(crate) const SLOW_CLOSE: CloseCode = CloseCode::SLOW_CONSUMER;
+
+/// Everything `dna.toml` may say. Unknown keys are refused by name and line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// Data directory; absent: see [`default_data_dir`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Threads with connections; 0: one per core.
+    pub workers: usize,
+    /// What an acknowledged message survives: `power` or `process`.
+    pub durability: Durability,
+    /// Who may enter the test world without a test token: `open`, `closed`, or `auto` (open on loopback).
+    pub test_world: TestWorld,
+    pub limits: Limits,
+    pub chat: ChatSettings,
+    pub retention: Retention,
+    pub sockets: Sockets,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum TestWorld {
+    Auto,
+    Open,
+    Closed,
+}
+
+/// Token buckets; `enabled = false` or `--no-limits` turns all of them off.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    pub enabled: bool,
+    /// Events of any kind on one connection.
+    pub per_connection: Rate,
+    /// Messages of one user, over all connections.
+    pub per_user: Rate,
+    /// Messages written in one area of about 2 km.
+    pub per_place: Rate,
+    /// New connections from one address; loopback and trusted proxies are exempt.
+    pub per_address: Rate,
+    pub trusted_proxies: Vec<IpAddr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChatSettings {
+    /// Largest hearing radius and LoudSpeaker reach, metres; at most 100,000.
+    pub max_radius_m: f64,
+    /// A LoudSpeaker's reach where neither the message nor the sender's own radius says.
+    pub default_reach_m: f64,
+    /// Time between two `speaker` alerts on one connection, milliseconds.
+    pub alert_interval_ms: u64,
+}
+
+/// How long messages are kept, hours; 0: for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    pub live_hours: u64,
+    pub test_hours: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sockets {
+    pub ping_interval_ms: u64,
+    pub ping_timeout_ms: u64,
+    /// Largest message a client may send, bytes.
+    pub max_payload: usize,
+    /// What may wait for one slow reader, bytes and milliseconds; then it is closed with 4008.
+    pub outbox_bytes: usize,
+    pub outbox_age_ms: u64,
+    /// How long SIGTERM waits for queues to empty, milliseconds.
+    pub drain_ms: u64,
+    /// Origins whose pages may connect (polling needs it); empty: any.
+    pub allowed_origins: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9013)),
+            data: None,
+            workers: 0,
+            durability: Durability::Power,
+            test_world: TestWorld::Auto,
+            limits: Limits::default(),
+            chat: ChatSettings::default(),
+            retention: Retention::default(),
+            sockets: Sockets::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            per_connection: Rate { per_second: 20.0, burst: 100.0 },
+            per_user: Rate { per_second: 5.0, burst: 20.0 },
+            per_place: Rate { per_second: 1000.0, burst: 5000.0 },
+            per_address: Rate { per_second: 50.0, burst: 500.0 },
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+impl Default for ChatSettings {
+    fn default() -> Self {
+        Self { max_radius_m: 20_000.0, default_reach_m: 500.0, alert_interval_ms: 2000 }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { live_hours: 0, test_hours: 24 }
+    }
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self {
+            ping_interval_ms: 25_000,
+            ping_timeout_ms: 20_000,
+            max_payload: 1_000_000,
+            outbox_bytes: 1 << 20,
+            outbox_age_ms: 10_000,
+            drain_ms: 10_000,
+            allowed_origins: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file; `None`: `dna.toml` in the working directory when there is one, else the defaults.
+    ///
+    /// # Errors
+    /// When the file cannot be read or says something unknown or impossible; names file, line and key.
+    pub fn read(path: Option<&Path>) -> anyhow::Result<Self> {
+        let (path, required) = match path {
+            Some(path) => (path.to_owned(), true),
+            None => (PathBuf::from("dna.toml"), false),
+        };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => toml::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        }
+    }
+
+    /// What cannot work, one sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut check = |holds: bool, what: &str| {
+            if !holds {
+                problems.push(what.to_owned());
+            }
+        };
+        let chat = &self.chat;
+        check(
+            chat.max_radius_m.is_finite() && (1.0..=100_000.0).contains(&chat.max_radius_m),
+            "chat.max_radius_m must be between 1 and 100000 metres",
+        );
+        check(
+            chat.default_reach_m.is_finite() && (0.0..=chat.max_radius_m).contains(&chat.default_reach_m),
+            "chat.default_reach_m must be between 0 and chat.max_radius_m",
+        );
+        check(self.workers <= 64, "workers must be at most 64");
+        let limits = &self.limits;
+        for (name, rate) in [
+            ("per_connection", limits.per_connection),
+            ("per_user", limits.per_user),
+            ("per_place", limits.per_place),
+            ("per_address", limits.per_address),
+        ] {
+            let fine = rate.per_second.is_finite() && rate.per_second > 0.0 && rate.burst >= 1.0;
+            check(fine, &format!("limits.{name} needs per_second above 0 and a burst of at least 1"));
+        }
+        let sockets = &self.sockets;
+        check(sockets.ping_interval_ms >= 100, "sockets.ping_interval_ms must be at least 100");
+        check(sockets.ping_timeout_ms >= 100, "sockets.ping_timeout_ms must be at least 100");
+        check(
+            (1024..=100_000_000).contains(&sockets.max_payload),
+            "sockets.max_payload must be between 1024 and 100000000 bytes",
+        );
+        check(sockets.outbox_bytes >= 16 << 10, "sockets.outbox_bytes must be at least 16384");
+        check(sockets.outbox_age_ms >= 100, "sockets.outbox_age_ms must be at least 100");
+        problems
+    }
+
+    pub fn worker_count(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from).min(64),
+            count => count,
+        }
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.data.clone().unwrap_or_else(default_data_dir)
+    }
+
+    pub fn test_world_open(&self) -> bool {
+        match self.test_world {
+            TestWorld::Auto => self.listen.ip().is_loopback(),
+            TestWorld::Open => true,
+            TestWorld::Closed => false,
+        }
+    }
+
+    pub(crate) fn limit(&self, rate: Rate) -> Option<Rate> {
+        self.limits.enabled.then_some(rate)
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            per_connection: self.limit(self.limits.per_connection),
+            max_radius_m: self.chat.max_radius_m,
+            default_reach_m: self.chat.default_reach_m,
+            alert_interval: Duration::from_millis(self.chat.alert_interval_ms),
+            test_world_open: self.test_world_open(),
+        }
+    }
+
+    pub(crate) fn socket_config(&self) -> socketio_server::Config {
+        let sockets = &self.sockets;
+        socketio_server::Config {
+            ping_interval: Duration::from_millis(sockets.ping_interval_ms),
+            ping_timeout: Duration::from_millis(sockets.ping_timeout_ms),
+            max_payload: sockets.max_payload,
+            outbox_bytes: sockets.outbox_bytes,
+            outbox_age: Duration::from_millis(sockets.outbox_age_ms),
+            cors: if sockets.allowed_origins.is_empty() {
+                socketio_server::Cors::Any
+            } else {
+                socketio_server::Cors::Origins(sockets.allowed_origins.clone())
+            },
+            ..socketio_server::Config::default()
+        }
+    }
+}
+
+/// What handlers ask on each event.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) per_connection: Option<Rate>,
+    pub(crate) max_radius_m: f64,
+    pub(crate) default_reach_m: f64,
+    pub(crate) alert_interval: Duration,
+    pub(crate) test_world_open: bool,
+}
+
+/// `$XDG_DATA_HOME/dna`, else `~/.local/share/dna`, else `./dna-data`.
+pub fn default_data_dir() -> PathBuf {
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    from("XDG_DATA_HOME")
+        .map(|base| base.join("dna"))
+        .or_else(|| from("HOME").map(|home| home.join(".local/share/dna")))
+        .unwrap_or_else(|| PathBuf::from("dna-data"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_sound_and_survive_being_written_down() {
+        let defaults = Config::default();
+        assert_eq!(defaults.problems(), Vec::<String>::new());
+        let text = toml::to_string(&defaults).unwrap();
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), defaults);
+    }
+
+    #[test]
+    fn a_wrong_file_is_refused_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dna.toml");
+        for (text, expected) in [
+            ("listne = \"127.0.0.1:1\"", "listne"),
+            ("[chat]\nmax_radius_m = \"far\"", "line 2"),
+            ("[limits.per_user]\nper_second = 1.0", "burst"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = Config::read(Some(&path)).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("dna.toml"), "{error}");
+        }
+        assert!(Config::read(Some(&dir.path().join("none.toml"))).is_err());
+    }
+
+    #[test]
+    fn impossible_values_are_named() {
+        let mut config = Config::default();
+        config.chat.max_radius_m = f64::NAN;
+        config.limits.per_user.burst = 0.0;
+        let problems = config.problems().join("\n");
+        assert!(problems.contains("chat.max_radius_m") && problems.contains("limits.per_user"), "{problems}");
+    }
+
+    #[test]
+    fn the_test_world_is_open_only_on_loopback() {
+        let mut config = Config::default();
+        assert!(config.test_world_open());
+        config.listen = "0.0.0.0:9013".parse().unwrap();
+        assert!(!config.test_world_open());
+    }
+}

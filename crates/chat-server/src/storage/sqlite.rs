@@ -1,0 +1,471 @@
+//! One SQLite file a world: write-ahead log, one writing connection, one reading connection, and a
+//! thread that checkpoints.
+//!
+//! `save` blocks its caller while it commits. Its caller is the world's store thread, which exists for
+//! that: what arrives meanwhile becomes the next group.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use geo_index::Position;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use serde::{Deserialize, Serialize};
+
+use super::{Author, Missed, MissedQuery, NewMessage, Outcome, Storage, StorageError, StoredMessage};
+use crate::event::MessageKind;
+
+/// What an acknowledged message survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Loss of power: every commit is flushed to the disk.
+    Power,
+    /// Death of the process; a power cut may take the last moments.
+    Process,
+}
+
+/// Raised when the tables change; a newer one is refused, an older one migrated.
+const SCHEMA_VERSION: i64 = 1;
+/// From this size on the log is copied into the database.
+const CHECKPOINT_FROM_BYTES: u64 = 4 << 20;
+/// From this size on writers wait for a full checkpoint that also empties the file.
+const TRUNCATE_FROM_BYTES: u64 = 64 << 20;
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
+
+pub struct SqliteStorage {
+    writer: Mutex<Connection>,
+    reader: Arc<Mutex<Connection>>,
+    epoch: Arc<str>,
+    last_idx: u64,
+    wal: PathBuf,
+    checkpointer: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
+}
+
+impl std::fmt::Debug for SqliteStorage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStorage").field("wal", &self.wal).finish_non_exhaustive()
+    }
+}
+
+impl SqliteStorage {
+    /// Opens or creates the database.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, is not a `dna` database, or was written by a newer `dna`.
+    pub fn open(path: &Path, durability: Durability) -> Result<Self, StorageError> {
+        let failed = |error: rusqlite::Error| StorageError::new("opening the database", error);
+        let writer = connect(path, durability).map_err(failed)?;
+        prepare_schema(&writer)?;
+        let epoch: String = writer
+            .query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |row| row.get(0))
+            .map_err(failed)?;
+        let last_idx: i64 = writer
+            .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'message'", [], |row| row.get(0))
+            .optional()
+            .map_err(failed)?
+            .unwrap_or(0);
+        let reader = Connection::open_with_flags(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI,
+        )
+        .map_err(failed)?;
+        reader.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+        let wal =
+            path.with_file_name(format!("{}-wal", path.file_name().unwrap_or_default().to_string_lossy()));
+        let checkpointer = spawn_checkpointer(path, durability, wal.clone()).map_err(failed)?;
+        Ok(Self {
+            writer: Mutex::new(writer),
+            reader: Arc::new(Mutex::new(reader)),
+            epoch: epoch.into(),
+            last_idx: u64::try_from(last_idx).unwrap_or(0),
+            wal,
+            checkpointer: Some(checkpointer),
+        })
+    }
+
+    fn commit(&self, batch: &[Arc<NewMessage>]) -> Result<Vec<u64>, CommitError> {
+        let mut connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let transaction = connection
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+            .map_err(CommitError::NotStored)?;
+        let mut idxs = Vec::with_capacity(batch.len());
+        {
+            let mut insert = transaction
+                .prepare_cached(
+                    "INSERT INTO message (user_idx, nickname, avatar, anonymity, lng, lat, type, contents, \
+                     created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                )
+                .map_err(CommitError::NotStored)?;
+            for message in batch {
+                let author = &message.author;
+                insert
+                    .execute(params![
+                        author.idx.cast_signed(),
+                        &*author.nickname,
+                        author.avatar.as_deref(),
+                        author.anonymity,
+                        message.position.lng(),
+                        message.position.lat(),
+                        message.kind.name(),
+                        message.contents,
+                        message.created_at_ms,
+                    ])
+                    .map_err(CommitError::NotStored)?;
+                idxs.push(transaction.last_insert_rowid().cast_unsigned());
+            }
+        }
+        transaction.commit().map_err(CommitError::classify)?;
+        Ok(idxs)
+    }
+}
+
+enum CommitError {
+    /// Rolled back for certain.
+    NotStored(rusqlite::Error),
+    /// An I/O error during COMMIT: it may come back to life in recovery.
+    Unknown(rusqlite::Error),
+}
+
+impl CommitError {
+    fn classify(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::SystemIoFailure) => Self::Unknown(error),
+            // Dropping the transaction rolls back; full disks and locks leave nothing behind.
+            _ => Self::NotStored(error),
+        }
+    }
+}
+
+impl Storage for SqliteStorage {
+    fn save(&self, batch: Vec<Arc<NewMessage>>) -> BoxFuture<'static, Vec<Outcome>> {
+        let outcomes = match self.commit(&batch) {
+            Ok(idxs) => idxs.into_iter().map(Outcome::Stored).collect(),
+            Err(CommitError::NotStored(error)) => vec![Outcome::Refused(error.to_string()); batch.len()],
+            Err(CommitError::Unknown(error)) => vec![Outcome::Unknown(error.to_string()); batch.len()],
+        };
+        futures_util::future::ready(outcomes).boxed()
+    }
+
+    fn missed(&self, query: MissedQuery) -> BoxFuture<'static, Result<Missed, StorageError>> {
+        let reader = self.reader.clone();
+        on_blocking_thread("reading missed messages", move || {
+            let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            read_missed(&reader, &query)
+        })
+    }
+
+    fn forget_before(&self, created_at_ms: i64) -> BoxFuture<'static, Result<u64, StorageError>> {
+        let result = (|| {
+            let mut connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            let transaction =
+                connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let forgotten_to: Option<i64> = transaction.query_row(
+                "SELECT max(idx) FROM message WHERE created_at < ?1",
+                [created_at_ms],
+                |row| row.get(0),
+            )?;
+            let Some(forgotten_to) = forgotten_to else { return Ok(0) };
+            let deleted =
+                transaction.execute("DELETE FROM message WHERE created_at < ?1", [created_at_ms])?;
+            transaction.execute(
+                "INSERT INTO meta (key, value) VALUES ('forgotten_to', ?1) ON CONFLICT (key) DO UPDATE \
+                 SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))",
+                [forgotten_to.to_string()],
+            )?;
+            transaction.commit()?;
+            Ok(deleted as u64)
+        })();
+        let result =
+            result.map_err(|error: rusqlite::Error| StorageError::new("forgetting old messages", error));
+        futures_util::future::ready(result).boxed()
+    }
+
+    fn epoch(&self) -> Arc<str> {
+        self.epoch.clone()
+    }
+
+    fn last_idx(&self) -> u64 {
+        self.last_idx
+    }
+
+    fn wal_bytes(&self) -> u64 {
+        std::fs::metadata(&self.wal).map_or(0, |file| file.len())
+    }
+}
+
+impl Drop for SqliteStorage {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.checkpointer.take() {
+            drop(stop);
+            let _ = thread.join();
+        }
+        // Leaves one plain file behind for whoever looks at it next.
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+}
+
+fn on_blocking_thread<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> BoxFuture<'static, Result<T, StorageError>> {
+    async move {
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StorageError::new(what, error)))
+    }
+    .boxed()
+}
+
+fn connect(path: &Path, durability: Durability) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(
+        None,
+        "synchronous",
+        match durability {
+            Durability::Power => "FULL",
+            Durability::Process => "NORMAL",
+        },
+    )?;
+    // Checkpoints run in their own thread, so a commit never pays for one.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.set_prepared_statement_cache_capacity(16);
+    Ok(connection)
+}
+
+fn prepare_schema(connection: &Connection) -> Result<(), StorageError> {
+    let failed = |error: rusqlite::Error| StorageError::new("preparing the tables", error);
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+    if version > SCHEMA_VERSION {
+        return Err(StorageError::new(
+            "opening the database",
+            format!(
+                "it has schema version {version}, this dna knows {SCHEMA_VERSION}: use the newer dna, or another data directory"
+            ),
+        ));
+    }
+    if version == SCHEMA_VERSION {
+        return Ok(());
+    }
+    let epoch = random_epoch();
+    connection
+        .execute_batch(&format!(
+            "BEGIN IMMEDIATE;
+             CREATE TABLE message (
+                 idx INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice, even after deletion
+                 user_idx INTEGER NOT NULL,
+                 nickname TEXT NOT NULL,
+                 avatar TEXT,
+                 anonymity INTEGER NOT NULL,
+                 lng REAL NOT NULL,
+                 lat REAL NOT NULL,
+                 type TEXT NOT NULL,
+                 contents TEXT NOT NULL,
+                 created_at INTEGER NOT NULL -- milliseconds since 1970, UTC
+             ) STRICT;
+             CREATE INDEX message_created_at ON message (created_at);
+             CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+             INSERT INTO meta (key, value) VALUES ('epoch', '{epoch}');
+             PRAGMA user_version = {SCHEMA_VERSION};
+             COMMIT;"
+        ))
+        .map_err(failed)
+}
+
+fn random_epoch() -> String {
+    let mut bytes = [0u8; 8];
+    // Without randomness from the system there are no secrets either; data_dir has failed before this.
+    let _ = getrandom::fill(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read_missed(reader: &Connection, query: &MissedQuery) -> Result<Missed, StorageError> {
+    let failed = |error: rusqlite::Error| StorageError::new("reading missed messages", error);
+    let forgotten_to: Option<String> = reader
+        .query_row("SELECT value FROM meta WHERE key = 'forgotten_to'", [], |row| row.get(0))
+        .optional()
+        .map_err(failed)?;
+    let forgotten_to = forgotten_to.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    if query.after_idx < forgotten_to {
+        return Ok(Missed::Forgotten);
+    }
+    let mut statement = reader
+        .prepare_cached(
+            "SELECT idx, user_idx, nickname, avatar, anonymity, lng, lat, type, contents, created_at \
+             FROM message WHERE idx > ?1 AND idx <= ?2 ORDER BY idx",
+        )
+        .map_err(failed)?;
+    let mut rows = statement
+        .query(params![query.after_idx.cast_signed(), query.up_to_idx.cast_signed()])
+        .map_err(failed)?;
+    let (mut found, mut bytes, mut looked_at) = (Vec::new(), 0, 0_usize);
+    while let Some(row) = rows.next().map_err(failed)? {
+        // A busy world's stretch is read only so far: the answer would be too much in any case.
+        looked_at += 1;
+        if looked_at > MAX_ROWS_LOOKED_AT {
+            return Ok(Missed::TooMany);
+        }
+        let (lng, lat): (f64, f64) = (row.get(5).map_err(failed)?, row.get(6).map_err(failed)?);
+        let position =
+            Position::new(lng, lat).map_err(|error| StorageError::new("reading a message's place", error))?;
+        if !geo_index::circle_contains(query.centre, query.radius_m, position) {
+            continue;
+        }
+        let stored = read_message(row, position).map_err(failed)?;
+        bytes += stored.message.contents.len();
+        found.push(stored);
+        if found.len() > query.max_messages || bytes > query.max_bytes {
+            return Ok(Missed::TooMany);
+        }
+    }
+    Ok(Missed::All(found))
+}
+
+const MAX_ROWS_LOOKED_AT: usize = 200_000;
+
+fn read_message(row: &rusqlite::Row<'_>, position: Position) -> rusqlite::Result<StoredMessage> {
+    let kind: String = row.get(7)?;
+    Ok(StoredMessage {
+        idx: row.get::<_, i64>(0)?.cast_unsigned(),
+        message: Arc::new(NewMessage {
+            author: Author {
+                idx: row.get::<_, i64>(1)?.cast_unsigned(),
+                nickname: row.get::<_, String>(2)?.into(),
+                avatar: row.get::<_, Option<String>>(3)?.map(Into::into),
+                anonymity: row.get(4)?,
+            },
+            position,
+            kind: MessageKind::from_name(&kind).unwrap_or(MessageKind::Message),
+            contents: row.get(8)?,
+            created_at_ms: row.get(9)?,
+        }),
+    })
+}
+
+fn spawn_checkpointer(
+    path: &Path,
+    durability: Durability,
+    wal: PathBuf,
+) -> rusqlite::Result<(mpsc::Sender<()>, JoinHandle<()>)> {
+    let connection = connect(path, durability)?;
+    let (stop, stopped) = mpsc::channel::<()>();
+    let failing = AtomicBool::new(false);
+    let thread = std::thread::Builder::new()
+        .name("checkpoint".into())
+        .spawn(move || {
+            while stopped.recv_timeout(CHECKPOINT_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let bytes = std::fs::metadata(&wal).map_or(0, |file| file.len());
+                let mode = match bytes {
+                    TRUNCATE_FROM_BYTES.. => "TRUNCATE",
+                    CHECKPOINT_FROM_BYTES.. => "PASSIVE",
+                    _ => continue,
+                };
+                let result = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
+                let failed = result.is_err();
+                if let Err(error) = result
+                    && !failing.load(Ordering::Relaxed)
+                {
+                    tracing::warn!(%error, "checkpoint failed; will be tried again");
+                }
+                failing.store(failed, Ordering::Relaxed);
+            }
+        })
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    Ok((stop, thread))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn message(text: &str, lng: f64, at: i64) -> Arc<NewMessage> {
+        Arc::new(NewMessage {
+            author: Author { idx: 3, nickname: "단아".into(), avatar: None, anonymity: false },
+            position: Position::new(lng, 37.5).unwrap(),
+            kind: MessageKind::LoudSpeaker,
+            contents: text.into(),
+            created_at_ms: at,
+        })
+    }
+
+    fn save(storage: &SqliteStorage, batch: Vec<Arc<NewMessage>>) -> Vec<Outcome> {
+        storage.save(batch).now_or_never().unwrap()
+    }
+
+    fn query(after_idx: u64, up_to_idx: u64) -> MissedQuery {
+        MissedQuery {
+            after_idx,
+            up_to_idx,
+            centre: Position::new(127.0, 37.5).unwrap(),
+            radius_m: 500.0,
+            max_messages: 3,
+            max_bytes: 1000,
+        }
+    }
+
+    #[test]
+    fn numbers_go_on_after_reopening_and_forgetting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dna.db");
+        let storage = SqliteStorage::open(&path, Durability::Power).unwrap();
+        assert_eq!(storage.last_idx(), 0);
+        assert_eq!(
+            save(&storage, vec![message("a", 127.0, 10), message("b", 127.0, 20)]),
+            [Outcome::Stored(1), Outcome::Stored(2)]
+        );
+        let epoch = storage.epoch();
+        assert_eq!(storage.forget_before(30).now_or_never().unwrap().unwrap(), 2);
+        drop(storage);
+        assert!(!dir.path().join("dna.db-wal").exists(), "a clean end leaves one file");
+        let storage = SqliteStorage::open(&path, Durability::Process).unwrap();
+        assert_eq!((storage.epoch(), storage.last_idx()), (epoch, 2));
+        assert_eq!(save(&storage, vec![message("c", 127.0, 40)]), [Outcome::Stored(3)]);
+    }
+
+    #[tokio::test]
+    async fn missed_is_all_or_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = SqliteStorage::open(&dir.path().join("dna.db"), Durability::Process).unwrap();
+        let near = message("near", 127.001, 10);
+        let far = message("far", 127.1, 10);
+        save(&storage, vec![near.clone(), far, near.clone(), near.clone()]);
+        let Missed::All(found) = storage.missed(query(0, 4)).await.unwrap() else { panic!() };
+        assert_eq!(found.iter().map(|stored| stored.idx).collect::<Vec<_>>(), [1, 3, 4]);
+        assert_eq!(found[0].message, near);
+        let Missed::All(found) = storage.missed(query(1, 3)).await.unwrap() else { panic!() };
+        assert_eq!(found.iter().map(|stored| stored.idx).collect::<Vec<_>>(), [3]);
+        save(&storage, vec![near]);
+        assert_eq!(storage.missed(query(0, 5)).await.unwrap(), Missed::TooMany);
+        assert_eq!(
+            storage.missed(MissedQuery { max_bytes: 5, ..query(0, 4) }).await.unwrap(),
+            Missed::TooMany
+        );
+        storage.forget_before(11).await.unwrap();
+        assert_eq!(storage.missed(query(4, 5)).await.unwrap(), Missed::Forgotten);
+        assert_eq!(storage.missed(query(5, 5)).await.unwrap(), Missed::All(vec![]));
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_with_advice() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dna.db");
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let error = SqliteStorage::open(&path, Durability::Power).unwrap_err().to_string();
+        assert!(error.contains("99") && error.contains("newer dna"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_database_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dna.db");
+        std::fs::write(&path, "certainly not SQLite, but long enough to look at".repeat(50)).unwrap();
+        assert!(SqliteStorage::open(&path, Durability::Power).is_err());
+    }
+}
