@@ -558,10 +558,6 @@ impl<A: Application> Session<A> {
         self.phase.get() == Phase::Open
     }
 
-    pub(crate) fn revision(&self) -> Revision {
-        self.revision
-    }
-
     // ---- out ----
 
     /// Appends a frame in order. The fast path of a broadcast: no allocation once the queue has its room.

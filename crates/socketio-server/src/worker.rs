@@ -56,6 +56,7 @@ pub struct Worker<A: Application> {
     /// What one flush has counted and not yet added to `stats`.
     gathered: RefCell<Gathered>,
     wheel: RefCell<Wheel>,
+    tick_length: Duration,
     /// The wheel's task waits for the first session.
     first_session: Notify,
     /// Woken when a session leaves while draining.
@@ -103,6 +104,7 @@ struct Gathered {
 impl<A: Application> Worker<A> {
     /// A worker with no connection yet. `stats` may be shared, but each worker's own is cheaper.
     pub fn new(application: Rc<A>, config: Config, stats: Arc<Stats>) -> Rc<Self> {
+        let wheel = Wheel::new(config.ping_interval);
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(config.header_timeout)
@@ -133,7 +135,8 @@ impl<A: Application> Worker<A> {
                 queue: LocalHistogram::new(),
                 write: LocalHistogram::new(),
             }),
-            wheel: RefCell::new(Wheel::new(config.ping_interval)),
+            tick_length: wheel.tick(),
+            wheel: RefCell::new(wheel),
             first_session: Notify::new(),
             session_left: Notify::new(),
             draining: Cell::new(false),
@@ -275,6 +278,8 @@ impl<A: Application> Worker<A> {
         let mut sessions = self.sessions.borrow_mut();
         session.slot.set(sessions.insert(Rc::clone(session)));
         if sessions.len() == 1 {
+            // The wheel stood still while nobody was here.
+            self.wheel.borrow_mut().skip_to(self.tick());
             self.first_session.notify_one();
         }
         add(&self.stats.opened, 1);
@@ -333,8 +338,9 @@ impl<A: Application> Worker<A> {
         now
     }
 
+    /// The tick it is now, wherever the wheel has got to.
     pub(crate) fn tick(&self) -> Tick {
-        self.wheel.borrow().now()
+        (self.epoch.elapsed().as_nanos() / self.tick_length.as_nanos()) as Tick
     }
 
     pub(crate) fn tick_after(&self, start: Tick, wait: Duration) -> Tick {
@@ -348,12 +354,11 @@ impl<A: Application> Worker<A> {
     }
 
     async fn keep_time(self: Rc<Self>) {
-        let tick = self.wheel.borrow().tick();
         loop {
             while self.connections() == 0 {
                 self.first_session.notified().await;
             }
-            let until = (self.epoch.elapsed().as_nanos() / tick.as_nanos()) as Tick;
+            let until = self.tick();
             loop {
                 let Some((at, slots)) = self.wheel.borrow_mut().advance(until) else { break };
                 for slot in &slots {
@@ -361,14 +366,15 @@ impl<A: Application> Worker<A> {
                     if let Some(session) = session
                         && Wheel::is_due(&session.due, at)
                     {
-                        let next = session.on_tick(at);
+                        // Late or not, what is due is due by the clock: a wait that begins now is not cut.
+                        let next = session.on_tick(until);
                         self.wheel.borrow_mut().schedule(session.slot.get(), &session.due, next);
                     }
                 }
                 self.wheel.borrow_mut().recycle(at, slots);
             }
-            let next = tick * u32::try_from(until + 1).unwrap_or(u32::MAX);
-            tokio::time::sleep_until(self.epoch + next).await;
+            let next = self.tick_length.as_nanos() as u64 * (until + 1);
+            tokio::time::sleep_until(self.epoch + Duration::from_nanos(next)).await;
         }
     }
 
