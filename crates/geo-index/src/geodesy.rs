@@ -180,7 +180,7 @@ mod tests {
         let check = |a: Position, b: Position, metres: f64| {
             assert!((distance_m(a, b) - metres).abs() < 1e-3, "{a:?} {b:?}: {}", distance_m(a, b));
         };
-        check(at(0.0, 0.0), at(0.0, 90.0), 10_001_965.7293);
+        check(at(0.0, 0.0), at(0.0, 90.0), 10_001_965.729_3);
         check(at(0.0, 0.0), at(1.0, 0.0), std::f64::consts::PI * A / 180.0);
         check(at(179.5, 0.0), at(-179.5, 0.0), std::f64::consts::PI * A / 180.0);
     }

@@ -62,6 +62,13 @@ impl Grid {
         (lng, lat)
     }
 
+    /// Where a cell begins, (longitude, latitude); the longitude may lie outside -180..=180.
+    #[cfg(test)]
+    pub(crate) fn corner(&self, row: u32, column: f64) -> (f64, f64) {
+        let row = row.min(self.rows - 1);
+        (column * 360.0 / f64::from(self.columns(row)) - 180.0, f64::from(row) / self.rows_per_degree - 90.0)
+    }
+
     #[inline]
     fn row(&self, lat: f64) -> u32 {
         (((lat + 90.0) * self.rows_per_degree) as u32).min(self.rows - 1)

@@ -341,3 +341,84 @@ impl People {
             + self.pages.iter().flatten().count() * PAGE * size_of::<Person>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// People and places exactly on the lines between cells, and one rounding step to either side, where people have
+    /// the greatest radius of their class or just beyond it: all against `circle_contains` alone.
+    #[test]
+    fn cell_edges() {
+        let mut rng = fastrand::Rng::with_seed(10);
+        let mut met = 0;
+        for round in 0..400 {
+            let class = round % CLASSES;
+            let grid = Grid::new(if round % 3 == 0 { POSITION_CELL_M } else { CLASS_MAX_M[class] });
+            let hub =
+                [(127.0, 37.5), (-180.0, 60.0), (0.0, 0.0), (10.0, 90.0), (10.0, -89.9), (180.0, -45.0)]
+                    [rng.usize(0..6)];
+            let (row, column) = grid.cell(Position::in_range(hub.0, hub.1));
+            let on_a_line = |rng: &mut fastrand::Rng| {
+                let row = (f64::from(row) + f64::from(rng.i32(-3..=3))).max(0.0);
+                let (corner_lng, corner_lat) =
+                    grid.corner(row as u32, f64::from(column) + f64::from(rng.i32(-3..=3)));
+                let nudge = |value: f64, by: u8| match by {
+                    0 => value.next_down(),
+                    1 => value.next_up(),
+                    _ => value,
+                };
+                let lng = (nudge(corner_lng, rng.u8(0..4)) + 180.0).rem_euclid(360.0) - 180.0;
+                Position::in_range(lng, nudge(corner_lat, rng.u8(0..4)).clamp(-90.0, 90.0))
+            };
+            let mut index = Index::new();
+            for id in 0..120 {
+                let max_m = CLASS_MAX_M[class];
+                let radius_m = [max_m, max_m.next_up(), max_m * 0.999, max_m / 2.0][rng.usize(0..4)];
+                index.insert(id, on_a_line(&mut rng), radius_m);
+            }
+            for _ in 0..20 {
+                let place = on_a_line(&mut rng);
+                let mut hearers = Vec::new();
+                index.who_hears(place, |id| hearers.push(id));
+                hearers.sort_unstable();
+                let expected: Vec<u32> = (0..120).filter(|&id| index.hears(id, place)).collect();
+                assert_eq!(hearers, expected, "{place:?} {grid:?}");
+
+                let radius_m = CLASS_MAX_M[class];
+                let mut inside = Vec::new();
+                index.who_is_in(place, radius_m, |id| inside.push(id));
+                inside.sort_unstable();
+                let stands = |id: &u32| circle_contains(place, radius_m, index.get(*id).unwrap().0);
+                assert_eq!(inside, (0..120).filter(stands).collect::<Vec<_>>(), "{place:?} {grid:?}");
+                met += hearers.len();
+            }
+        }
+        assert!(met > 50_000, "{met}");
+    }
+
+    /// Few people in a large circle are found by reading all; both ways must agree.
+    #[test]
+    fn large_circles_by_cells_and_by_reading_all() {
+        let mut rng = fastrand::Rng::with_seed(11);
+        let mut index = Index::new();
+        let center = Position::in_range(179.9, 65.0);
+        let mut asked_by_cells = 0;
+        for id in 0..40_000 {
+            let lng = 179.9 + 6.0 * (rng.f64() - 0.5);
+            let lng = if lng > 180.0 { lng - 360.0 } else { lng };
+            index.insert(id, Position::in_range(lng, 65.0 + 3.0 * (rng.f64() - 0.5)), 500.0);
+            if id.is_power_of_two() || id == 39_999 {
+                for radius_m in [5_000.0, 30_000.0, 100_000.0] {
+                    let size = index.position_grid.cover_size(&Reach::new(radius_m));
+                    asked_by_cells += usize::from(size * 4.0 <= index.standing.table_len() as f64);
+                    let mut inside = 0;
+                    index.who_is_in(center, radius_m, |_| inside += 1);
+                    let stands = |&id: &u32| circle_contains(center, radius_m, index.get(id).unwrap().0);
+                    assert_eq!(inside, (0..=id).filter(stands).count());
+                }
+            }
+        }
+        assert!((5..40).contains(&asked_by_cells), "{asked_by_cells}");
+    }
+}
