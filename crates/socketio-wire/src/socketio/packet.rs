@@ -161,7 +161,9 @@ fn check_data(kind: PacketType, first: Option<u8>, has_ack: bool) -> Result<(), 
         (PacketType::Connect, _) => Err(ErrorKind::ExpectedObject),
         (PacketType::Disconnect, None) => Ok(()),
         (PacketType::Disconnect, _) => Err(ErrorKind::UnexpectedData),
-        (PacketType::ConnectError, _) => Ok(()),
+        // Any JSON value; a number without a sign cannot be told from an ack id.
+        (PacketType::ConnectError, None | Some(b'{' | b'[' | b'"' | b't' | b'f' | b'n' | b'-')) => Ok(()),
+        (PacketType::ConnectError, _) => Err(ErrorKind::Json),
         (_, Some(b'[')) => Ok(()),
         // Letters where an id may stand are most likely meant as one; say so.
         (_, Some(b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'+' | b'.')) if !has_ack => Err(ErrorKind::AckId),
@@ -344,6 +346,8 @@ mod tests {
         check("39007199254740991[]", packet(Ack, "/", Some(MAX_ACK_ID), "[]"));
         check(r#"4{"message":"no"}"#, packet(ConnectError, "/", None, r#"{"message":"no"}"#));
         check(r#"4/admin,"no""#, packet(ConnectError, "/admin", None, r#""no""#));
+        check("4/admin,[-1]", packet(ConnectError, "/admin", None, "[-1]"));
+        check("4null", packet(ConnectError, "/", None, "null"));
         check("4", packet(ConnectError, "/", None, ""));
         let attachments = 1;
         check(
@@ -399,6 +403,9 @@ mod tests {
         check("01", (ErrorKind::UnexpectedAckId, 1));
         check("11", (ErrorKind::UnexpectedAckId, 1));
         check("41[]", (ErrorKind::UnexpectedAckId, 1));
+        // Found by fuzzing: a second slash taken as data would be encoded as a namespace.
+        check("4/,/a,b", (ErrorKind::Json, 3));
+        check("4x", (ErrorKind::Json, 1));
         check("0[]", (ErrorKind::ExpectedObject, 1));
         check("0/a,null", (ErrorKind::ExpectedObject, 4));
         check("1{}", (ErrorKind::UnexpectedData, 1));

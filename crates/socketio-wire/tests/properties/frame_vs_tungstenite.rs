@@ -3,7 +3,6 @@
 //! The header decoder and the reader must agree with tungstenite's on every frame: same messages, same
 //! bytes, same class of error. Where the two differ on purpose is written at each place.
 
-use std::borrow::Cow;
 use std::io::{self, Cursor, Read, Write};
 
 use socketio_wire::websocket::close::CloseCode;
@@ -69,9 +68,19 @@ fn check_header(bytes: &[u8]) {
     }
 }
 
+/// [`Incoming`] that outlives its buffer.
+#[derive(Debug, PartialEq)]
+enum Heard {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(Option<CloseCode>, String),
+}
+
 #[derive(Debug, PartialEq)]
 struct Outcome {
-    messages: Vec<Incoming<'static>>,
+    messages: Vec<Heard>,
     /// `Ok` when the bytes ended before a frame did, or after a close frame.
     end: Result<(), FrameError>,
 }
@@ -89,9 +98,7 @@ fn read_in_portions(role: Role, bytes: &[u8], portion: usize) -> Outcome {
             Ok(Some((used, incoming))) => {
                 assert_eq!(wanted, Some(used));
                 let closed = matches!(incoming, Incoming::Close(..));
-                if incoming != Incoming::Partial {
-                    messages.push(owned(incoming));
-                }
+                messages.extend(heard(incoming));
                 if closed {
                     return Outcome { messages, end: Ok(()) };
                 }
@@ -111,16 +118,15 @@ fn read_in_portions(role: Role, bytes: &[u8], portion: usize) -> Outcome {
     }
 }
 
-fn owned(incoming: Incoming<'_>) -> Incoming<'static> {
-    match incoming {
-        Incoming::Text(text) => Incoming::Text(Cow::Owned(text.into_owned())),
-        Incoming::Binary(bytes) => Incoming::Binary(Cow::Owned(bytes.into_owned())),
-        // Leaked: at most 125 bytes, in tests only.
-        Incoming::Ping(bytes) => Incoming::Ping(bytes.to_vec().leak()),
-        Incoming::Pong(bytes) => Incoming::Pong(bytes.to_vec().leak()),
-        Incoming::Close(code, reason) => Incoming::Close(code, reason.to_owned().leak()),
-        Incoming::Partial => Incoming::Partial,
-    }
+fn heard(incoming: Incoming<'_>) -> Option<Heard> {
+    Some(match incoming {
+        Incoming::Text(text) => Heard::Text(text.into_owned()),
+        Incoming::Binary(bytes) => Heard::Binary(bytes.into_owned()),
+        Incoming::Ping(bytes) => Heard::Ping(bytes.to_vec()),
+        Incoming::Pong(bytes) => Heard::Pong(bytes.to_vec()),
+        Incoming::Close(code, reason) => Heard::Close(code, reason.to_owned()),
+        Incoming::Partial => return None,
+    })
 }
 
 fn compare(role: Role, bytes: &[u8], ours: &Outcome) {
@@ -139,23 +145,23 @@ fn compare(role: Role, bytes: &[u8], ours: &Outcome) {
             Err(error) => panic!("ours: {message:?}, theirs: {error}"),
         };
         match (message, their_message) {
-            (Incoming::Text(ours), Message::Text(theirs)) => assert_eq!(**ours, *theirs),
-            (Incoming::Binary(ours), Message::Binary(theirs)) => assert_eq!(**ours, *theirs),
-            (Incoming::Ping(ours), Message::Ping(theirs)) => assert_eq!(**ours, *theirs),
-            (Incoming::Pong(ours), Message::Pong(theirs)) => assert_eq!(**ours, *theirs),
-            (Incoming::Close(None, ""), Message::Close(None)) => {}
+            (Heard::Text(ours), Message::Text(theirs)) => assert_eq!(ours, theirs.as_str()),
+            (Heard::Binary(ours), Message::Binary(theirs)) => assert_eq!(ours, &theirs),
+            (Heard::Ping(ours), Message::Ping(theirs)) => assert_eq!(ours, &theirs),
+            (Heard::Pong(ours), Message::Pong(theirs)) => assert_eq!(ours, &theirs),
+            (Heard::Close(None, reason), Message::Close(None)) => assert_eq!(reason, ""),
             // Assigned by IANA after RFC 6455; tungstenite does not know it.
-            (Incoming::Close(Some(CloseCode(1014)), _), Message::Close(Some(theirs))) => {
+            (Heard::Close(Some(CloseCode(1014)), _), Message::Close(Some(theirs))) => {
                 assert_eq!(u16::from(theirs.code), 1002);
             }
-            (Incoming::Close(Some(code), reason), Message::Close(Some(theirs))) => {
+            (Heard::Close(Some(code), reason), Message::Close(Some(theirs))) => {
                 assert_eq!(code.0, u16::from(theirs.code));
-                assert_eq!(*reason, theirs.reason.as_str());
+                assert_eq!(reason, theirs.reason.as_str());
             }
             (ours, theirs) => panic!("ours: {ours:?}, theirs: {theirs:?}"),
         }
     }
-    if matches!(ours.messages.last(), Some(Incoming::Close(..))) {
+    if matches!(ours.messages.last(), Some(Heard::Close(..))) {
         return;
     }
     check_end(ours.end, &theirs.read());
