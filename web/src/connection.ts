@@ -11,7 +11,6 @@ export type Handlers = {
   message(message: Message): void;
   speaker(alert: Speaker): void;
   people(people: Person[]): void;
-  likes(idx: number, count: number): void;
   error(text: string): void;
   /** The server does not take this token. */
   tokenRefused(text: string): void;
@@ -71,9 +70,6 @@ export class Connection {
     this.socket.on("geo", (people: Person[]) => {
       if (Array.isArray(people)) on.people(people);
     });
-    this.socket.on("apply_like", (answer: Answer<Message>) => {
-      if (answer?.result) on.likes(answer.result.idx, answer.result.like_count);
-    });
     this.socket.on("exception", (answer: Answer) => this.refused(answer));
     this.geoTimer = window.setInterval(() => {
       if (this.joined && !document.hidden) this.socket.emit("update", "geo", this.whereabouts());
@@ -113,10 +109,6 @@ export class Connection {
       ...(loud ? { radius: reach } : {}),
     });
     return answer !== undefined;
-  }
-
-  async like(idx: number): Promise<void> {
-    await this.ask("like", { token: this.token, idx });
   }
 
   private whereabouts() {

@@ -18,7 +18,6 @@ export class Feed {
     private readonly empty: HTMLElement,
     private readonly resume: HTMLButtonElement,
     private readonly me: () => { place: Place; idx: number | undefined },
-    private readonly liked: (idx: number) => void,
   ) {
     const scroller = list.parentElement ?? list;
     // Whoever scrolls back to read is not carried away by what comes in.
@@ -27,22 +26,12 @@ export class Feed {
       if (!this.held) this.draw();
     });
     resume.addEventListener("click", () => scroller.scrollTo({ top: 0 }));
-    list.addEventListener("click", (event) => {
-      const star = (event.target as Element).closest("button.star");
-      const idx = star?.closest("li")?.dataset["idx"];
-      if (idx !== undefined) this.liked(Number(idx));
-    });
   }
 
   add(message: Message): void {
     this.waiting.push(message);
     this.waitingCount++;
     if (this.waiting.length > MOST_ROWS * 2) this.waiting = this.waiting.slice(-MOST_ROWS);
-  }
-
-  likes(idx: number, count: number): void {
-    const star = this.list.querySelector<HTMLElement>(`li[data-idx="${idx}"] .star`);
-    if (star) star.textContent = `★ ${count}`;
   }
 
   draw(): void {
@@ -65,7 +54,6 @@ export class Feed {
   private row(message: Message): HTMLElement {
     const { place, idx } = this.me();
     const row = document.createElement("li");
-    row.dataset["idx"] = String(message.idx);
     if (message.type === "LoudSpeaker") row.classList.add("loud");
     if (idx !== undefined && message.user.idx === idx) row.classList.add("mine");
     const name = document.createElement("b");
@@ -74,13 +62,9 @@ export class Feed {
     const at = new Date(message.created_at);
     const time = Number.isNaN(at.getTime()) ? "" : TIME.format(at);
     meta.textContent = `${time} · ${metres(distanceM(place, placeOf(message)))}`;
-    const star = document.createElement("button");
-    star.className = "star plain";
-    star.title = "Like";
-    star.textContent = message.like_count > 0 ? `★ ${message.like_count}` : "★";
     const text = document.createElement("p");
     text.textContent = message.contents;
-    row.append(name, meta, star, text);
+    row.append(name, meta, text);
     return row;
   }
 }

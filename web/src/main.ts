@@ -48,7 +48,6 @@ const feed = new Feed(
   element("empty"),
   element<HTMLButtonElement>("resume"),
   () => ({ place, idx: me }),
-  (idx) => void connection?.like(idx),
 );
 const alerts = new Alerts(
   { card: element("alert"), title: element("alert-title"), body: element("alert-body"), folded: element("alert-folded"), close: element("alert-close") },
@@ -194,7 +193,6 @@ function connect(token: string): void {
       people = list;
       dirty = true;
     },
-    likes: (idx, count) => feed.likes(idx, count),
     error: showError,
     tokenRefused,
   });

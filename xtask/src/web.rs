@@ -1,6 +1,6 @@
 //! The map page: packages, types, build.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 use crate::command::{Part, logged};
 use crate::tree;
 
+/// The source file that takes the page in.
+const EMBEDS: &str = "crates/chat-server/src/http.rs";
 /// What Vite asks for.
 const OLDEST_NODE: (u32, u32) = (20, 19);
 
@@ -52,7 +54,7 @@ pub(crate) fn check_and_build() -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     parts.extend(install(&web, "web packages")?);
     parts.push(logged("web types", npm(&web).args(["run", "check"]), |_| ())?);
-    parts.push(logged("web build", npm(&web).args(["run", "build"]), |_| ())?);
+    parts.push(build(&web)?);
     Ok(parts)
 }
 
@@ -64,9 +66,24 @@ pub(crate) fn build_if_stale() -> Result<Vec<Part>> {
     let newest = sources.iter().filter_map(|name| newest_change(&web.join(name))).max();
     if newest_change(&web.join("dist/index.html")) < newest {
         parts.extend(install(&web, "web packages")?);
-        parts.push(logged("web build", npm(&web).args(["run", "build"]), |_| ())?);
+        parts.push(build(&web)?);
     }
     Ok(parts)
+}
+
+fn build(web: &Path) -> Result<Part> {
+    let is_first = !web.join("dist").exists();
+    let part = logged("web build", npm(web).args(["run", "build"]), |_| ())?;
+    if is_first {
+        // A dna compiled without the page does not know the files it would have to watch for.
+        let embeds = tree::root().join(EMBEDS);
+        File::options()
+            .append(true)
+            .open(&embeds)
+            .and_then(|file| file.set_modified(SystemTime::now()))
+            .with_context(|| format!("cannot touch {}", embeds.display()))?;
+    }
+    Ok(part)
 }
 
 /// `npm ci` in `folder`, unless what is installed is what the lock file says.
