@@ -1,0 +1,415 @@
+//! What of Artillery is understood: one list, from which unknown keys are recognised, refusals and notices take
+//! their words, and docs/artillery-compat.md is written.
+
+/// Where a key stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    Document,
+    Config,
+    Phase,
+    Payload,
+    Defaults,
+    DefaultsThink,
+    Http,
+    Tls,
+    Ws,
+    SocketIo,
+    Engines,
+    Plugins,
+    Ensure,
+    Condition,
+    Listener,
+    ListenerPlace,
+    Moving,
+    Delivery,
+    DeliveryPlace,
+    Scenario,
+    Before,
+    Step,
+    Request,
+    Auth,
+    Expect,
+    Emit,
+    Response,
+    Acknowledge,
+    Capture,
+    Match,
+    Template,
+    Flag,
+    Metric,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    /// Means what it means in Artillery.
+    Yes,
+    /// With the difference the ruling names.
+    Partly,
+    /// Ours; Artillery does not know it.
+    Ours,
+    /// Accepted with a warning; changes nothing in the load.
+    Ignored,
+    /// An error: leaving it out would change what the script means.
+    Refused,
+}
+
+/// One row: `test` names the function that shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    pub section: Section,
+    pub key: &'static str,
+    pub support: Support,
+    pub ruling: &'static str,
+    pub test: &'static str,
+}
+
+use Section as S;
+use Support::{Ignored, Ours, Partly, Refused, Yes};
+
+const fn row(
+    section: Section,
+    key: &'static str,
+    support: Support,
+    ruling: &'static str,
+    test: &'static str,
+) -> Entry {
+    Entry { section, key, support, ruling, test }
+}
+
+const IGNORED: &str = "ignored_keys_warn";
+const REFUSED: &str = "refused_keys_say_what_to_do";
+const HOOK: &str = "hooks are JavaScript, which drumfire does not run: say what it does with `capture`, `variables` or CSV rows";
+const NO_RECONNECT: &str = "a user connects once and does not come back";
+
+#[rustfmt::skip]
+pub const TABLE: &[Entry] = &[
+    row(S::Document, "config", Yes, "", "journal_script_byte_for_byte"),
+    row(S::Document, "scenarios", Yes, "", "journal_script_byte_for_byte"),
+    row(S::Document, "before", Yes, "in every engine; its captures go to every user, not over CSV rows and `config.variables`", "before_and_after"),
+    row(S::Document, "after", Yes, "", "before_and_after"),
+
+    row(S::Config, "target", Yes, "must name http, https, ws or wss; a trailing slash is dropped", "targets"),
+    row(S::Config, "phases", Yes, "absent: one user, as in v2", "phases"),
+    row(S::Config, "environments", Yes, "merged index by index over `config`; a name that is not there is an error", "environments"),
+    row(S::Config, "variables", Yes, "a list means one element per user", "variables_and_precedence"),
+    row(S::Config, "payload", Yes, "", "payload_keys"),
+    row(S::Config, "processor", Ignored, "drumfire runs no JavaScript; a step that calls a function of it is refused", IGNORED),
+    row(S::Config, "defaults", Yes, "`http.defaults` goes first", "http_defaults"),
+    row(S::Config, "timeout", Yes, "10 s when absent (1.6: 120 s); wins over `http.timeout`", "timeouts"),
+    row(S::Config, "http", Yes, "", "http_defaults"),
+    row(S::Config, "tls", Yes, "", "tls_keys"),
+    row(S::Config, "ws", Yes, "read; the engine itself is refused", "engines"),
+    row(S::Config, "socketio", Yes, "", "socketio_config"),
+    row(S::Config, "mode", Yes, "a phase's own `mode` wins; seeded", "phases"),
+    row(S::Config, "ensure", Yes, "judged whether or not the plugin is listed", "ensure_keys"),
+    row(S::Config, "apdex", Ignored, "no Apdex is computed", IGNORED),
+    row(S::Config, "plugins", Partly, "`ensure`, `expect` and `metrics-by-endpoint` are built in; others are named and ignored", "plugins"),
+    row(S::Config, "pluginsScope", Ignored, "there are no plugin packages", IGNORED),
+    row(S::Config, "engines", Partly, "options of `socketio-v3` and `socketio` are read like `config.socketio`", "engines"),
+    row(S::Config, "engine", Yes, "the default of scenarios without one", "engines"),
+    row(S::Config, "statsInterval", Yes, "10 s when absent; v2 ignores it", "timeouts"),
+    row(S::Config, "includeFiles", Ignored, "nothing is packaged", IGNORED),
+    row(S::Config, "bundling", Ignored, "nothing is packaged", IGNORED),
+    row(S::Config, "listeners", Ours, "connections that stand and listen before the first phase", "listeners_and_delivery"),
+    row(S::Config, "delivery", Ours, "how what they hear is recognised and judged", "listeners_and_delivery"),
+
+    row(S::Phase, "duration", Yes, "fractions mean seconds; units ms, s, m, h, d", "phases"),
+    row(S::Phase, "arrivalRate", Yes, "rates below 1 work; evenly spaced, the first after one interval", "phases"),
+    row(S::Phase, "rampTo", Yes, "the exact integral of the ramp, no whole-second steps", "ramps_follow_their_integral"),
+    row(S::Phase, "arrivalCount", Yes, "", "phases"),
+    row(S::Phase, "pause", Yes, "", "phases"),
+    row(S::Phase, "maxVusers", Yes, "for the run, not per worker; arrivals above it are skipped and counted", "phases"),
+    row(S::Phase, "name", Yes, "", "phases"),
+    row(S::Phase, "mode", Yes, "`uniform` or `poisson`, seeded", "phases"),
+
+    row(S::Payload, "path", Yes, "relative to the script", "payload_keys"),
+    row(S::Payload, "fields", Yes, "a row with fewer columns is an error with its line", "payload_keys"),
+    row(S::Payload, "order", Yes, "`sequence` goes over all workers, by arrival", "payload_keys"),
+    row(S::Payload, "skipHeader", Yes, "only `true`", "payload_keys"),
+    row(S::Payload, "delimiter", Partly, "one character", "payload_keys"),
+    row(S::Payload, "cast", Yes, "numbers with leading zeros or beyond 2^53 stay text", "csv_cells"),
+    row(S::Payload, "skipEmptyLines", Yes, "", "csv_rows"),
+    row(S::Payload, "loadAll", Yes, "", "payload_keys"),
+    row(S::Payload, "name", Yes, "", "payload_keys"),
+    row(S::Payload, "options", Refused, "raw parser options are not read: use `delimiter`, `skipHeader`, `cast` and `skipEmptyLines`", REFUSED),
+
+    row(S::Defaults, "headers", Yes, "", "http_defaults"),
+    row(S::Defaults, "cookie", Yes, "", "http_defaults"),
+    row(S::Defaults, "think", Yes, "", "think_and_jitter"),
+    row(S::Defaults, "strictCapture", Yes, "", "http_defaults"),
+    row(S::DefaultsThink, "jitter", Yes, "", "think_and_jitter"),
+
+    row(S::Http, "timeout", Yes, "", "timeouts"),
+    row(S::Http, "pool", Yes, "", "http_defaults"),
+    row(S::Http, "maxSockets", Ignored, "Artillery reads it nowhere either", IGNORED),
+    row(S::Http, "extendedMetrics", Ignored, "stages are always measured", IGNORED),
+    row(S::Http, "cookieJarOptions", Ignored, "the cookie jar has no options", IGNORED),
+    row(S::Http, "distributedTracing", Ignored, "no `traceparent` header is added", IGNORED),
+    row(S::Http, "defaults", Yes, "", "http_defaults"),
+
+    row(S::Tls, "rejectUnauthorized", Yes, "", "tls_keys"),
+    row(S::Tls, "ca", Refused, "certificates come from the system; `rejectUnauthorized: false` accepts any", REFUSED),
+    row(S::Tls, "cert", Refused, "client certificates are not supported", REFUSED),
+    row(S::Tls, "key", Refused, "client certificates are not supported", REFUSED),
+    row(S::Tls, "pfx", Refused, "client certificates are not supported", REFUSED),
+    row(S::Tls, "passphrase", Refused, "client certificates are not supported", REFUSED),
+    row(S::Tls, "servername", Refused, "the name comes from the target", REFUSED),
+
+    row(S::Ws, "headers", Yes, "read; the engine itself is refused", "engines"),
+    row(S::Ws, "subprotocols", Yes, "read; the engine itself is refused", "engines"),
+    row(S::Ws, "timeout", Yes, "read; the engine itself is refused", "engines"),
+    row(S::Ws, "proxy", Refused, "proxies are not supported", REFUSED),
+    row(S::Ws, "perMessageDeflate", Ignored, "messages are not compressed", IGNORED),
+    row(S::Ws, "maxPayload", Ignored, "the limit is drumfire's", IGNORED),
+    row(S::Ws, "rejectUnauthorized", Yes, "", "tls_keys"),
+
+    row(S::SocketIo, "transports", Partly, "WebSocket only: `[polling]` alone is refused, polling first connects by WebSocket with a warning", "socketio_config"),
+    row(S::SocketIo, "path", Yes, "", "socketio_config"),
+    row(S::SocketIo, "query", Yes, "filled for each user when it connects, not once at load", "socketio_config"),
+    row(S::SocketIo, "extraHeaders", Yes, "filled for each user when it connects", "socketio_config"),
+    row(S::SocketIo, "auth", Yes, "filled for each user when it connects", "socketio_config"),
+    row(S::SocketIo, "protocol", Ours, "Engine.IO revision, 3 or 4; absent: asked of the target once", "socketio_config"),
+    row(S::SocketIo, "timeout", Ignored, "connecting takes at most `config.timeout`", IGNORED),
+    row(S::SocketIo, "rejectUnauthorized", Yes, "", "tls_keys"),
+    row(S::SocketIo, "parser", Refused, "only the default parser is spoken", REFUSED),
+    row(S::SocketIo, "transportOptions", Refused, "put headers in `extraHeaders` and the query in `query`", REFUSED),
+    row(S::SocketIo, "forceNew", Ignored, "every user has a connection of its own", IGNORED),
+    row(S::SocketIo, "multiplex", Ignored, "namespaces of one user share its connection", IGNORED),
+    row(S::SocketIo, "upgrade", Ignored, "WebSocket is spoken from the start", IGNORED),
+    row(S::SocketIo, "rememberUpgrade", Ignored, "WebSocket is spoken from the start", IGNORED),
+    row(S::SocketIo, "perMessageDeflate", Ignored, "messages are not compressed", IGNORED),
+    row(S::SocketIo, "withCredentials", Ignored, "it means something in browsers only", IGNORED),
+    row(S::SocketIo, "autoConnect", Ignored, "users connect when they start", IGNORED),
+    row(S::SocketIo, "reconnection", Ignored, NO_RECONNECT, IGNORED),
+    row(S::SocketIo, "reconnectionAttempts", Ignored, NO_RECONNECT, IGNORED),
+    row(S::SocketIo, "reconnectionDelay", Ignored, NO_RECONNECT, IGNORED),
+    row(S::SocketIo, "reconnectionDelayMax", Ignored, NO_RECONNECT, IGNORED),
+    row(S::SocketIo, "randomizationFactor", Ignored, NO_RECONNECT, IGNORED),
+
+    row(S::Engines, "socketio-v3", Yes, "an alias of `socketio`", "engines"),
+    row(S::Engines, "socketio", Yes, "", "engines"),
+    row(S::Engines, "http", Ignored, "it has no options here", IGNORED),
+    row(S::Engines, "ws", Ignored, "it has no options here", IGNORED),
+
+    row(S::Plugins, "ensure", Yes, "built in", "plugins"),
+    row(S::Plugins, "expect", Yes, "built in, exit code 21", "plugins"),
+    row(S::Plugins, "metrics-by-endpoint", Yes, "errors and figures are kept by step and endpoint anyway", "plugins"),
+    row(S::Plugins, "apdex", Ignored, "no Apdex is computed", IGNORED),
+    row(S::Plugins, "publish-metrics", Ignored, "figures go to the console, the JSON file and the report", IGNORED),
+    row(S::Plugins, "fake-data", Ignored, "a template that calls one of its functions is refused", IGNORED),
+    row(S::Plugins, "slack", Ignored, "nobody is notified", IGNORED),
+    row(S::Plugins, "memory-inspector", Ignored, "a target on this machine is watched anyway", IGNORED),
+
+    row(S::Ensure, "min", Yes, "", "ensure_keys"),
+    row(S::Ensure, "max", Yes, "", "ensure_keys"),
+    row(S::Ensure, "median", Yes, "", "ensure_keys"),
+    row(S::Ensure, "p50", Yes, "", "ensure_keys"),
+    row(S::Ensure, "p95", Yes, "", "ensure_keys"),
+    row(S::Ensure, "p99", Yes, "", "ensure_keys"),
+    row(S::Ensure, "maxErrorRate", Yes, "", "ensure_keys"),
+    row(S::Ensure, "thresholds", Yes, "an unknown metric is an error", "ensure_keys"),
+    row(S::Ensure, "conditions", Yes, "", "ensure_keys"),
+    row(S::Condition, "expression", Yes, "", "ensure_keys"),
+    row(S::Condition, "strict", Yes, "", "ensure_keys"),
+
+    row(S::Listener, "name", Ours, "", "listeners_and_delivery"),
+    row(S::Listener, "count", Ours, "", "listeners_and_delivery"),
+    row(S::Listener, "place", Ours, "sets `lng`, `lat`, `radius` for each listener; seeded", "listeners_and_delivery"),
+    row(S::Listener, "payload", Ours, "rows given in order", "listeners_and_delivery"),
+    row(S::Listener, "flow", Ours, "", "listeners_and_delivery"),
+    row(S::Listener, "moving", Ours, "", "listeners_and_delivery"),
+    row(S::ListenerPlace, "around", Ours, "`[lng, lat]`", "listeners_and_delivery"),
+    row(S::ListenerPlace, "within", Ours, "metres", "listeners_and_delivery"),
+    row(S::ListenerPlace, "radius", Ours, "metres, or `[from, to]`", "listeners_and_delivery"),
+    row(S::Moving, "every", Ours, "", "listeners_and_delivery"),
+    row(S::Moving, "step", Ours, "metres at most each time; 50 when absent", "listeners_and_delivery"),
+    row(S::Moving, "flow", Ours, "", "listeners_and_delivery"),
+    row(S::Delivery, "event", Ours, "", "listeners_and_delivery"),
+    row(S::Delivery, "stamp", Ours, "path in what is sent; a mark is appended there", "listeners_and_delivery"),
+    row(S::Delivery, "read", Ours, "path in what is heard", "listeners_and_delivery"),
+    row(S::Delivery, "expect", Ours, "`circle`, `all`, `none` or a number", "listeners_and_delivery"),
+    row(S::Delivery, "place", Ours, "`{lng, lat}`: paths in what is sent", "listeners_and_delivery"),
+    row(S::Delivery, "deadline", Ours, "10 s when absent", "listeners_and_delivery"),
+    row(S::DeliveryPlace, "lng", Ours, "", "listeners_and_delivery"),
+    row(S::DeliveryPlace, "lat", Ours, "", "listeners_and_delivery"),
+
+    row(S::Scenario, "name", Yes, "absent: its index", "scenarios"),
+    row(S::Scenario, "weight", Yes, "integer part; 0 never", "scenarios"),
+    row(S::Scenario, "engine", Yes, "`http`, `socketio`, `socketio-v3`; `ws` is read and refused", "engines"),
+    row(S::Scenario, "flow", Yes, "nested lists are flattened", "scenarios"),
+    row(S::Scenario, "socketio", Partly, "one block for the run: scenarios may not differ", "scenario_socketio"),
+    row(S::Scenario, "beforeScenario", Refused, HOOK, REFUSED),
+    row(S::Scenario, "afterScenario", Refused, HOOK, REFUSED),
+    row(S::Scenario, "beforeRequest", Refused, HOOK, REFUSED),
+    row(S::Scenario, "afterResponse", Refused, HOOK, REFUSED),
+    row(S::Scenario, "onError", Refused, HOOK, REFUSED),
+    row(S::Before, "name", Yes, "", "before_and_after"),
+    row(S::Before, "engine", Yes, "", "before_and_after"),
+    row(S::Before, "flow", Yes, "", "before_and_after"),
+
+    row(S::Step, "get", Yes, "", "requests"),
+    row(S::Step, "post", Yes, "", "requests"),
+    row(S::Step, "put", Yes, "", "requests"),
+    row(S::Step, "patch", Yes, "", "requests"),
+    row(S::Step, "delete", Yes, "", "requests"),
+    row(S::Step, "head", Yes, "", "requests"),
+    row(S::Step, "options", Yes, "", "requests"),
+    row(S::Step, "emit", Yes, "all four spellings", "emit_spellings"),
+    row(S::Step, "namespace", Yes, "beside `emit` or inside it", "emit_spellings"),
+    row(S::Step, "response", Yes, "beside `emit` paths see the argument list, inside it the first argument", "emit_spellings"),
+    row(S::Step, "acknowledge", Yes, "waits at most `timeout`; together with `response` both are waited for", "emit_spellings"),
+    row(S::Step, "send", Yes, "read; the engine itself is refused", "engines"),
+    row(S::Step, "think", Yes, "fractions mean seconds, in v2 they were milliseconds", "think_and_jitter"),
+    row(S::Step, "jitter", Yes, "milliseconds or `N%`", "think_and_jitter"),
+    row(S::Step, "log", Yes, "", "scenarios"),
+    row(S::Step, "loop", Yes, "", "loops"),
+    row(S::Step, "count", Yes, "number, template, `a-b`; absent or -1: for ever", "loops"),
+    row(S::Step, "over", Yes, "", "loops"),
+    row(S::Step, "loopValue", Yes, "", "loops"),
+    row(S::Step, "loopElement", Yes, "", "loops"),
+    row(S::Step, "whileTrue", Refused, HOOK, REFUSED),
+    row(S::Step, "function", Refused, HOOK, REFUSED),
+    row(S::Step, "parallel", Refused, "requests of a user go one after another: write them so, or give them scenarios of their own", REFUSED),
+    row(S::Step, "limit", Refused, "it belongs to `parallel`", REFUSED),
+    row(S::Step, "connect", Refused, "it belongs to the ws engine, which is not there yet; a socketio user connects when it starts", REFUSED),
+    row(S::Step, "wait", Refused, "it belongs to the ws engine, which is not there yet; after an emit write `response: {on: ...}`", REFUSED),
+    row(S::Step, "capture", Refused, "put it inside the step it captures from: in the request, in `response` or in `acknowledge`", REFUSED),
+    row(S::Step, "match", Refused, "put it inside the step it looks at: in the request, in `response` or in `acknowledge`", REFUSED),
+
+    row(S::Request, "url", Yes, "prefixed with the target when it begins with `/`", "requests"),
+    row(S::Request, "uri", Yes, "", "requests"),
+    row(S::Request, "name", Yes, "", "requests"),
+    row(S::Request, "headers", Yes, "", "requests"),
+    row(S::Request, "cookie", Yes, "", "requests"),
+    row(S::Request, "qs", Yes, "", "requests"),
+    row(S::Request, "json", Yes, "goes before `body`", "requests"),
+    row(S::Request, "body", Yes, "", "requests"),
+    row(S::Request, "form", Yes, "", "requests"),
+    row(S::Request, "formData", Refused, "multipart bodies are not supported: use `form`, `json` or `body`", REFUSED),
+    row(S::Request, "setContentLengthHeader", Ignored, "the length is always sent", IGNORED),
+    row(S::Request, "auth", Yes, "basic", "requests"),
+    row(S::Request, "followRedirect", Yes, "a 304 and a 3xx without Location end the step", "requests"),
+    row(S::Request, "gzip", Ignored, "bodies are asked for and read as they are", IGNORED),
+    row(S::Request, "http2", Refused, "HTTP/1.1 only", REFUSED),
+    row(S::Request, "capture", Yes, "", "captures_and_matches"),
+    row(S::Request, "match", Yes, "", "captures_and_matches"),
+    row(S::Request, "expect", Yes, "", "expectations"),
+    row(S::Request, "beforeRequest", Refused, HOOK, REFUSED),
+    row(S::Request, "afterResponse", Refused, HOOK, REFUSED),
+    row(S::Request, "ifTrue", Partly, "the name of a variable; expressions and functions are refused", "if_true"),
+    row(S::Request, "probability", Yes, "0 to 100", "requests"),
+    row(S::Auth, "user", Yes, "", "requests"),
+    row(S::Auth, "pass", Yes, "", "requests"),
+
+    row(S::Expect, "statusCode", Yes, "", "expectations"),
+    row(S::Expect, "notStatusCode", Yes, "", "expectations"),
+    row(S::Expect, "contentType", Yes, "", "expectations"),
+    row(S::Expect, "hasProperty", Yes, "", "expectations"),
+    row(S::Expect, "equals", Yes, "", "expectations"),
+    row(S::Expect, "hasHeader", Yes, "", "expectations"),
+    row(S::Expect, "headerEquals", Yes, "", "expectations"),
+    row(S::Expect, "matchesRegexp", Yes, "", "expectations"),
+    row(S::Expect, "notHasProperty", Refused, "not supported yet: use `match` on what must be there", REFUSED),
+    row(S::Expect, "cdnHit", Refused, "not supported: use `headerEquals` on the cache's header", REFUSED),
+    row(S::Expect, "jmespath", Refused, "not supported: use `match` with a JSON path", REFUSED),
+
+    row(S::Emit, "channel", Yes, "", "emit_spellings"),
+    row(S::Emit, "data", Yes, "", "emit_spellings"),
+    row(S::Emit, "namespace", Yes, "v1 spelling, honoured everywhere", "emit_spellings"),
+    row(S::Emit, "response", Yes, "v1 spelling, honoured everywhere", "emit_spellings"),
+    row(S::Emit, "acknowledge", Yes, "v1 spelling, honoured everywhere", "emit_spellings"),
+    row(S::Response, "channel", Yes, "", "emit_spellings"),
+    row(S::Response, "on", Yes, "", "emit_spellings"),
+    row(S::Response, "data", Partly, "deep equality with the first argument; a list beside `emit`: with all arguments. v2's substring search is not done", "emit_spellings"),
+    row(S::Response, "args", Yes, "deep equality with all arguments", "emit_spellings"),
+    row(S::Response, "match", Yes, "", "emit_spellings"),
+    row(S::Response, "capture", Yes, "without `data` the first message wins; v2 sat out the timeout", "emit_spellings"),
+    row(S::Response, "concat", Refused, "messages are judged one by one: use `data`, `args` or `match`", REFUSED),
+    row(S::Acknowledge, "data", Yes, "", "emit_spellings"),
+    row(S::Acknowledge, "args", Yes, "", "emit_spellings"),
+    row(S::Acknowledge, "match", Yes, "", "emit_spellings"),
+    row(S::Acknowledge, "capture", Yes, "paths see the argument list", "emit_spellings"),
+
+    row(S::Capture, "json", Yes, "of several results one at random, seeded", "captures_and_matches"),
+    row(S::Capture, "regexp", Partly, "Rust's syntax: no look-around, no back-references", "captures_and_matches"),
+    row(S::Capture, "flags", Yes, "`i`, `m`, `s`, `u`, `g`", "captures_and_matches"),
+    row(S::Capture, "group", Yes, "", "captures_and_matches"),
+    row(S::Capture, "header", Yes, "", "captures_and_matches"),
+    row(S::Capture, "as", Yes, "", "captures_and_matches"),
+    row(S::Capture, "strict", Yes, "", "captures_and_matches"),
+    row(S::Capture, "selector", Refused, "HTML is not parsed: use `regexp`", REFUSED),
+    row(S::Capture, "attr", Refused, "it belongs to `selector`: use `regexp`", REFUSED),
+    row(S::Capture, "index", Refused, "it belongs to `selector`: use `regexp`", REFUSED),
+    row(S::Capture, "xpath", Refused, "XML is not parsed: use `regexp`", REFUSED),
+    row(S::Capture, "transform", Refused, "it is JavaScript, which drumfire does not run", REFUSED),
+    row(S::Capture, "multiple", Refused, "one result is kept", REFUSED),
+    row(S::Match, "json", Yes, "", "captures_and_matches"),
+    row(S::Match, "regexp", Partly, "Rust's syntax: no look-around, no back-references", "captures_and_matches"),
+    row(S::Match, "flags", Yes, "", "captures_and_matches"),
+    row(S::Match, "group", Yes, "", "captures_and_matches"),
+    row(S::Match, "header", Yes, "", "captures_and_matches"),
+    row(S::Match, "value", Yes, "strict equality", "captures_and_matches"),
+    row(S::Match, "strict", Yes, "", "captures_and_matches"),
+    row(S::Match, "selector", Refused, "HTML is not parsed: use `regexp`", REFUSED),
+    row(S::Match, "xpath", Refused, "XML is not parsed: use `regexp`", REFUSED),
+
+    row(S::Template, "{{ name }}", Yes, "alone it keeps its type; unknown: warned with its place, then dropped, `null` or `undefined`", "holes"),
+    row(S::Template, "{{ a.b[0] }}", Yes, "", "holes"),
+    row(S::Template, "{{ $randomNumber(a, b) }}", Yes, "negative numbers too; seeded", "random_functions"),
+    row(S::Template, "{{ $randomString(n) }}", Yes, "seeded", "random_functions"),
+    row(S::Template, "{{ $uuid }}", Yes, "one per user", "variables_and_precedence"),
+    row(S::Template, "{{ $environment }}", Yes, "", "environments"),
+    row(S::Template, "{{ $processEnvironment.X }}", Yes, "also `$env.X`, and what `--dotenv` adds", "dotenv_and_environment_variables"),
+    row(S::Template, "{{ $loopCount }}", Yes, "`$loopElement` too", "loops"),
+    row(S::Template, "{{ $testId }}", Refused, "a run's id is not known to templates", "unknown_template_functions_are_refused"),
+    row(S::Template, "{{ $fakeData() }}", Refused, "functions of plugins: use CSV rows or `$randomString`", "unknown_template_functions_are_refused"),
+];
+
+/// The keys a section knows.
+pub fn keys(section: Section) -> impl Iterator<Item = &'static Entry> {
+    TABLE.iter().filter(move |entry| entry.section == section)
+}
+
+pub fn find(section: Section, key: &str) -> Option<&'static Entry> {
+    keys(section).find(|entry| entry.key == key)
+}
+
+/// The known word nearest to what was written, if any is near enough to be meant.
+pub fn suggestion<'w>(written: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    let written_low = written.to_lowercase();
+    let most = match written.chars().count() {
+        0..=2 => 1,
+        3..=5 => 2,
+        _ => 3,
+    };
+    known
+        .into_iter()
+        .filter(|word| *word != written)
+        .map(|word| (distance(&written_low, &word.to_lowercase()), word))
+        .filter(|(distance, word)| *distance <= most && *distance < word.chars().count())
+        .min()
+        .map(|(_, word)| word)
+}
+
+/// Edit distance in which swapping two neighbours counts once (optimal string alignment).
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for (i, row) in rows.iter_mut().enumerate() {
+        row[0] = i;
+    }
+    for (j, cell) in rows[0].iter_mut().enumerate() {
+        *cell = j;
+    }
+    for i in 1..=a.len() {
+        for j in 1..=b.len() {
+            let changed = usize::from(a[i - 1] != b[j - 1]);
+            let mut best = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + changed);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = best;
+        }
+    }
+    rows[a.len()][b.len()]
+}
