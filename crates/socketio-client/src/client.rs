@@ -40,6 +40,11 @@ pub struct Connected {
 /// # Errors
 /// Names the stage and the cause; nothing is left open.
 pub async fn connect(options: &Options) -> Result<Connected, ConnectError> {
+    // Boxed: this future is kilobytes, and a task that awaits it would keep that room while it lives.
+    Box::pin(connect_in_stages(options)).await
+}
+
+async fn connect_in_stages(options: &Options) -> Result<Connected, ConnectError> {
     let mut progress = Progress::new(&options.endpoint, &options.timeouts);
     if let Err(cause) = check(options) {
         return Err(progress.failure(Stage::Namespace, cause));

@@ -86,7 +86,7 @@ fn by_polling(answer: &Answer) -> Verdict {
         serde_json::from_slice::<serde_json::Value>(body).ok().and_then(|value| value["code"].as_u64());
     match (answer.code, code) {
         (400, Some(5)) => Verdict::TheOther,
-        (400, _) | (403..=405, _) | (501, _) => Verdict::PollingRefused,
+        (400 | 403 | 405 | 501, _) => Verdict::PollingRefused,
         _ => Verdict::Neither,
     }
 }

@@ -140,6 +140,11 @@ impl Connection {
     /// # Errors
     /// Names the stage, of `dns` to `upgrade`, and the cause.
     pub async fn connect(request: &Request) -> Result<Upgraded, ConnectError> {
+        // Boxed: this future is kilobytes, and a task that awaits it would keep that room while it lives.
+        Box::pin(Self::connect_in_stages(request)).await
+    }
+
+    async fn connect_in_stages(request: &Request) -> Result<Upgraded, ConnectError> {
         let mut progress = Progress::new(&request.endpoint, &request.timeouts);
         let route = Route {
             endpoint: &request.endpoint,
