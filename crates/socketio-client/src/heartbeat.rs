@@ -48,6 +48,10 @@ impl Heartbeat {
     pub(crate) fn pong(&mut self, now: Instant) {
         self.ping_sent = None;
         self.next_ping = now + self.interval;
+        // The timer stands at the pong's deadline, which may be later.
+        if let Some(timer) = &mut self.timer {
+            timer.as_mut().reset(self.next_ping.into());
+        }
     }
 
     /// To be polled when there is nothing to read, so that a busy client is not taken for a dead server.

@@ -7,6 +7,9 @@ use std::io::Write;
 use common::{Peer, Server, accept, read_head};
 use socketio_client::{ConnectError, Revision, Stage, detect_revision};
 
+/// The answer, how the client has to end the session, the revision.
+type Row = (&'static [u8], Option<(&'static str, &'static str)>, Revision);
+
 /// Answers the polling handshake with `answer`; `closes` is how the client then has to end the session.
 async fn polled(
     answer: &'static [u8],
@@ -37,7 +40,7 @@ async fn polled(
 async fn by_the_shape_of_a_polling_answer() {
     let closes_v3 = Some(("POST /socket.io/?EIO=3&transport=polling&sid=abc HTTP/1.1\r\n", "1:1"));
     let closes_v4 = Some(("POST /socket.io/?EIO=4&transport=polling&sid=abc HTTP/1.1\r\n", "1"));
-    let rows: [(&[u8], Option<(&str, &str)>, Revision); 4] = [
+    let rows: [Row; 4] = [
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 65\r\n\r\n0{\"sid\":\"abc\",\"upgrades\":[],\"pingInterval\":25000,\"pingTimeout\":5}",
             closes_v4,
