@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{self, Part, logged, seconds};
+use crate::command::{self, Interrupted, Part, logged, seconds};
 use crate::{signal, tree, web};
 
 const SCENARIO: &str = "scenarios/journal-heard.yml";
@@ -159,6 +159,9 @@ impl Stage {
                 .output()
                 .context("cannot start dna token")?;
             let made = tokens.stdout.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            if signal::received().is_some() {
+                return Err(Interrupted.into());
+            }
             if !tokens.status.success() || made != count {
                 bail!("dna token made {made} tokens instead of {count} ({})", tokens.status);
             }
@@ -185,6 +188,9 @@ impl Stage {
             if ended.is_some() || Instant::now() >= until || signal::received().is_some() {
                 let _ = dna.kill();
                 let _ = dna.wait();
+                if signal::received().is_some() {
+                    return Err(Interrupted.into());
+                }
                 let said = fs::read_to_string(&self.log).unwrap_or_default();
                 let how = ended
                     .map_or_else(|| "did not become ready".to_owned(), |status| format!("ended ({status})"));
