@@ -82,6 +82,7 @@ async fn main() -> anyhow::Result<()> {
         ping_timeout: Duration::from_millis(200),
         max_payload: 1_000_000,
         connect_timeout: Duration::from_secs(1),
+        open_delay: Duration::from_millis(10),
         cors: Cors::Any,
         ..Config::default()
     };

@@ -45,6 +45,10 @@ pub struct Config {
     pub max_head_bytes: usize,
     /// Most header fields in a request; more are answered with 431.
     pub max_headers: usize,
+    /// How long after the answer to an upgrade the open packet follows. A client that begins to listen only when
+    /// told of the opened WebSocket, as test suites on bare sockets do, may lose what comes in the same segment;
+    /// official clients do not, so the default is zero.
+    pub open_delay: Duration,
     /// How long a closing session may take to write its close frame and to see the peer go; then it is reset.
     pub close_timeout: Duration,
     /// Which origins may read our HTTP answers from a page of theirs.
@@ -71,6 +75,7 @@ impl Default for Config {
             header_timeout: Duration::from_secs(10),
             max_head_bytes: 16 << 10,
             max_headers: 64,
+            open_delay: Duration::ZERO,
             close_timeout: Duration::from_secs(5),
             cors: Cors::Off,
         }

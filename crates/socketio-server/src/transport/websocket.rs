@@ -57,6 +57,9 @@ pub(crate) fn close_frame(close: Option<(CloseCode, &str)>) -> Frame {
 /// Runs an upgraded connection to its end.
 pub(crate) async fn run<A: Application>(worker: Rc<Worker<A>>, upgraded: Upgraded) {
     let Upgraded { stream, mut leftover, revision, handshake } = upgraded;
+    if !worker.config().open_delay.is_zero() {
+        Box::pin(tokio::time::sleep(worker.config().open_delay)).await;
+    }
     let stream = Rc::new(stream);
     let transport = Transport::Websocket(Writer { stream: Rc::clone(&stream) });
     let session = Session::open(&worker, revision, handshake, transport);
