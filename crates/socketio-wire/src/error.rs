@@ -86,3 +86,9 @@ pub enum ErrorKind {
     #[error("invalid handshake")]
     Handshake,
 }
+
+/// Where serde_json found `error` in `text`: it counts lines and columns, we count bytes.
+pub(crate) fn json_place(text: &str, error: &serde_json::Error) -> usize {
+    let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    (before + error.column().saturating_sub(1)).min(text.len())
+}

@@ -8,8 +8,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::json_place;
 use crate::{Error, ErrorKind};
 
+/// What a client must know of its session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Handshake {
@@ -18,8 +20,10 @@ pub struct Handshake {
     /// Transports the client may change to: `["websocket"]` while polling, else empty.
     #[serde(default)]
     pub upgrades: Vec<String>,
+    /// Between two heartbeats.
     #[serde(rename = "pingInterval")]
     pub ping_interval_ms: u64,
+    /// How long an answer to a heartbeat may take.
     #[serde(rename = "pingTimeout")]
     pub ping_timeout_ms: u64,
     /// Most bytes the server takes in one message or polling body.
@@ -35,9 +39,8 @@ pub fn decode(json: &str) -> Result<Handshake, Error> {
     if json.len() > MAX_LEN {
         return Err(Error::new(ErrorKind::TooLarge(MAX_LEN), MAX_LEN));
     }
-    // The text is one line in practice, where serde's column is the byte.
-    let handshake: Handshake =
-        serde_json::from_str(json).map_err(|error| Error::new(ErrorKind::Handshake, error.column()))?;
+    let handshake: Handshake = serde_json::from_str(json)
+        .map_err(|error| Error::new(ErrorKind::Handshake, json_place(json, &error)))?;
     if handshake.sid.is_empty() {
         return Err(Error::new(ErrorKind::Handshake, 0));
     }

@@ -17,14 +17,21 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use super::Revision;
 use crate::{Error, ErrorKind};
 
+/// What a packet is for; the order is the protocol's numbering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PacketType {
+    /// The server's handshake, first packet of a session.
     Open,
+    /// Ends the session or, while polling, this transport.
     Close,
+    /// Asks for a pong with the same data: a heartbeat, or `probe` on a transport to be upgraded to.
     Ping,
     Pong,
+    /// Carries a Socket.IO packet.
     Message,
+    /// The client has changed to the probed transport.
     Upgrade,
+    /// Ends a waiting poll during an upgrade.
     Noop,
 }
 

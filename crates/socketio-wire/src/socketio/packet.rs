@@ -21,16 +21,24 @@ use serde::Deserializer as _;
 use serde::de::{self, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::error::json_place;
 use crate::{Error, ErrorKind, decimal};
 
+/// What a packet is for; the order is the protocol's numbering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PacketType {
+    /// Asks for a namespace, or grants it.
     Connect,
+    /// Leaves a namespace, or turns the peer out of it.
     Disconnect,
     Event,
+    /// Answers an event that had an ack id.
     Ack,
+    /// Refuses a namespace; `ERROR` in revision 4.
     ConnectError,
+    /// An event whose binary parts follow.
     BinaryEvent,
+    /// An acknowledgement whose binary parts follow.
     BinaryAck,
 }
 
@@ -276,14 +284,8 @@ fn elements(data: &str, most: usize) -> Result<Vec<&RawValue>, Error> {
             } else {
                 ErrorKind::Json
             };
-            Error::new(kind, place(data, &error))
+            Error::new(kind, json_place(data, &error))
         })
-}
-
-/// serde gives line and column; ours is a byte.
-pub(super) fn place(text: &str, error: &serde_json::Error) -> usize {
-    let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-    (before + error.column().saturating_sub(1)).min(text.len())
 }
 
 struct Elements<'o> {

@@ -15,12 +15,14 @@ use bytes::Bytes;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::packet::{Packet, PacketType, place};
+use super::packet::{Packet, PacketType};
+use crate::error::json_place;
 use crate::{Error, ErrorKind};
 
 /// What one packet with its attachments may hold; more is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
+    /// Attachments of one packet.
     pub attachments: u32,
     /// Bytes of text and attachments together.
     pub bytes: usize,
@@ -86,6 +88,7 @@ pub enum Text<'a> {
 }
 
 impl Reassembler {
+    /// One that waits for nothing.
     pub fn new(limits: Limits) -> Self {
         Reassembler { limits, waiting: None }
     }
@@ -172,7 +175,7 @@ fn walk(json: &str, attachments: u32) -> Result<Node, Error> {
         .and_then(|node| deserializer.end().map(|()| node))
         .map_err(|error| {
             let kind = if missing { ErrorKind::Placeholder } else { ErrorKind::Json };
-            Error::new(kind, place(json, &error))
+            Error::new(kind, json_place(json, &error))
         })
 }
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::close::CloseCode;
 
+/// What a frame is, RFC 6455 section 5.2; the reserved opcodes are errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Opcode {
     Continuation,
@@ -53,6 +54,7 @@ impl Opcode {
     }
 }
 
+/// What stands before a frame's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// The last frame of its message.
@@ -568,6 +570,16 @@ mod tests {
             &[Partial, Ping(b"now"), Partial, Text("a€.".into()), Text("b".into())],
         );
         check(&[(false, Opcode::Text, b""), (true, Opcode::Continuation, b"")], &[Partial, Text("".into())]);
+        // Nothing of the first message is left in the second.
+        check(
+            &[
+                (false, Opcode::Text, b"longer"),
+                (true, Opcode::Continuation, b""),
+                (false, Opcode::Text, b"b"),
+                (true, Opcode::Continuation, b"c"),
+            ],
+            &[Partial, Text("longer".into()), Partial, Text("bc".into())],
+        );
     }
 
     #[test]
@@ -622,7 +634,7 @@ mod tests {
         check(&frame(Opcode::Close, &[]), None, "");
         check(&close_frame(CloseCode::SERVICE_RESTART, ""), Some(CloseCode(1012)), "");
         check(&close_frame(CloseCode::SLOW_CONSUMER, "too slow"), Some(CloseCode(4008)), "too slow");
-        // 123 bytes would cut the 41st € in no place: 41 * 3 = 123; one `a` before it does.
+        // 41 times three bytes are 123 exactly; with an `a` in front the cut would fall into the last €.
         check(&close_frame(CloseCode::NORMAL, &"€".repeat(50)), Some(CloseCode(1000)), &"€".repeat(41));
         let long = format!("a{}", "€".repeat(50));
         check(&close_frame(CloseCode::NORMAL, &long), Some(CloseCode(1000)), &format!("a{}", "€".repeat(40)));
