@@ -14,6 +14,8 @@ type Spot = {
   rate: number;
   rateAt: number;
   ripples: number[];
+  /** Pixels at one zoom, kept because projecting is the dear part. */
+  projected?: { zoom: number; x: number; y: number };
 };
 
 const FADE_MS = 30_000;
@@ -22,7 +24,12 @@ const RIPPLE_MS = 1_400;
 const RIPPLE_GAP_MS = 160;
 const RATE_WINDOW_MS = 2_000;
 const MOST_SPOTS = 2_000;
+const MOST_RIPPLES = 60;
+const SHADES = 8;
+const MARGIN_PX = 200;
 const MOST_BUBBLES = 14;
+/** A phone's map has room for fewer. */
+const AREA_PER_BUBBLE_PX = 26_000;
 const BUBBLE_CHARACTERS = 36;
 
 export class Marks {
@@ -65,7 +72,11 @@ export class Marks {
 
   private paint(context: CanvasRenderingContext2D, size: L.Point): void {
     const now = performance.now();
-    const ink = { plain: colour("--message"), loud: colour("--loud") };
+    const zoom = this.map.getZoom();
+    // From projected pixels to the view: one offset for all, since zooming is not animated.
+    const origin = this.map.getPixelOrigin().add(this.map.containerPointToLayerPoint([0, 0]));
+    const dots = new Map<string, Path2D>();
+    const ripples: Array<{ spot: Spot; x: number; y: number; at: number }> = [];
     const bubbles: Bubble[] = [];
     for (const [key, spot] of this.spots) {
       const age = now - spot.heardAt;
@@ -73,30 +84,46 @@ export class Marks {
         this.spots.delete(key);
         continue;
       }
-      const { x, y } = this.map.latLngToContainerPoint([spot.lat, spot.lng]);
-      if (x < -200 || y < -200 || x > size.x + 200 || y > size.y + 200) continue;
-      const rate = decayed(spot, now);
-      context.fillStyle = context.strokeStyle = spot.loud ? ink.loud : ink.plain;
-      spot.ripples = spot.ripples.filter((at) => now - at < RIPPLE_MS);
-      if (!this.still.matches) {
-        context.lineWidth = 2;
-        for (const at of spot.ripples) {
-          const part = (now - at) / RIPPLE_MS;
-          context.globalAlpha = 0.55 * (1 - part) ** 2;
-          context.beginPath();
-          context.arc(x, y, 6 + part * (34 + 8 * Math.log2(1 + rate)), 0, 2 * Math.PI);
-          context.stroke();
-        }
+      if (spot.projected?.zoom !== zoom) {
+        const at = this.map.project([spot.lat, spot.lng], zoom);
+        spot.projected = { zoom, x: at.x, y: at.y };
       }
-      context.globalAlpha = 1 - age / FADE_MS;
-      context.beginPath();
-      context.arc(x, y, 4.5 + 1.2 * Math.log2(1 + rate), 0, 2 * Math.PI);
-      context.fill();
+      const x = spot.projected.x - origin.x;
+      const y = spot.projected.y - origin.y;
+      if (x < -MARGIN_PX || y < -MARGIN_PX || x > size.x + MARGIN_PX || y > size.y + MARGIN_PX) continue;
+      // Dots of one colour and about one age are one path: thousands cost a few fills.
+      const shade = `${spot.loud ? "loud" : "plain"} ${Math.ceil((1 - age / FADE_MS) * SHADES)}`;
+      let path = dots.get(shade);
+      if (!path) dots.set(shade, (path = new Path2D()));
+      const radius = 4.5 + 1.2 * Math.log2(1 + decayed(spot, now));
+      path.moveTo(x + radius, y);
+      path.arc(x, y, radius, 0, 2 * Math.PI);
+      spot.ripples = spot.ripples.filter((at) => now - at < RIPPLE_MS);
+      for (const at of spot.ripples) ripples.push({ spot, x, y, at });
       if (age < BUBBLE_MS) bubbles.push({ spot, x, y, age });
+    }
+    const ink = { plain: colour("--message"), loud: colour("--loud") };
+    for (const [shade, path] of dots) {
+      const [kind, level] = shade.split(" ");
+      context.fillStyle = kind === "loud" ? ink.loud : ink.plain;
+      context.globalAlpha = Number(level) / SHADES;
+      context.fill(path);
+    }
+    if (!this.still.matches) {
+      context.lineWidth = 2;
+      for (const { spot, x, y, at } of ripples.slice(-MOST_RIPPLES)) {
+        const part = (now - at) / RIPPLE_MS;
+        context.strokeStyle = spot.loud ? ink.loud : ink.plain;
+        context.globalAlpha = 0.55 * (1 - part) ** 2;
+        context.beginPath();
+        context.arc(x, y, 6 + part * (34 + 8 * Math.log2(1 + decayed(spot, now))), 0, 2 * Math.PI);
+        context.stroke();
+      }
     }
     context.globalAlpha = 1;
     // The map keeps the order of the last message, so the newest bubbles end on top.
-    for (const bubble of bubbles.slice(-MOST_BUBBLES)) drawBubble(context, bubble, size, now);
+    const most = Math.max(3, Math.min(MOST_BUBBLES, Math.floor((size.x * size.y) / AREA_PER_BUBBLE_PX)));
+    for (const bubble of bubbles.slice(-most)) drawBubble(context, bubble, size, now);
     context.globalAlpha = 1;
   }
 }
