@@ -252,16 +252,19 @@ impl Client {
                 })
             });
             match polled {
-                Poll::Ready(Ok(())) if visited > 0 => return Poll::Ready(Ok(visited)),
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => {
+                    if session.heartbeat.ping_is_due(connection.last_read()) {
+                        // What has been visited counts first; a failure answers the next call.
+                        let _ = send_ping(connection);
+                    }
+                    if visited > 0 {
+                        return Poll::Ready(Ok(visited));
+                    }
+                }
                 Poll::Ready(Err(closed)) => return Poll::Ready(Err(closed)),
                 Poll::Pending => match ready!(session.heartbeat.poll(cx, connection.last_read())) {
                     Beat::Dead => return Poll::Ready(Err(connection.fail(Closed::PingTimeout))),
-                    Beat::Ping => {
-                        let mut frame = Vec::with_capacity(8);
-                        encode_masked(Opcode::Text, b"2", &mut frame);
-                        connection.submit(&frame)?;
-                    }
+                    Beat::Ping => send_ping(connection)?,
                 },
             }
         }
@@ -543,6 +546,13 @@ impl Client {
     pub fn buffered_bytes(&self) -> usize {
         self.connection.buffered_bytes()
     }
+}
+
+/// Engine.IO 3's heartbeat.
+fn send_ping(connection: &mut Connection) -> Result<(), Closed> {
+    let mut frame = Vec::with_capacity(8);
+    encode_masked(Opcode::Text, b"2", &mut frame);
+    connection.submit(&frame)
 }
 
 /// What a CONNECT_ERROR says: `{"message":...}`, in Engine.IO 3 any JSON, most often a string.

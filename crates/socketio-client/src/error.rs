@@ -236,10 +236,11 @@ impl fmt::Display for Cause {
 }
 
 impl From<Closed> for Cause {
-    /// A protocol fault of the peer keeps its own name.
+    /// A protocol fault of the peer keeps its own name, and an HTTP answer its status.
     fn from(closed: Closed) -> Self {
         match closed {
             Closed::Protocol(text) => Cause::Protocol(text),
+            Closed::Http { code, reason, body } => Cause::Status { code, reason, body },
             other => Cause::Closed(other),
         }
     }
@@ -258,6 +259,16 @@ pub enum Closed {
     },
     /// The server sent an Engine.IO `close` packet.
     Engine,
+    /// In the place of a frame came an HTTP answer. Engine.IO servers do that when they refuse a revision
+    /// on a WebSocket that is open already.
+    Http {
+        /// The status code.
+        code: u16,
+        /// The reason phrase, as sent; may be empty.
+        reason: String,
+        /// At most 512 bytes of the body, invalid UTF-8 replaced.
+        body: String,
+    },
     /// The server ended the TCP stream without a close frame.
     Eof,
     /// Reading or writing failed.
@@ -299,6 +310,9 @@ impl fmt::Display for Closed {
                 write!(f, "closed by the server: {code}")
             }
             Closed::Server { code: Some(code), reason } => write!(f, "closed by the server: {code} {reason}"),
+            Closed::Http { code, reason, .. } => {
+                write!(f, "an HTTP answer instead of a frame: {code} {reason}")
+            }
             Closed::Engine => f.write_str("closed by the server's engine"),
             Closed::Eof => f.write_str("connection ended without a close frame"),
             Closed::Transport { text, .. } => f.write_str(text),

@@ -67,13 +67,23 @@ impl Heartbeat {
                 timer.as_mut().reset(due.into());
                 continue;
             }
-            if self.revision == Revision::V4 || self.ping_sent.is_some() {
-                return Poll::Ready(Beat::Dead);
+            // The timer has fired and stays so; the next poll sets it anew.
+            if self.ping_is_due(now) {
+                return Poll::Ready(Beat::Ping);
             }
-            self.ping_sent = Some(now);
-            timer.as_mut().reset((now + self.timeout).into());
-            return Poll::Ready(Beat::Ping);
+            return Poll::Ready(Beat::Dead);
         }
+    }
+
+    /// Engine.IO 3: whether a ping has come due while there was always something to read. `now` need only
+    /// be near: the instant of the last read will do.
+    pub(crate) fn ping_is_due(&mut self, now: Instant) -> bool {
+        let due = self.revision == Revision::V3 && self.ping_sent.is_none() && now >= self.next_ping;
+        if due {
+            // The timer stands at `next_ping`, which is past, and finds its new deadline when it is polled.
+            self.ping_sent = Some(now);
+        }
+        due
     }
 
     fn due(&self, last_read: Instant) -> Instant {

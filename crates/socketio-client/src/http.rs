@@ -6,7 +6,7 @@ use std::time::Duration;
 use socketio_wire::websocket::upgrade;
 use tokio::time::timeout;
 
-use crate::error::Cause;
+use crate::error::{Cause, Closed};
 use crate::net::Stream;
 
 /// Most bytes of an answer's head, and most headers in it.
@@ -168,6 +168,16 @@ struct Status {
 }
 
 impl Status {
+    fn of(response: &httparse::Response<'_, '_>, len: usize) -> Self {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            code: response.code.unwrap_or_default(),
+            reason: response.reason.unwrap_or_default().to_owned(),
+            headers: response.headers.iter().map(|h| (h.name.to_owned(), text(h.value))).collect(),
+            len,
+        }
+    }
+
     fn fields<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let named = move |(field, value): &'a (String, String)| {
             field.eq_ignore_ascii_case(name).then_some(value.as_str())
@@ -205,15 +215,7 @@ async fn read_head(stream: &mut Stream, answer: &mut Vec<u8>) -> Result<Status, 
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         match response.parse(answer) {
-            Ok(httparse::Status::Complete(len)) => {
-                let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-                return Ok(Status {
-                    code: response.code.unwrap_or_default(),
-                    reason: response.reason.unwrap_or_default().to_owned(),
-                    headers: response.headers.iter().map(|h| (h.name.to_owned(), text(h.value))).collect(),
-                    len,
-                });
-            }
+            Ok(httparse::Status::Complete(len)) => return Ok(Status::of(&response, len)),
             Ok(httparse::Status::Partial) if answer.len() < MAX_HEAD => {}
             Ok(httparse::Status::Partial) => {
                 return Err(Cause::Protocol(format!("an answer's head of more than {MAX_HEAD} bytes")));
@@ -252,6 +254,16 @@ async fn unwanted(stream: &mut Stream, status: Status, mut answer: Vec<u8>) -> C
     let _ = timeout(SAMPLE_WAIT, read_body(stream, &status, &mut answer, SAMPLE)).await;
     let body = String::from_utf8_lossy(&status.body(&answer, SAMPLE)).into_owned();
     Cause::Status { code: status.code, reason: status.reason, body }
+}
+
+/// The HTTP answer at the front of bytes that should have been frames, if that is what they are.
+pub(crate) fn misplaced_answer(bytes: &[u8]) -> Option<Closed> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut headers);
+    let Ok(httparse::Status::Complete(len)) = response.parse(bytes) else { return None };
+    let status = Status::of(&response, len);
+    let body = String::from_utf8_lossy(&status.body(bytes, SAMPLE)).into_owned();
+    Some(Closed::Http { code: status.code, reason: status.reason, body })
 }
 
 /// The data of whole and begun chunks, and whether the last chunk was among them.

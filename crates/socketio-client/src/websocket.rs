@@ -536,7 +536,9 @@ where
                 let mut payload = Vec::new();
                 frame::encode_close_payload(error.close_code(), "", &mut payload);
                 encode_masked(Opcode::Close, &payload, replies);
-                return (consumed, End::Stopped(Stop::Close(Closed::Protocol(error.to_string()))));
+                let closed = http::misplaced_answer(&buffer[consumed..]);
+                let closed = closed.unwrap_or_else(|| Closed::Protocol(error.to_string()));
+                return (consumed, End::Stopped(Stop::Close(closed)));
             }
         };
         consumed += length;

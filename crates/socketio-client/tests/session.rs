@@ -2,7 +2,10 @@
 
 mod common;
 
+use std::io::Write;
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -74,6 +77,39 @@ async fn revision_3_is_connected_unasked_and_pings_itself() {
     assert!(took >= Duration::from_millis(80), "two intervals, not {took:?}");
     assert!(took < Duration::from_secs(4), "a pong brings the next ping forward, not {took:?}");
     client.close().await;
+    server.join();
+}
+
+#[tokio::test]
+async fn revision_3_pings_also_while_there_is_always_something_to_read() {
+    let server = Server::websocket(|mut peer| {
+        peer.open(50, 5_000);
+        peer.send("40");
+        let stop = Arc::new(AtomicBool::new(false));
+        let flood = std::thread::spawn({
+            let (stop, mut stream) = (stop.clone(), peer.ws.get_ref().try_clone().unwrap());
+            let frames = text_frame(r#"42["flood"]"#).repeat(1_000);
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    stream.write_all(&frames).unwrap();
+                }
+            }
+        });
+        let began = Instant::now();
+        peer.expect("2");
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+        stop.store(true, Ordering::Relaxed);
+        flood.join().unwrap();
+        peer.send(r#"42["end"]"#);
+        peer.until_gone();
+    });
+    let mut client = connect(&server.options_v3()).await.unwrap().client;
+    let flooded = |incoming: Incoming<'_>| match incoming.event_name() {
+        Some("flood") => ControlFlow::Continue(()),
+        other => ControlFlow::Break(other == Some("end")),
+    };
+    assert!(client.visit(flooded).await.unwrap());
+    drop(client);
     server.join();
 }
 
