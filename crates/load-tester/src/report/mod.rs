@@ -12,6 +12,7 @@ pub mod json;
 pub mod loaded;
 mod plain;
 mod story;
+mod svg;
 mod terms;
 mod units;
 

@@ -110,19 +110,10 @@ pub(crate) fn outcome(loaded: &Loaded) -> Vec<String> {
     };
     let errors = total.error_count();
     sentences.push(match main_cause(loaded) {
-        Some((cause, n)) if errors > 0 && n < errors => {
-            format!(
-                "{all}; {} in {}, most often {cause}.",
-                count(errors, "error", "errors"),
-                duration(loaded.duration_s)
-            )
-        }
-        Some((cause, _)) if errors > 0 => {
-            format!(
-                "{all}; {} in {}: {cause}.",
-                count(errors, "error", "errors"),
-                duration(loaded.duration_s)
-            )
+        Some((cause, n)) if errors > 0 => {
+            let mostly = if n < errors { ", most often " } else { ": " };
+            let counted = count(errors, "error", "errors");
+            format!("{all}. {counted} in {}{mostly}{cause}.", duration(loaded.duration_s))
         }
         _ if launched > 0 && completed == launched => {
             format!("{all} in {} without an error.", duration(loaded.duration_s))
@@ -141,11 +132,11 @@ pub(crate) fn outcome(loaded: &Loaded) -> Vec<String> {
     }
     match bottleneck(loaded) {
         Bottleneck::Tester { thread, seconds } => sentences.push(format!(
-            "The tester was the bottleneck: its thread {thread} was at its limit for {seconds} s, so the figures say little \
+            "The tester was the bottleneck: its thread “{thread}” was at its limit for {seconds} s, so the figures say little \
              about the target."
         )),
         Bottleneck::Target { command, thread, seconds } => sentences.push(format!(
-            "The target was at its limit: thread {thread} of {command} was busy without a pause for {seconds} s."
+            "The target was at its limit: {command}'s thread “{thread}” was busy without a pause for {seconds} s."
         )),
         Bottleneck::Neither => sentences.push("Neither side ran short of processor time.".to_owned()),
         Bottleneck::Unknown => {}
