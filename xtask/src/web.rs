@@ -86,18 +86,16 @@ fn build(web: &Path) -> Result<Part> {
     Ok(part)
 }
 
-/// `npm ci` in `folder`, unless what is installed is what the lock file says.
+/// `npm ci` in `folder`, unless what is installed is younger than the lock file.
 pub(crate) fn install(folder: &Path, name: &'static str) -> Result<Option<Part>> {
-    let wanted = fs::read(folder.join("package-lock.json"))
-        .with_context(|| format!("{} has no package-lock.json", folder.display()))?;
-    let stamp = folder.join("node_modules/.installed-from-lock");
-    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
+    let lock = folder.join("package-lock.json");
+    let wanted = newest_change(&lock).with_context(|| format!("{} does not exist", lock.display()))?;
+    // npm's own note of what it installed, written last.
+    if newest_change(&folder.join("node_modules/.package-lock.json")).is_some_and(|done| done >= wanted) {
         return Ok(None);
     }
     // No package of ours needs its install scripts, so none is run.
-    let part = logged(name, npm(folder).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]), |_| ())?;
-    fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
-    Ok(Some(part))
+    logged(name, npm(folder).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]), |_| ()).map(Some)
 }
 
 fn npm(folder: &Path) -> Command {
