@@ -53,11 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         Ok(()) => parts.extend(web::build_if_stale()?),
         Err(missing) => println!("  Without the map page: {missing}."),
     }
-    parts.push(logged(
-        "build",
-        tree::cargo().args(["build", "--release", "--locked", "-p", "chat-server", "-p", "load-tester"]),
-        |_| (),
-    )?);
+    parts.push(logged("build", tree::cargo().args(tree::RELEASE_BUILD), |_| ())?);
 
     let stage = Stage::set()?;
     parts.push(stage.make_tokens(options)?);

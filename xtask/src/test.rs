@@ -8,8 +8,9 @@ use anyhow::{Result, bail};
 use crate::command::{Interrupted, Part, logged, seconds};
 use crate::{signal, tidy, tree, web};
 
-/// Official JavaScript clients and servers the end-to-end tests stand beside ours.
-const JS_PACKAGES: &str = "e2e/js";
+/// Official JavaScript clients and servers, and the real Artillery: what the end-to-end tests stand beside ours.
+const JS_PACKAGES: [(&str, &str); 3] =
+    [("e2e/js", "e2e packages"), ("e2e/artillery-1", "Artillery 1"), ("e2e/artillery-2", "Artillery 2")];
 
 /// Programs tests call; what each is for, and how Debian and macOS get it.
 const PROGRAMS: [(&str, &str, &str); 1] =
@@ -26,21 +27,15 @@ pub(crate) fn run() -> Result<u8> {
     // Before the build: dna embeds the page.
     summary.extend("web", web::check_and_build());
     summary.add("lints", logged("lints", tree::cargo().args(CLIPPY), |_| ()));
-    let built = logged(
-        "build",
-        tree::cargo().args(["build", "--release", "--locked", "--workspace", "--bins"]),
-        |_| (),
-    );
+    // The end-to-end tests build the same way; any other selection of packages would compile everything twice.
+    let built = logged("build", tree::cargo().args(tree::RELEASE_BUILD), |_| ());
     let is_built = built.is_ok();
     summary.add("build", built);
-    // End-to-end tests run the release binaries; without them their failures would say nothing.
+    // Without the programs the end-to-end tests' failures would say nothing.
     if is_built {
-        let packages = tree::root().join(JS_PACKAGES);
-        if packages.join("package-lock.json").is_file() {
-            summary.extend(
-                "e2e packages",
-                web::install(&packages, "e2e packages").map(|part| part.into_iter().collect()),
-            );
+        for (folder, name) in JS_PACKAGES {
+            let packages = web::install(&tree::root().join(folder), name);
+            summary.extend(name, packages.map(|part| part.into_iter().collect()));
         }
         summary.add("tests", tests());
     }

@@ -17,6 +17,10 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
+/// Builds both programs as users get them.
+pub(crate) const RELEASE_BUILD: [&str; 7] =
+    ["build", "--release", "--locked", "-p", "chat-server", "-p", "load-tester"];
+
 /// A release binary, e.g. `dna`.
 pub(crate) fn binary(name: &str) -> PathBuf {
     target().join("release").join(name)
