@@ -41,9 +41,9 @@ pub struct Config {
     /// How long an HTTP request's head may take to arrive, the first one included.
     pub header_timeout: Duration,
     /// Size of one connection's HTTP read buffer in bytes (at least 8192, the HTTP library's minimum); a
-    /// larger head is answered with 431.
+    /// connection with a larger head is closed.
     pub max_head_bytes: usize,
-    /// Most header fields in a request; more are answered with 431.
+    /// Most header fields in a request; a connection with more is closed.
     pub max_headers: usize,
     /// How long after the answer to an upgrade the open packet follows. A client that begins to listen only when
     /// told of the opened WebSocket, as test suites on bare sockets do, may lose what comes in the same segment;

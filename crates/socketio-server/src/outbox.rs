@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn any_cut_of_the_writes_gives_the_same_bytes() {
-        let texts: Vec<String> = (0..100).map(|n| "x".repeat(n * 3)).collect();
+        let texts: Vec<String> = (0..80).map(|n| "x".repeat(n)).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let whole: Vec<u8> = texts.iter().flat_map(|text| Frame::text(text).as_bytes().to_vec()).collect();
         for step in [1, 2, 7, 100, 1_000, 1_000_000] {
