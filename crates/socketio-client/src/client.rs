@@ -568,3 +568,47 @@ fn refusal(payload: &str) -> Cause {
     let message = message.unwrap_or_else(|| sample(payload).to_owned());
     Cause::Refused { message, payload: payload.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_name_is_found_without_parsing() {
+        let rows = [
+            (Kind::Event, r#"["new_msg",{"a":"b"}]"#, Some("new_msg")),
+            (Kind::Event, r#"[ "spaced" ]"#, Some("spaced")),
+            (Kind::Event, r#"["길"]"#, Some("길")),
+            (Kind::Event, r#"["",1]"#, Some("")),
+            (Kind::Event, r#"["es\"caped"]"#, None),
+            (Kind::Event, r#"[7,"number"]"#, None),
+            (Kind::Event, r#"["open"#, None),
+            (Kind::Event, "[", None),
+            (Kind::Ack, r#"["not an event"]"#, None),
+        ];
+        for (kind, data, expected) in rows {
+            let incoming = Incoming {
+                kind,
+                namespace: "/",
+                ack: None,
+                data,
+                attachments: &[],
+                received: Instant::now(),
+            };
+            assert_eq!(incoming.event_name(), expected, "{data}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_put_into_words() {
+        let rows = [
+            (r#"{"message":"no","data":{"x":1}}"#, "refused: no"),
+            (r#""Authentication error""#, "refused: Authentication error"),
+            (r#"{"code":7}"#, r#"refused: {"code":7}"#),
+            ("", "refused: "),
+        ];
+        for (payload, expected) in rows {
+            assert_eq!(refusal(payload).to_string(), expected);
+        }
+    }
+}

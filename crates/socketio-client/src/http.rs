@@ -296,3 +296,24 @@ async fn write_all(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
     }
     std::future::poll_fn(|cx| stream.poll_flush(cx)).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_joined_as_far_as_they_came() {
+        let rows: [(&[u8], &str, bool); 7] = [
+            (b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n", "abcde", true),
+            (b"3\r\nabc\r\n5\r\nde", "abcde", false),
+            (b"3\r\nabc", "abc", false),
+            (b"3\r\nabc\r\n", "abc", false),
+            (b"3", "", false),
+            (b"", "", false),
+            (b"ffffffffffffffff\r\nx", "x", false),
+        ];
+        for (bytes, joined, complete) in rows {
+            assert_eq!(joined_chunks(bytes), (joined.into(), complete), "{}", bytes.escape_ascii());
+        }
+    }
+}

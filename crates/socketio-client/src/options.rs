@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use socketio_wire::engineio::Revision;
 use url::{Host, Url};
 
@@ -132,7 +134,10 @@ impl fmt::Display for Endpoint {
 
 impl Options {
     /// Defaults for a URL read as the official clients read it: its path, unless `/`, is the
-    /// namespace and its query goes with the request. `http`, `https`, `ws` and `wss` are known.
+    /// namespace, its query goes with the request, and `user:password@` becomes an `Authorization` header.
+    ///
+    /// # Errors
+    /// When it is no URL, its scheme is none of `http`, `https`, `ws` and `wss`, or it has no host.
     pub fn new(url: &str) -> Result<Self, InvalidUrl> {
         let parsed = parse(url)?;
         let endpoint = Endpoint::of(&parsed, url)?;
@@ -144,7 +149,7 @@ impl Options {
             revision: Revision::V4,
             transport: Transport::WebSocket,
             query,
-            headers: Vec::new(),
+            headers: authorization(&parsed).into_iter().collect(),
             auth: None,
             namespace: namespace.into(),
             timeouts: Timeouts::default(),
@@ -184,6 +189,20 @@ impl Options {
     }
 }
 
+/// The header for the user and password of a URL, if it has any.
+pub(crate) fn authorization(url: &Url) -> Option<(String, String)> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    // The form decoder, kept from what only forms do.
+    let decoded = |text: &str| {
+        let text = text.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
+        url::form_urlencoded::parse(text.as_bytes()).map(|(key, _)| key.into_owned()).collect::<String>()
+    };
+    let pair = format!("{}:{}", decoded(url.username()), decoded(url.password().unwrap_or_default()));
+    Some(("Authorization".into(), format!("Basic {}", BASE64_STANDARD.encode(pair))))
+}
+
 pub(crate) fn parse(url: &str) -> Result<Url, InvalidUrl> {
     Url::parse(url).map_err(|error| InvalidUrl::new(url, error.to_string()))
 }
@@ -208,3 +227,43 @@ impl fmt::Display for InvalidUrl {
 }
 
 impl std::error::Error for InvalidUrl {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_read_as_the_official_clients_read_it() {
+        let rows = [
+            ("http://127.0.0.1:9013", "127.0.0.1:9013", "/", "/socket.io/?EIO=4&transport=websocket"),
+            ("ws://Example.org", "example.org", "/", "/socket.io/?EIO=4&transport=websocket"),
+            ("https://[::1]/chat", "[::1]", "/chat", "/socket.io/?EIO=4&transport=websocket"),
+            ("wss://h:80/a/b?x=1&y=a b", "h:80", "/a/b", "/socket.io/?EIO=4&transport=websocket&x=1&y=a+b"),
+        ];
+        for (url, authority, namespace, target) in rows {
+            let options = Options::new(url).unwrap();
+            assert_eq!(options.endpoint.authority, authority, "{url}");
+            assert_eq!(options.namespace, namespace, "{url}");
+            assert_eq!(options.target("websocket", options.revision), target, "{url}");
+        }
+        assert_eq!(Options::new("wss://h").unwrap().endpoint.port(), 443);
+        assert_eq!(Options::new("http://[::1]:81").unwrap().endpoint.host(), "::1");
+    }
+
+    #[test]
+    fn a_path_has_a_slash_at_each_end() {
+        for (path, start) in [("", "/?"), ("/", "/?"), ("ws", "/ws/?"), ("/a/b", "/a/b/?"), ("/a/", "/a/?")] {
+            let options = Options { path: path.into(), ..Options::new("http://h").unwrap() };
+            let target = options.target("polling", Revision::V3);
+            assert_eq!(target, format!("{start}EIO=3&transport=polling"), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn credentials_become_a_header() {
+        let header = |url| Options::new(url).unwrap().headers.pop().map(|(_, value)| value);
+        assert_eq!(header("http://h"), None);
+        // "us+er:p&=:한"
+        assert_eq!(header("http://us+er:p&=%3A%ED%95%9C@h").as_deref(), Some("Basic dXMrZXI6cCY9Ou2VnA=="));
+    }
+}

@@ -123,7 +123,7 @@ impl Request {
         Ok(Self {
             endpoint,
             target,
-            headers: Vec::new(),
+            headers: options::authorization(&parsed).into_iter().collect(),
             subprotocols: Vec::new(),
             timeouts: Timeouts::default(),
             local_addr: None,
