@@ -1,1 +1,580 @@
-//! Written next.
+//! Limits judged after the run: Artillery's v1 keys, v2 `thresholds` and `conditions`, and the expressions of `ifTrue`.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use serde_json::Value;
+
+use crate::outcome::{Check, CheckKind, Delivery, Window, names};
+use crate::script::model::Ensure;
+
+/// What limits are held against.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Figures<'a> {
+    pub(crate) total: &'a Window,
+    pub(crate) delivery: Option<&'a Delivery>,
+}
+
+/// Judges every limit; one that names an unknown figure fails and says so.
+pub(crate) fn judge(ensure: &Ensure, figures: Figures<'_>) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for (metric, &limit) in &ensure.thresholds {
+        // v1's bare keys allow the limit itself, v2's thresholds stay below it.
+        let v1 = !metric.contains('.');
+        let sign = if v1 { "<=" } else { "<" };
+        let (observed, passed) = match figures.metric(metric) {
+            Some(value) => (plain(value), if v1 { value <= limit } else { value < limit }),
+            None => (figures.why_unknown(metric), false),
+        };
+        checks.push(Check {
+            kind: CheckKind::Ensure,
+            expression: format!("{metric} {sign} {}", plain(limit)),
+            observed,
+            passed,
+            strict: true,
+        });
+    }
+    for (text, strict) in &ensure.conditions {
+        let (observed, passed) = match Expression::parse(text) {
+            Err(why) => (format!("cannot be read: {why}"), false),
+            Ok(expression) => figures.condition(&expression),
+        };
+        checks.push(Check {
+            kind: CheckKind::Ensure,
+            expression: text.clone(),
+            observed,
+            passed,
+            strict: *strict,
+        });
+    }
+    if let Some(limit) = ensure.max_error_rate {
+        let count = |name: &str| figures.total.counters.get(name).copied().unwrap_or(0) as f64;
+        let (created, completed) = (count("vusers.created"), count("vusers.completed"));
+        let rate = if created > 0.0 { (created - completed) / created * 100.0 } else { 0.0 };
+        checks.push(Check {
+            kind: CheckKind::Ensure,
+            expression: format!("maxErrorRate <= {}", plain(limit)),
+            observed: format!("{} %", plain((rate * 100.0).round() / 100.0)),
+            passed: rate <= limit,
+            strict: true,
+        });
+    }
+    checks
+}
+
+impl Figures<'_> {
+    /// A counter, a rate per second, or `histogram.statistic` in milliseconds.
+    fn metric(&self, name: &str) -> Option<f64> {
+        if let Some(&count) = self.total.counters.get(name) {
+            return Some(count as f64);
+        }
+        if let Some(delivery) = self.delivery
+            && let Some(&count) = crate::delivery::figures(delivery).get(name)
+        {
+            return Some(count as f64);
+        }
+        if let Some(counter) = rate_of(name) {
+            let count = self.total.counters.get(counter).copied().unwrap_or(0);
+            return Some(count as f64 / self.total.length_s.max(1.0));
+        }
+        if let Some((histogram, statistic)) = name.rsplit_once('.')
+            && let Some(histogram) = self.total.histograms.get(histogram)
+        {
+            return statistic_ms(histogram, statistic);
+        }
+        if !name.contains('.') {
+            return statistic_ms(&self.answered()?, name);
+        }
+        // What can be counted and never was is zero; only a name nobody counts under is unknown.
+        let code = name
+            .strip_prefix("http.codes.")
+            .is_some_and(|code| code.len() == 3 && code.bytes().all(|b| b.is_ascii_digit()));
+        let known = [
+            "vusers.created",
+            "vusers.completed",
+            "vusers.failed",
+            "vusers.skipped",
+            "http.requests",
+            "http.responses",
+            "http.downloaded_bytes",
+            "socketio.emit",
+            "plugins.expect.ok",
+            "plugins.expect.failed",
+        ];
+        (code
+            || known.contains(&name)
+            || name.starts_with("errors.")
+            || name.starts_with("vusers.created_by_name."))
+        .then_some(0.0)
+    }
+
+    /// v1's `latency`: every answer, whatever the engine.
+    fn answered(&self) -> Option<Histogram<u64>> {
+        let mut all: Option<Histogram<u64>> = None;
+        for name in [names::HTTP_RESPONSE_TIME, names::SOCKETIO_RESPONSE_TIME] {
+            if let Some(histogram) = self.total.histograms.get(name) {
+                match &mut all {
+                    Some(all) => all.add(histogram).expect("both grow"),
+                    None => all = Some(histogram.clone()),
+                }
+            }
+        }
+        all
+    }
+
+    fn why_unknown(&self, name: &str) -> String {
+        let has_statistic = STATISTICS.contains(&name.rsplit('.').next().unwrap_or(name));
+        if has_statistic {
+            format!("no samples: nothing was recorded under {name}")
+        } else {
+            format!("no such metric: {name}")
+        }
+    }
+
+    fn condition(&self, expression: &Expression) -> (String, bool) {
+        let mut unknown = Vec::new();
+        let mut seen = BTreeMap::new();
+        expression.names(&mut |name| match self.metric(name) {
+            Some(value) => drop(seen.insert(name.to_owned(), plain(value))),
+            None => unknown.push(self.why_unknown(name)),
+        });
+        if !unknown.is_empty() {
+            return (unknown.join("; "), false);
+        }
+        let observed: Vec<String> = seen.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        match expression.holds_for(&|name| self.metric(name).map(Value::from)) {
+            Ok(held) => (observed.join(", "), held),
+            Err(why) => (why, false),
+        }
+    }
+}
+
+fn rate_of(name: &str) -> Option<&'static str> {
+    match name {
+        "http.request_rate" => Some("http.requests"),
+        "socketio.emit_rate" => Some("socketio.emit"),
+        _ => None,
+    }
+}
+
+const STATISTICS: [&str; 13] =
+    ["min", "max", "mean", "median", "count", "p50", "p75", "p90", "p95", "p99", "p999", "stddev", "p9999"];
+
+/// A statistic of a histogram in milliseconds (`count` is a count).
+fn statistic_ms(histogram: &Histogram<u64>, statistic: &str) -> Option<f64> {
+    let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+    Some(match statistic {
+        "min" => histogram.min() as f64 / 1000.0,
+        "max" => histogram.max() as f64 / 1000.0,
+        "mean" => histogram.mean() / 1000.0,
+        "stddev" => histogram.stdev() / 1000.0,
+        "count" => histogram.len() as f64,
+        "median" | "p50" => at(0.5),
+        "p75" => at(0.75),
+        "p90" => at(0.9),
+        "p95" => at(0.95),
+        "p99" => at(0.99),
+        "p999" => at(0.999),
+        "p9999" => at(0.9999),
+        _ => return None,
+    })
+}
+
+/// At most three decimals.
+fn plain(value: f64) -> String {
+    let rounded = (value * 1000.0).round() / 1000.0;
+    rounded.to_string()
+}
+
+/// A condition: comparisons and arithmetic over named figures, `and`, `or`, `not`, `? :`, brackets.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Expression(Node);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Node {
+    Value(Value),
+    Name(String),
+    Not(Box<Node>),
+    Negative(Box<Node>),
+    Binary(Box<Node>, Operator, Box<Node>),
+    Choice(Box<Node>, Box<Node>, Box<Node>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    Or,
+    And,
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Remainder,
+    Power,
+}
+
+/// Loosest first; all of a row bind equally, from the left.
+const BINDING: [&[(&str, Operator)]; 7] = [
+    &[("||", Operator::Or), ("or", Operator::Or)],
+    &[("&&", Operator::And), ("and", Operator::And)],
+    &[("==", Operator::Equal), ("!=", Operator::NotEqual), ("=", Operator::Equal)],
+    &[
+        ("<=", Operator::LessOrEqual),
+        (">=", Operator::GreaterOrEqual),
+        ("<", Operator::Less),
+        (">", Operator::Greater),
+    ],
+    &[("+", Operator::Add), ("-", Operator::Subtract)],
+    &[
+        ("*", Operator::Multiply),
+        ("/", Operator::Divide),
+        ("%", Operator::Remainder),
+        ("mod", Operator::Remainder),
+    ],
+    &[("^", Operator::Power)],
+];
+const MAX_NESTING: usize = 64;
+const MAX_LENGTH: usize = 10_000;
+
+impl Expression {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_LENGTH {
+            return Err(format!("longer than {MAX_LENGTH} bytes"));
+        }
+        let mut parser = Parser { text, at: 0 };
+        let node = parser.choice(0)?;
+        parser.space();
+        if parser.at < text.len() {
+            return Err(format!("cannot read {:?}", &text[parser.at..]));
+        }
+        Ok(Self(node))
+    }
+
+    /// Calls `with` for every name in it.
+    fn names(&self, with: &mut impl FnMut(&str)) {
+        fn walk(node: &Node, with: &mut impl FnMut(&str)) {
+            match node {
+                Node::Value(_) => {}
+                Node::Name(name) => with(name),
+                Node::Not(inner) | Node::Negative(inner) => walk(inner, with),
+                Node::Binary(a, _, b) => {
+                    walk(a, with);
+                    walk(b, with);
+                }
+                Node::Choice(a, b, c) => {
+                    walk(a, with);
+                    walk(b, with);
+                    walk(c, with);
+                }
+            }
+        }
+        walk(&self.0, with);
+    }
+
+    /// Is it true? `Err` when a name is unknown or a value cannot be calculated with.
+    pub(crate) fn holds_for(&self, look_up: &dyn Fn(&str) -> Option<Value>) -> Result<bool, String> {
+        Ok(truth(&self.0.value(look_up)?))
+    }
+}
+
+fn truth(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(yes) => *yes,
+        Value::Number(number) => number.as_f64().is_some_and(|number| number != 0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(_) | Value::Object(_) => true,
+    }
+}
+
+fn number(value: &Value) -> Result<f64, String> {
+    match value {
+        Value::Number(number) => number.as_f64().ok_or_else(|| format!("{number} is out of range")),
+        Value::Bool(yes) => Ok(f64::from(u8::from(*yes))),
+        Value::String(text) => text.trim().parse().map_err(|_| format!("{text:?} is no number")),
+        other => Err(format!("{other} is no number")),
+    }
+}
+
+impl Node {
+    fn value(&self, look_up: &dyn Fn(&str) -> Option<Value>) -> Result<Value, String> {
+        Ok(match self {
+            Self::Value(value) => value.clone(),
+            Self::Name(name) => look_up(name).ok_or_else(|| format!("no such name: {name}"))?,
+            Self::Not(inner) => Value::Bool(!truth(&inner.value(look_up)?)),
+            Self::Negative(inner) => Value::from(-number(&inner.value(look_up)?)?),
+            Self::Choice(condition, yes, no) => {
+                if truth(&condition.value(look_up)?) {
+                    yes.value(look_up)?
+                } else {
+                    no.value(look_up)?
+                }
+            }
+            Self::Binary(a, Operator::And, b) => {
+                Value::Bool(truth(&a.value(look_up)?) && truth(&b.value(look_up)?))
+            }
+            Self::Binary(a, Operator::Or, b) => {
+                Value::Bool(truth(&a.value(look_up)?) || truth(&b.value(look_up)?))
+            }
+            Self::Binary(a, operator, b) => {
+                let (a, b) = (a.value(look_up)?, b.value(look_up)?);
+                let order = || match (&a, &b) {
+                    (Value::String(a), Value::String(b)) => Ok(Some(a.cmp(b))),
+                    _ => Ok::<_, String>(number(&a)?.partial_cmp(&number(&b)?)),
+                };
+                let equal = || match (number(&a), number(&b)) {
+                    (Ok(a), Ok(b)) => a == b,
+                    _ => a == b,
+                };
+                match operator {
+                    Operator::Equal => Value::Bool(equal()),
+                    Operator::NotEqual => Value::Bool(!equal()),
+                    Operator::Less => Value::Bool(order()? == Some(Ordering::Less)),
+                    Operator::LessOrEqual => {
+                        Value::Bool(matches!(order()?, Some(Ordering::Less | Ordering::Equal)))
+                    }
+                    Operator::Greater => Value::Bool(order()? == Some(Ordering::Greater)),
+                    Operator::GreaterOrEqual => {
+                        Value::Bool(matches!(order()?, Some(Ordering::Greater | Ordering::Equal)))
+                    }
+                    _ => {
+                        let (a, b) = (number(&a)?, number(&b)?);
+                        Value::from(match operator {
+                            Operator::Add => a + b,
+                            Operator::Subtract => a - b,
+                            Operator::Multiply => a * b,
+                            Operator::Divide => a / b,
+                            Operator::Remainder => a % b,
+                            _ => a.powf(b),
+                        })
+                    }
+                }
+            }
+        })
+    }
+}
+
+struct Parser<'t> {
+    text: &'t str,
+    at: usize,
+}
+
+impl<'t> Parser<'t> {
+    fn rest(&self) -> &'t str {
+        &self.text[self.at..]
+    }
+
+    fn space(&mut self) {
+        self.at += self.rest().len() - self.rest().trim_start().len();
+    }
+
+    /// Takes a sign or a whole word.
+    fn take(&mut self, what: &str) -> bool {
+        self.space();
+        let Some(after) = self.rest().strip_prefix(what) else { return false };
+        let is_word = what.as_bytes()[0].is_ascii_alphabetic();
+        if is_word && after.starts_with(in_name) {
+            return false;
+        }
+        self.at += what.len();
+        true
+    }
+
+    fn choice(&mut self, depth: usize) -> Result<Node, String> {
+        if depth > MAX_NESTING {
+            return Err("nested too deeply".into());
+        }
+        let condition = self.binary(0, depth)?;
+        if !self.take("?") {
+            return Ok(condition);
+        }
+        let yes = self.choice(depth + 1)?;
+        if !self.take(":") {
+            return Err(format!("\":\" is missing before {:?}", self.rest()));
+        }
+        let no = self.choice(depth + 1)?;
+        Ok(Node::Choice(Box::new(condition), Box::new(yes), Box::new(no)))
+    }
+
+    fn binary(&mut self, level: usize, depth: usize) -> Result<Node, String> {
+        let Some(operators) = BINDING.get(level) else { return self.unary(depth) };
+        let mut left = self.binary(level + 1, depth)?;
+        while let Some((_, operator)) = operators.iter().find(|(sign, _)| self.take(sign)) {
+            let right = self.binary(level + 1, depth)?;
+            left = Node::Binary(Box::new(left), *operator, Box::new(right));
+        }
+        Ok(left)
+    }
+
+    fn unary(&mut self, depth: usize) -> Result<Node, String> {
+        if depth > MAX_NESTING {
+            return Err("nested too deeply".into());
+        }
+        if self.take("not") || (!self.rest().trim_start().starts_with("!=") && self.take("!")) {
+            return Ok(Node::Not(Box::new(self.unary(depth + 1)?)));
+        }
+        if self.take("-") {
+            return Ok(Node::Negative(Box::new(self.unary(depth + 1)?)));
+        }
+        if self.take("(") {
+            let inner = self.choice(depth + 1)?;
+            if !self.take(")") {
+                return Err(format!("\")\" is missing before {:?}", self.rest()));
+            }
+            return Ok(inner);
+        }
+        self.space();
+        let rest = self.rest();
+        if let Some(quote) = rest.chars().next().filter(|c| matches!(c, '"' | '\'')) {
+            let end = rest[1..].find(quote).ok_or_else(|| format!("a quote is not closed: {rest}"))?;
+            self.at += end + 2;
+            let inner = &rest[1..=end];
+            // Quoted names hold what a bare one cannot, such as the space in `GET /`.
+            let is_metric = inner.contains('.') && quote == '\'';
+            return Ok(if is_metric { Node::Name(inner.to_owned()) } else { Node::Value(inner.into()) });
+        }
+        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
+        if rest.starts_with(|c: char| c.is_ascii_digit()) {
+            let value: f64 = rest[..digits].parse().map_err(|_| format!("cannot read {rest:?}"))?;
+            self.at += digits;
+            return Ok(Node::Value(value.into()));
+        }
+        let end = rest.find(|c: char| !in_name(c)).unwrap_or(rest.len());
+        if end == 0 {
+            return Err(if rest.is_empty() {
+                "it ends too early".into()
+            } else {
+                format!("cannot read {rest:?}")
+            });
+        }
+        // A hyphen belongs to a name only between letters, so that `a - b` and `a -b` subtract.
+        let name = rest[..end].trim_end_matches('-');
+        self.at += name.len();
+        Ok(match name {
+            "true" => Node::Value(true.into()),
+            "false" => Node::Value(false.into()),
+            name => Node::Name(name.to_owned()),
+        })
+    }
+}
+
+fn in_name(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '$' | '.' | '-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window() -> Window {
+        let mut times: Histogram<u64> = Histogram::new(3).unwrap();
+        for ms in 1..=100 {
+            times.record(ms * 1000).unwrap();
+        }
+        Window {
+            start_s: 0.0,
+            length_s: 10.0,
+            counters: [
+                ("vusers.created", 100),
+                ("vusers.completed", 98),
+                ("http.requests", 500),
+                ("http.codes.200", 500),
+            ]
+            .map(|(name, count)| (name.to_owned(), count))
+            .into(),
+            histograms: [(names::HTTP_RESPONSE_TIME.to_owned(), times)].into(),
+            concurrent_users: 3,
+            connections: 3,
+        }
+    }
+
+    #[test]
+    fn expressions_are_read_as_filtrex_reads_them() {
+        let values = |name: &str| match name {
+            "a" => Some(Value::from(3)),
+            "b.c-d" => Some(Value::from(4)),
+            "role" => Some(Value::from("admin")),
+            _ => None,
+        };
+        let rows = [
+            ("a < 4", true),
+            ("a = 3 and b.c-d >= 4", true),
+            ("a == 3 && not (b.c-d > 4)", true),
+            ("a + b.c-d * 2 == 11", true),
+            ("a - 1 = 2", true),
+            ("-a < 0", true),
+            ("(a + 1) / 2 == 2", true),
+            ("2 ^ a == 8", true),
+            ("7 mod a == 1", true),
+            ("role == \"admin\"", true),
+            ("role != 'admin'", false),
+            ("a > 5 ? 0 : 1", true),
+            ("!(a > 5)", true),
+            ("true and false or true", true),
+        ];
+        for (text, expected) in rows {
+            let expression = Expression::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"));
+            assert_eq!(expression.holds_for(&values), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error() {
+        let nested = format!("{}a", "(".repeat(1000));
+        for text in
+            ["", "a <", "a < 1 )", "(a", "'a", "a ? 1", "1..2", nested.as_str(), &"!".repeat(9_000), "a b"]
+        {
+            assert!(Expression::parse(text).is_err(), "{text:?} was read");
+        }
+    }
+
+    #[test]
+    fn limits_are_judged_and_unknown_figures_fail_with_a_reason() {
+        let total = window();
+        let ensure = Ensure {
+            thresholds: [
+                ("http.response_time.p95", 95.1),
+                ("http.response_time.p99", 50.0),
+                ("p50", 50.1),
+                ("socketio.response_time.p99", 10.0),
+                ("http.respons_time.p99", 10.0),
+            ]
+            .map(|(name, limit)| (name.to_owned(), limit))
+            .into(),
+            conditions: vec![
+                ("http.codes.404 < 1".into(), true),
+                ("vusers.created - vusers.completed <= 2 and http.request_rate > 49".into(), true),
+                ("http.codez.200 > 1".into(), false),
+                ("vusers.created >".into(), true),
+            ],
+            max_error_rate: Some(1.0),
+        };
+        let checks = judge(&ensure, Figures { total: &total, delivery: None });
+        let told: Vec<String> = checks
+            .iter()
+            .map(|check| format!("{} [{}] {}", check.passed, check.expression, check.observed))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "false [http.respons_time.p99 < 10] no samples: nothing was recorded under http.respons_time.p99",
+                "true [http.response_time.p95 < 95.1] 95.039",
+                "false [http.response_time.p99 < 50] 99.007",
+                "true [p50 <= 50.1] 50.015",
+                "false [socketio.response_time.p99 < 10] no samples: nothing was recorded under socketio.response_time.p99",
+                "true [http.codes.404 < 1] http.codes.404 = 0",
+                "true [vusers.created - vusers.completed <= 2 and http.request_rate > 49] http.request_rate = 50, vusers.completed = 98, vusers.created = 100",
+                "false [http.codez.200 > 1] no such metric: http.codez.200",
+                "false [vusers.created >] cannot be read: it ends too early",
+                "false [maxErrorRate <= 1] 2 %",
+            ]
+        );
+        assert!(!checks[7].strict);
+    }
+}

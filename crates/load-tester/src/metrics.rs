@@ -111,7 +111,7 @@ fn fixed_time_names() -> Vec<String> {
 pub(crate) struct EndpointId(usize);
 
 /// A place in the script where something can fail, from [`Names::step`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct StepId(pub(crate) u32);
 
 /// The words behind the numbers; complete before the first thread starts.
@@ -156,6 +156,14 @@ pub(crate) struct Heard {
     pub(crate) after_us: u32,
 }
 
+/// How often an `expect` held, and what was seen once where it did not.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Expected {
+    pub(crate) held: u64,
+    pub(crate) failed: u64,
+    pub(crate) seen: String,
+}
+
 /// Above this many causes at one step the rest is counted together.
 const MOST_CAUSES_PER_STEP: usize = 200;
 const MOST_SAMPLE_BYTES: usize = 1024;
@@ -183,6 +191,7 @@ pub(crate) struct Recorder {
     server_events: Vec<(Box<str>, u64)>,
     more_server_events: FxHashMap<Box<str>, u64>,
     pub(crate) heard: Vec<Heard>,
+    expectations: FxHashMap<StepId, Expected>,
     /// Users and sockets alive at hand-over.
     pub(crate) users: u64,
     pub(crate) connections: u64,
@@ -229,11 +238,18 @@ impl Recorder {
             self.times.resize_with(index + 1, || None);
         }
         let histogram = self.times[index].get_or_insert_with(|| Box::new(new_histogram()));
-        histogram.saturating_record(micros(took));
+        histogram.record(micros(took)).expect("it grows");
     }
 
     /// `cause` and `code` must not hold what differs from user to user; `sample` is asked for once per cause.
-    pub(crate) fn error(&mut self, at: Nanos, step: StepId, cause: &str, code: &str, sample: impl FnOnce() -> String) {
+    pub(crate) fn error(
+        &mut self,
+        at: Nanos,
+        step: StepId,
+        cause: &str,
+        code: &str,
+        sample: impl FnOnce() -> String,
+    ) {
         let rows = self.errors.entry(step).or_default();
         if let Some(row) = rows.iter_mut().find(|row| row.cause == cause) {
             row.count += 1;
@@ -258,6 +274,20 @@ impl Recorder {
         });
     }
 
+    /// An `expect` was looked at; `Err` holds what was seen instead.
+    pub(crate) fn expectation(&mut self, id: StepId, verdict: Result<(), String>) {
+        let expected = self.expectations.entry(id).or_default();
+        match verdict {
+            Ok(()) => expected.held += 1,
+            Err(seen) => {
+                expected.failed += 1;
+                if expected.seen.is_empty() {
+                    expected.seen = seen;
+                }
+            }
+        }
+    }
+
     /// Counts an event of the server by its name.
     pub(crate) fn server_event(&mut self, name: &str) {
         if let Some((_, count)) = self.server_events.iter_mut().find(|(known, _)| **known == *name) {
@@ -271,6 +301,11 @@ impl Recorder {
         } else {
             *self.more_server_events.entry("(more names)".into()).or_default() += 1;
         }
+    }
+
+    /// Takes over the errors of another and nothing else.
+    pub(crate) fn keep_errors_of(&mut self, other: Self) {
+        self.errors = other.errors;
     }
 
     /// Ready for the next second, keeping what it has allocated.
@@ -287,6 +322,7 @@ impl Recorder {
         }
         self.more_server_events.clear();
         self.heard.clear();
+        self.expectations.clear();
         self.users = 0;
         self.connections = 0;
     }
@@ -326,6 +362,8 @@ pub(crate) struct Collector {
     pub(crate) scenario_counts: BTreeMap<String, u64>,
     pub(crate) confirmed: u64,
     pub(crate) unconfirmed: u64,
+    /// By the label of the expectation.
+    pub(crate) expectations: BTreeMap<String, Expected>,
 }
 
 #[derive(Debug)]
@@ -346,7 +384,11 @@ impl Collector {
     pub(crate) fn new(names: Names, workers: usize) -> Self {
         let mut time_names = fixed_time_names();
         time_names.extend(names.endpoints.iter().cloned());
-        let counters = ALWAYS.iter().filter_map(|&count| COUNT_NAMES[count as usize]).map(|name| (name.into(), 0)).collect();
+        let counters = ALWAYS
+            .iter()
+            .filter_map(|&count| COUNT_NAMES[count as usize])
+            .map(|name| (name.into(), 0))
+            .collect();
         let scenario_counts = names.scenarios.iter().map(|name| (name.clone(), 0)).collect();
         Self {
             total: Totals {
@@ -365,6 +407,7 @@ impl Collector {
             scenario_counts,
             confirmed: 0,
             unconfirmed: 0,
+            expectations: BTreeMap::new(),
         }
     }
 
@@ -437,8 +480,8 @@ impl Collector {
                 let second = window.histograms.get_mut(name).expect("just put there");
                 for step in histogram.iter_recorded() {
                     let (value, count) = (step.value_iterated_to(), step.count_since_last_iteration());
-                    total.saturating_record_n(value, count);
-                    second.saturating_record_n(value, count);
+                    total.record_n(value, count).expect("it grows");
+                    second.record_n(value, count).expect("it grows");
                 }
             }
         }
@@ -456,6 +499,14 @@ impl Collector {
         }
         self.confirmed += recorder.counts[Count::ConfirmedEmits as usize];
         self.unconfirmed += recorder.counts[Count::UnconfirmedEmits as usize];
+        for (&id, seen) in &recorder.expectations {
+            let all = self.expectations.entry(self.names.step_label(id).to_owned()).or_default();
+            all.held += seen.held;
+            all.failed += seen.failed;
+            if all.seen.is_empty() {
+                all.seen.clone_from(&seen.seen);
+            }
+        }
         self.merge_errors(Some(second), recorder);
     }
 
@@ -494,10 +545,10 @@ impl Collector {
     /// Adds one sample to a second already handed over: what is known only later, such as a message's last hearer.
     pub(crate) fn add_late(&mut self, second: usize, what: Time, micros: u64) {
         let index = what as usize;
-        self.total.histograms[index].get_or_insert_with(new_total).saturating_record(micros);
+        self.total.histograms[index].get_or_insert_with(new_total).record(micros).expect("it grows");
         let name = self.time_names[index].clone();
         let window = &mut self.second(second).window;
-        window.histograms.entry(name).or_insert_with(new_second).saturating_record(micros);
+        window.histograms.entry(name).or_insert_with(new_second).record(micros).expect("it grows");
     }
 
     /// Whole seconds so far.
@@ -512,7 +563,9 @@ impl Collector {
             start_s: 0.0,
             length_s,
             counters: self.total.counters.clone(),
-            histograms: named.filter_map(|(name, histogram)| Some((name.clone(), histogram.clone()?))).collect(),
+            histograms: named
+                .filter_map(|(name, histogram)| Some((name.clone(), histogram.clone()?)))
+                .collect(),
             concurrent_users: self.total.most_users,
             connections: self.total.most_connections,
         }
@@ -520,13 +573,16 @@ impl Collector {
 
     /// The run is over: its seconds (the last cut to `length_s`) and errors, most frequent first.
     pub(crate) fn finish(&mut self, length_s: f64) -> (Vec<Window>, Vec<ErrorGroup>) {
-        let mut seconds: Vec<Window> = std::mem::take(&mut self.seconds).into_iter().map(|second| second.window).collect();
+        let mut seconds: Vec<Window> =
+            std::mem::take(&mut self.seconds).into_iter().map(|second| second.window).collect();
         self.complete = 0;
         if let Some(last) = seconds.last_mut() {
             last.length_s = (length_s - last.start_s).clamp(0.001, 1.0);
         }
         let mut errors: Vec<ErrorGroup> = std::mem::take(&mut self.errors).into_values().collect();
-        errors.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.step.cmp(&b.step)).then_with(|| a.cause.cmp(&b.cause)));
+        errors.sort_by(|a, b| {
+            b.count.cmp(&a.count).then_with(|| a.step.cmp(&b.step)).then_with(|| a.cause.cmp(&b.cause))
+        });
         (seconds, errors)
     }
 }

@@ -1,1 +1,677 @@
-//! Written next.
+//! One user walking one scenario.
+//!
+//! A user is one local task. It remembers when it was due, when it started and when it was first answered; it reads
+//! its socket whenever it waits for something else, so nothing the server says goes uncounted.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use socketio_client::{Client, Closed, Incoming, Kind};
+
+use crate::delivery::{Ears, Marks, Messages, Status};
+use crate::flow::{Flow, FlowAction, FlowStep, LoopAction};
+use crate::http::{Origins, Session};
+use crate::metrics::{Count, Names, Recorder, StepId, Time};
+use crate::outcome::Nanos;
+use crate::plan::Plan;
+use crate::script::model::{DeliveryConfig, Engine, Jitter, LoopTimes, Script, Think};
+use crate::script::template::{Template, text_of};
+use crate::script::vars::{SharedVars, Vars};
+use crate::socketio::SocketTemplate;
+
+/// What all threads of a run read and none changes, but for counters and cells made for it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) script: Script,
+    pub(crate) names: Names,
+    /// In the script's order.
+    pub(crate) scenarios: Vec<ScenarioFlow>,
+    /// Sum of the weights.
+    pub(crate) weights: u64,
+    pub(crate) before: Option<Flow>,
+    pub(crate) after: Option<Flow>,
+    pub(crate) listeners: Vec<ListenerFlow>,
+    /// Where a listener's errors outside its flow are filed.
+    pub(crate) listening: StepId,
+    pub(crate) plan: Plan,
+    pub(crate) workers: usize,
+    pub(crate) seed: u64,
+    /// Set once `before` has run.
+    pub(crate) vars: OnceLock<Arc<SharedVars>>,
+    pub(crate) socket: SocketTemplate,
+    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
+    /// Of the target, the one that answered first in front.
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) delivery: Option<DeliveryConfig>,
+    pub(crate) marks: Option<Marks>,
+    pub(crate) messages: Messages,
+    /// Distinct pairs heard so far, by worker.
+    pub(crate) heard: Vec<crate::run::Padded>,
+    /// The first phase's start.
+    pub(crate) zero: OnceLock<Instant>,
+    /// Users alive on all threads, for `maxVusers`.
+    pub(crate) alive: AtomicU64,
+    pub(crate) log: tokio::sync::mpsc::UnboundedSender<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ScenarioFlow {
+    pub(crate) flow: Flow,
+    /// Its number in [`Names`].
+    pub(crate) id: usize,
+    pub(crate) weight: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct ListenerFlow {
+    pub(crate) flow: Flow,
+    pub(crate) moving: Option<Flow>,
+    /// Number of the group's first listener.
+    pub(crate) first: usize,
+}
+
+impl Shared {
+    /// Since the first phase's start; 0 before it.
+    pub(crate) fn nanos(&self, at: Instant) -> Nanos {
+        let zero = self.zero.get().copied().unwrap_or(at);
+        u64::try_from(at.saturating_duration_since(zero).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn choose(&self, rng: &mut fastrand::Rng) -> &ScenarioFlow {
+        if self.scenarios.len() == 1 {
+            return &self.scenarios[0];
+        }
+        let mut ticket = rng.u64(..self.weights.max(1));
+        for scenario in &self.scenarios {
+            match ticket.checked_sub(u64::from(scenario.weight)) {
+                Some(rest) => ticket = rest,
+                None => return scenario,
+            }
+        }
+        &self.scenarios[0]
+    }
+}
+
+/// What the users of one thread share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) index: usize,
+    pub(crate) recorder: RefCell<Recorder>,
+    pub(crate) origins: Origins,
+    pub(crate) users: Cell<u64>,
+    pub(crate) connections: Cell<u64>,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize) -> Rc<Self> {
+        Rc::new(Self {
+            origins: Origins::new(&shared),
+            shared,
+            index,
+            recorder: RefCell::default(),
+            users: Cell::new(0),
+            connections: Cell::new(0),
+        })
+    }
+
+    pub(crate) fn error(&self, step: StepId, cause: &str, code: &str, sample: impl FnOnce() -> String) {
+        let at = self.shared.nanos(Instant::now());
+        self.recorder.borrow_mut().error(at, step, cause, code, sample);
+    }
+}
+
+/// The step failed and its failure is recorded; the user skips the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Failed;
+
+/// Counts an open socket for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct OpenSocket {
+    pub(crate) client: Client,
+    _open: Open,
+}
+
+#[derive(Debug)]
+struct Open(Rc<Worker>);
+
+impl OpenSocket {
+    pub(crate) fn new(worker: &Rc<Worker>, client: Client) -> Self {
+        worker.connections.set(worker.connections.get() + 1);
+        Self { client, _open: Open(Rc::clone(worker)) }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+    }
+}
+
+/// Whoever walks a flow: a virtual user, a listener, `before` and `after`.
+#[derive(Debug)]
+pub(crate) struct Actor {
+    pub(crate) socket: Option<Box<OpenSocket>>,
+    /// Connected beside `/`.
+    pub(crate) namespaces: Vec<Box<str>>,
+    pub(crate) person: Person,
+}
+
+/// The part of an actor that is not its socket, so that both can be at work at once.
+#[derive(Debug)]
+pub(crate) struct Person {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) vars: Vars,
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) web: Session,
+    /// Virtual users count in the figures; listeners, `before` and `after` only in the errors.
+    pub(crate) measured: bool,
+    pub(crate) due: Instant,
+    pub(crate) answered: bool,
+    pub(crate) ears: Option<Rc<RefCell<Ears>>>,
+    /// Whom to blame for what the server says next.
+    pub(crate) last_emit: StepId,
+    pub(crate) last_message: Option<u32>,
+}
+
+impl Person {
+    pub(crate) fn record(&self, with: impl FnOnce(&mut Recorder)) {
+        if self.measured {
+            with(&mut self.worker.recorder.borrow_mut());
+        }
+    }
+
+    /// The first answer a user gets closes the interval that opened when it was due.
+    pub(crate) fn got_answer(&mut self, at: Instant) {
+        if !self.answered {
+            self.answered = true;
+            self.record(|recorder| {
+                recorder.time(Time::ResponseFromDue, at.saturating_duration_since(self.due))
+            });
+        }
+    }
+
+    pub(crate) fn hearing(&self) -> Hearing {
+        Hearing {
+            worker: Rc::clone(&self.worker),
+            ears: self.ears.clone(),
+            step: self.last_emit,
+            last_message: self.last_message,
+        }
+    }
+}
+
+/// Takes what the server says while the actor is busy with something else.
+#[derive(Debug)]
+pub(crate) struct Hearing {
+    worker: Rc<Worker>,
+    ears: Option<Rc<RefCell<Ears>>>,
+    step: StepId,
+    last_message: Option<u32>,
+}
+
+impl Hearing {
+    /// Counts every event, notes marks, and files what complains as an error. Cheap for what is merely heard.
+    pub(crate) fn packet(&self, incoming: &Incoming<'_>) {
+        match incoming.kind {
+            Kind::Event => {
+                let Some(name) = incoming.event_name() else {
+                    self.worker.recorder.borrow_mut().server_event("(unreadable name)");
+                    return;
+                };
+                let mut recorder = self.worker.recorder.borrow_mut();
+                recorder.server_event(name);
+                let shared = &self.worker.shared;
+                if let (Some(ears), Some(marks), Some(&zero)) = (&self.ears, &shared.marks, shared.zero.get())
+                    && name == marks.event()
+                {
+                    let fresh = ears.borrow_mut().hear(
+                        marks,
+                        &shared.messages,
+                        zero,
+                        incoming.data,
+                        incoming.received,
+                        &mut recorder,
+                    );
+                    if fresh {
+                        // Nobody else writes this one.
+                        let heard = &shared.heard[self.worker.index].0;
+                        heard.store(heard.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                    }
+                } else if matches!(name, "exception" | "error" | "connect_error") {
+                    drop(recorder);
+                    self.complaint(name, incoming.data);
+                }
+            }
+            Kind::Disconnect => {
+                let cause = format!("disconnected from {} by the server", incoming.namespace);
+                self.worker.error(self.step, &cause, "disconnect", || incoming.data.to_owned());
+            }
+            Kind::ConnectError => {
+                let cause = complaint_cause(
+                    "connect_error",
+                    &serde_json::from_str(incoming.data).unwrap_or_default(),
+                );
+                self.worker.error(self.step, &cause, &cause, || incoming.data.to_owned());
+            }
+            Kind::Ack | Kind::Connect => {}
+        }
+    }
+
+    fn complaint(&self, name: &str, data: &str) {
+        let arguments: Vec<Value> = serde_json::from_str(data).unwrap_or_default();
+        let cause = complaint_cause(name, arguments.get(1).unwrap_or(&Value::Null));
+        self.worker.error(self.step, &cause, &cause, || data.to_owned());
+        // A server that complains has not delivered what it complains of.
+        if let Some(message) = self.last_message {
+            self.worker.shared.messages.set_status(message, Status::Refused);
+        }
+    }
+
+    /// The connection ended without our doing.
+    pub(crate) fn lost(&self, closed: &Closed) {
+        let cause = format!("disconnected: {closed}");
+        self.worker.error(self.step, &cause, "disconnect", || cause.clone());
+    }
+}
+
+/// `exception 400: messageData.lng` from `{status, errors: {field: ...}}`; else the message, else the text.
+pub(crate) fn complaint_cause(name: &str, payload: &Value) -> String {
+    let mut cause = name.to_owned();
+    match payload {
+        Value::Object(map) => {
+            if let Some(status) = map.get("status").filter(|status| status.is_number() || status.is_string())
+            {
+                cause = format!("{cause} {}", text_of(status));
+            }
+            let fields = map.get("errors").and_then(Value::as_object).filter(|fields| !fields.is_empty());
+            if let Some(fields) = fields {
+                let names: Vec<&str> = fields.keys().take(8).map(String::as_str).collect();
+                cause = format!("{cause}: {}", names.join(", "));
+            } else if let Some(message) = map.get("message").or_else(|| map.get("code")) {
+                cause = format!("{cause}: {}", stable(&text_of(message)));
+            }
+        }
+        Value::Null => {}
+        other => cause = format!("{cause}: {}", stable(&text_of(other))),
+    }
+    cause
+}
+
+/// Numbers differ from user to user; without them the same fault reads the same.
+fn stable(text: &str) -> String {
+    let mut out = String::new();
+    let mut in_number = false;
+    for c in text.chars().take(200) {
+        if c.is_ascii_digit() {
+            if !in_number {
+                out.push('N');
+            }
+            in_number = true;
+        } else {
+            in_number = false;
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Does `work` and reads the socket meanwhile. When the connection ends the work goes on.
+pub(crate) async fn while_hearing<T>(
+    socket: &mut Option<Box<OpenSocket>>,
+    hearing: &Hearing,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = pin!(work);
+    if let Some(open) = socket {
+        match open.client.visit_while(work.as_mut(), |incoming| hearing.packet(&incoming)).await {
+            Ok(done) => return done,
+            Err(closed) => {
+                hearing.lost(&closed);
+                *socket = None;
+            }
+        }
+    }
+    work.await
+}
+
+impl Actor {
+    pub(crate) fn new(
+        worker: &Rc<Worker>,
+        flow: &Flow,
+        vars: Vars,
+        rng: fastrand::Rng,
+        due: Instant,
+    ) -> Self {
+        Self {
+            socket: None,
+            namespaces: Vec::new(),
+            person: Person {
+                worker: Rc::clone(worker),
+                vars,
+                rng,
+                web: Session::default(),
+                measured: false,
+                due,
+                answered: false,
+                ears: None,
+                last_emit: flow.connect,
+                last_message: None,
+            },
+        }
+    }
+
+    /// Connects when the engine needs it, then takes the steps.
+    pub(crate) async fn perform(&mut self, flow: &Flow) -> Result<(), Failed> {
+        if flow.engine == Engine::SocketIo {
+            Box::pin(self.connect(flow.connect)).await?;
+        }
+        self.walk(&flow.steps).await
+    }
+
+    /// Takes the steps in order; the first that fails ends it.
+    pub(crate) async fn walk(&mut self, steps: &[FlowStep]) -> Result<(), Failed> {
+        for step in steps {
+            match &step.action {
+                FlowAction::Think { pause, jitter } => {
+                    let pause = self.pause_length(step.id, pause, *jitter)?;
+                    self.pause(pause).await;
+                }
+                FlowAction::Emit(action) => self.emit(action, step.id).await?,
+                FlowAction::Http(action) => {
+                    if self.wanted(action) {
+                        let hearing = self.person.hearing();
+                        let Actor { socket, person, .. } = self;
+                        while_hearing(socket, &hearing, Box::pin(person.request(action, step.id))).await?;
+                    }
+                }
+                FlowAction::Log(text) => self.log(text),
+                FlowAction::Loop(inner) => Box::pin(self.repeat(inner, step.id)).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn repeat(&mut self, inner: &LoopAction, step: StepId) -> Result<(), Failed> {
+        let (from, to) = match &inner.times {
+            LoopTimes::Count { from, to } => (*from, *to),
+            LoopTimes::Late(template) => {
+                let count = template.render(&self.person.vars, &mut self.person.rng);
+                match loop_count(&count) {
+                    Some(range) => range,
+                    None => {
+                        let cause = format!("loop count is no number: {}", stable(&count.to_string()));
+                        self.person.worker.error(step, &cause, "invalid loop count", || count.to_string());
+                        return Err(Failed);
+                    }
+                }
+            }
+            LoopTimes::Over(values) => return self.repeat_over(inner, values.clone()).await,
+            LoopTimes::OverVariable(name) => {
+                let values =
+                    self.person.vars.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+                return self.repeat_over(inner, values).await;
+            }
+        };
+        let mut count = from;
+        while to.is_none_or(|to| count < to) {
+            self.person.vars.set(Arc::clone(&inner.value_name), count.into());
+            self.walk(&inner.steps).await?;
+            // A loop around nothing that waits must not hold the thread.
+            tokio::task::coop::consume_budget().await;
+            count += 1;
+        }
+        Ok(())
+    }
+
+    async fn repeat_over(&mut self, inner: &LoopAction, values: Vec<Value>) -> Result<(), Failed> {
+        for value in values {
+            self.person.vars.set(Arc::clone(&inner.value_name), value);
+            self.walk(&inner.steps).await?;
+            tokio::task::coop::consume_budget().await;
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, text: &Template) {
+        let text = text.render_text(&self.person.vars, &mut self.person.rng).into_owned();
+        // Nobody listens any more when the run is being torn down.
+        let _ = self.person.worker.shared.log.send(text);
+    }
+
+    /// `ifTrue` and `probability`.
+    fn wanted(&mut self, action: &crate::flow::HttpAction) -> bool {
+        let Person { vars, rng, .. } = &mut self.person;
+        if let Some(chance) = &action.spec.probability {
+            let chance = chance.render(vars, rng);
+            let chance = chance.as_f64().or_else(|| text_of(&chance).parse().ok()).unwrap_or(100.0);
+            if rng.f64() * 100.0 >= chance {
+                return false;
+            }
+        }
+        match (&action.condition, &action.spec.if_true) {
+            (Some(expression), _) => expression.holds_for(&|name| vars.get(name).cloned()).unwrap_or(true),
+            (None, Some(template)) if !template.is_constant() => {
+                !matches!(template.render(vars, rng), Value::Null | Value::Bool(false))
+            }
+            _ => true,
+        }
+    }
+
+    fn pause_length(
+        &mut self,
+        step: StepId,
+        pause: &Think,
+        jitter: Option<Jitter>,
+    ) -> Result<Duration, Failed> {
+        let Person { vars, rng, worker, .. } = &mut self.person;
+        let pause = match pause {
+            Think::Fixed(pause) => *pause,
+            Think::Late(template) => {
+                let text = template.render_text(vars, rng);
+                match read_duration(&text) {
+                    Some(pause) => pause,
+                    None => {
+                        worker.error(step, "think is no duration", "invalid think", || text.into_owned());
+                        return Err(Failed);
+                    }
+                }
+            }
+        };
+        let Some(jitter) = jitter else { return Ok(pause) };
+        let spread = match jitter {
+            Jitter::Absolute(spread) => spread.as_secs_f64(),
+            Jitter::Percent(percent) => pause.as_secs_f64() * percent / 100.0,
+        };
+        let seconds = pause.as_secs_f64() + (rng.f64() * 2.0 - 1.0) * spread;
+        Ok(Duration::from_secs_f64(seconds.max(0.0)))
+    }
+
+    /// Waits, and hears what the server says meanwhile.
+    pub(crate) async fn pause(&mut self, pause: Duration) {
+        let until = tokio::time::Instant::now() + pause;
+        if let Some(open) = &mut self.socket {
+            let hearing = self.person.hearing();
+            let sleep = tokio::time::sleep_until(until);
+            match open.client.visit_while(sleep, |incoming| hearing.packet(&incoming)).await {
+                Ok(()) => return,
+                Err(closed) => {
+                    hearing.lost(&closed);
+                    self.socket = None;
+                }
+            }
+        }
+        tokio::time::sleep_until(until).await;
+    }
+
+    /// Leaves as the official clients do.
+    pub(crate) async fn leave(&mut self) {
+        if let Some(open) = self.socket.take() {
+            let hearing = self.person.hearing();
+            let OpenSocket { client, _open } = *open;
+            // Boxed: a user that thinks need not hold the room for it.
+            Box::pin(client.close_visiting(|incoming| hearing.packet(&incoming))).await;
+        }
+    }
+}
+
+/// `5`, `"5"`, `"2-7"`; -1 is for ever.
+fn loop_count(value: &Value) -> Option<(i64, Option<i64>)> {
+    let text = text_of(value);
+    let text = text.trim();
+    if let Ok(count) = text.parse::<i64>() {
+        return Some((0, (count >= 0).then_some(count)));
+    }
+    let (from, to) = text.split_once('-')?;
+    Some((from.trim().parse().ok()?, Some(to.trim().parse().ok()?)))
+}
+
+/// Seconds, or a number with a unit, known only when the user gets there.
+fn read_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let number: f64 = text[..split].parse().ok()?;
+    let unit = match text[split..].trim() {
+        "" | "s" | "sec" | "secs" | "second" | "seconds" => 1.0,
+        "ms" | "msec" | "msecs" | "millisecond" | "milliseconds" => 0.001,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60.0,
+        "h" | "hr" | "hrs" | "hour" | "hours" => 3600.0,
+        "d" | "day" | "days" => 86_400.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number * unit).ok().filter(|pause| *pause < Duration::from_secs(366 * 86_400))
+}
+
+/// Alive from its arrival to its last step, whatever ends it.
+struct Alive(Rc<Worker>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.users.set(self.0.users.get() - 1);
+        self.0.shared.alive.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A random generator that depends on the seed and the number alone.
+pub(crate) fn rng_of(seed: u64, number: u64) -> fastrand::Rng {
+    // SplitMix64's mixing step, so that neighbours have nothing in common.
+    let mut x = seed ^ number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    fastrand::Rng::with_seed(x ^ (x >> 31))
+}
+
+/// The whole life of the user that was due at `due`. The caller has counted it among the living.
+pub(crate) async fn live(worker: Rc<Worker>, arrival: u64, due: Instant) {
+    let started = Instant::now();
+    let shared = Arc::clone(&worker.shared);
+    worker.users.set(worker.users.get() + 1);
+    let alive = Alive(Rc::clone(&worker));
+    let mut rng = rng_of(shared.seed, arrival);
+    let scenario = shared.choose(&mut rng);
+    {
+        let mut recorder = worker.recorder.borrow_mut();
+        recorder.count(Count::UsersCreated);
+        recorder.scenario(scenario.id);
+        recorder.time(Time::StartLateness, started.saturating_duration_since(due));
+    }
+    let vars = shared.vars.get().expect("set before the first phase").user(arrival, &mut rng);
+    let mut actor = Actor::new(&worker, &scenario.flow, vars, rng, due);
+    actor.person.measured = true;
+    let done = actor.perform(&scenario.flow).await;
+    {
+        let mut recorder = worker.recorder.borrow_mut();
+        match done {
+            Ok(()) => {
+                recorder.count(Count::UsersCompleted);
+                recorder.time(Time::SessionLength, started.elapsed());
+            }
+            Err(Failed) => recorder.count(Count::UsersFailed),
+        }
+    }
+    drop(alive);
+    actor.leave().await;
+}
+
+/// Names of errors as operators know them.
+pub(crate) fn io_name(error: &std::io::Error) -> Cow<'static, str> {
+    let name = match error.raw_os_error() {
+        Some(libc::ECONNREFUSED) => "ECONNREFUSED",
+        Some(libc::ECONNRESET) => "ECONNRESET",
+        Some(libc::ECONNABORTED) => "ECONNABORTED",
+        Some(libc::EPIPE) => "EPIPE",
+        Some(libc::ETIMEDOUT) => "ETIMEDOUT",
+        Some(libc::EHOSTUNREACH) => "EHOSTUNREACH",
+        Some(libc::ENETUNREACH) => "ENETUNREACH",
+        Some(libc::EADDRNOTAVAIL) => "EADDRNOTAVAIL",
+        Some(libc::EADDRINUSE) => "EADDRINUSE",
+        Some(libc::EMFILE) => "EMFILE",
+        _ => return Cow::Owned(error.to_string()),
+    };
+    Cow::Borrowed(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn complaints_name_the_field_and_nothing_that_differs() {
+        let rows = [
+            (
+                json!({"status": 400, "code": 10400, "message": "bad", "errors": {"messageData.lng": {"message": "is no number"}}}),
+                "exception 400: messageData.lng",
+            ),
+            (
+                json!({"status": 401, "message": "token of user 4711 has expired"}),
+                "exception 401: token of user N has expired",
+            ),
+            (json!({"errors": {"a": {}, "b": {}}}), "exception: a, b"),
+            (json!("no room 17"), "exception: no room N"),
+            (json!(null), "exception"),
+            (json!({"status": 429}), "exception 429"),
+        ];
+        for (payload, expected) in rows {
+            assert_eq!(complaint_cause("exception", &payload), expected, "{payload}");
+        }
+    }
+
+    #[test]
+    fn late_durations_and_counts() {
+        let rows = [
+            ("1", Some(1_000)),
+            ("0.5", Some(500)),
+            ("250ms", Some(250)),
+            ("2 m", Some(120_000)),
+            ("1h", Some(3_600_000)),
+            ("soon", None),
+            ("-1", None),
+            ("1e9", None),
+            ("99999999999", None),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(read_duration(text), expected.map(Duration::from_millis), "{text}");
+        }
+        assert_eq!(loop_count(&json!(3)), Some((0, Some(3))));
+        assert_eq!(loop_count(&json!("2-5")), Some((2, Some(5))));
+        assert_eq!(loop_count(&json!(-1)), Some((0, None)));
+        assert_eq!(loop_count(&json!("many")), None);
+    }
+
+    #[test]
+    fn neighbours_have_random_numbers_of_their_own_and_a_seed_repeats_them() {
+        let draw = |seed, number| rng_of(seed, number).u64(..);
+        assert_eq!(draw(1, 5), draw(1, 5));
+        assert_ne!(draw(1, 5), draw(1, 6));
+        assert_ne!(draw(1, 5), draw(2, 5));
+    }
+}
