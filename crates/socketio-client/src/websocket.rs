@@ -258,8 +258,7 @@ impl Connection {
     }
 
     /// Sends a close frame (empty for `None`) and waits for the server's, at most `timeouts.close`; what
-    /// still arrives is dropped. Answers how it ended: [`Closed::Local`] when the server answered or the time
-    /// was up, else what it did instead.
+    /// still arrives is dropped. Answers [`Closed::Local`], or how the connection had ended already.
     pub async fn close(mut self, code: Option<u16>, reason: &str) -> Closed {
         let mut payload = Vec::new();
         if let Some(code) = code {
@@ -486,8 +485,9 @@ impl Connection {
         })
         .await;
         match outcome {
-            // The answer to our close frame, or an end without one: either way we left first.
-            Ok(Closed::Server { .. } | Closed::Eof) | Err(_) => {
+            // The answer to our close frame, or an end without one: either way we left first, and a server
+            // in a hurry may reset what it no longer reads.
+            Ok(Closed::Server { .. } | Closed::Eof | Closed::Transport { .. }) | Err(_) => {
                 self.closed = Some(Closed::Local);
                 // The drop ends TCP; TLS has a last word of its own, and a server that never answered is
                 // told. A failure changes nothing any more.

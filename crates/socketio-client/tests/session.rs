@@ -549,6 +549,15 @@ async fn close_visits_what_still_arrives_and_does_not_wait_for_ever() {
     assert_eq!((closed, last), (Closed::Local, vec![r#"["last words"]"#.to_owned()]));
     server.join();
 
+    // A server that resets instead of answering is not the client's failure.
+    let server = Server::websocket(|mut peer| {
+        peer.greet();
+        peer.expect("41");
+        reset(peer.ws.get_ref());
+    });
+    assert_eq!(client(&server).await.close().await, Closed::Local);
+    server.join();
+
     let (end, ended) = std::sync::mpsc::channel::<()>();
     let server = Server::websocket(move |mut peer| {
         peer.greet();
