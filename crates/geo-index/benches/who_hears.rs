@@ -1,12 +1,15 @@
-//! Questions and moves at 10 k to 10 M people of equal density, beside a linear scan.
+//! Questions and moves at 10 k to 10 M people of equal density, beside a linear scan and an R*-tree of the circles'
+//! boxes (crate `rstar`, bulk loaded, which is its best case).
 //!
 //! `cargo bench -p geo-index` prints the table; an argument such as `1000000` limits the number of people.
-//! Times are microseconds per call, one thread: the median of 20 means over random calls.
+//! Times are microseconds per call, one thread: the median over short series of random calls.
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use geo_index::{Index, Position};
+use rstar::RTree;
+use rstar::primitives::{GeomWithData, Rectangle};
 
 /// Hearers of an average place.
 const HEARERS: f64 = 90.0;
@@ -37,17 +40,18 @@ fn main() {
     for radii in &RADII {
         println!("\n{}, {HEARERS} hearers on average", radii.name);
         println!(
-            "{:>10} {:>8} {:>9} {:>7} {:>10} {:>8} {:>10} {:>8} {:>8} {:>9}",
+            "{:>9} {:>7} {:>9} {:>8} {:>10} {:>9} {:>9} {:>7} {:>7} {:>8} {:>7}",
             "people",
             "fill s",
             "B/person",
             "hearers",
             "who_hears",
             "in 500 m",
-            "in 90-circ",
+            "in large",
             "step",
             "jump",
-            "scan"
+            "scan",
+            "rstar"
         );
         for people in [10_000, 100_000, 1_000_000, 10_000_000] {
             if people <= most {
@@ -79,9 +83,11 @@ fn row(people: usize, radii: &Radii) {
         });
     });
     let near = mean_us(&places, |&place| index.who_is_in(place, 500.0, |id| _ = black_box(id)));
-    let ninety_m = radii.mean_square_m2.sqrt();
-    let ninety = mean_us(&places, |&place| index.who_is_in(place, ninety_m, |id| _ = black_box(id)));
-    let scan = scan_us(&index, people, &places[..8]);
+    let large_m = radii.mean_square_m2.sqrt();
+    let large = mean_us(&places, |&place| index.who_is_in(place, large_m, |id| _ = black_box(id)));
+    let circles: Vec<Circle> = (0..people as u32).map(|id| Circle::new(index.get(id).unwrap())).collect();
+    let scan = scan_us(&circles, &places[..40]);
+    let tree = tree_us(circles, &places);
 
     let moves = 1_000_000;
     let who: Vec<u32> = (0..moves).map(|_| rng.u32(0..people as u32)).collect();
@@ -97,17 +103,17 @@ fn row(people: usize, radii: &Radii) {
         index.update(id, land.place(&mut rng, 0.0), radius_m);
     });
     println!(
-        "{people:>10} {fill:>8.2} {memory:>9} {:>7.1} {who_hears:>10.2} {near:>8.2} {ninety:>10.2} {step:>8.3} {jump:>8.3} {scan:>9.0}",
+        "{people:>9} {fill:>7.2} {memory:>9} {:>8.1} {who_hears:>10.2} {near:>9.2} {large:>9.2} {step:>7.3} {jump:>7.3} {scan:>8.0} {tree:>7.1}",
         f64::from(hearers) / (places.len() as f64 * 1.25),
     );
 }
 
-/// Runs a quarter to warm up, then all in 20 parts, and returns the mean of the part in the middle: other programs
-/// on the machine disturb some parts, not most.
+/// Runs a quarter to warm up, then all in parts of well under a millisecond, and returns the mean of the part in the
+/// middle: other programs on the machine interrupt some parts, not most.
 fn mean_us<T>(items: &[T], mut call: impl FnMut(&T)) -> f64 {
     items[..items.len() / 4].iter().for_each(&mut call);
     let mut parts: Vec<f64> = items
-        .chunks(items.len().div_ceil(20))
+        .chunks((items.len() / 1000).clamp(1, 200))
         .map(|part| {
             let start = Instant::now();
             part.iter().for_each(&mut call);
@@ -118,18 +124,47 @@ fn mean_us<T>(items: &[T], mut call: impl FnMut(&T)) -> f64 {
     parts[parts.len() / 2]
 }
 
-/// The scan at its best: squared chords in one array, no geodesic at the rim.
-fn scan_us(index: &Index, people: usize, places: &[Position]) -> f64 {
-    let list: Vec<([f64; 3], f64)> = (0..people as u32)
-        .map(|id| {
-            let (position, radius_m) = index.get(id).unwrap();
-            (ecef(position), radius_m * radius_m)
-        })
-        .collect();
+/// What the two rivals keep of a person: centre, radius squared. Both skip the geodesic at the rim.
+#[derive(Clone, Copy)]
+struct Circle {
+    position: Position,
+    radius_m: f64,
+    ecef: [f64; 3],
+}
+
+impl Circle {
+    fn new((position, radius_m): (Position, f64)) -> Self {
+        Self { position, radius_m, ecef: ecef(position) }
+    }
+
+    fn holds(&self, q: [f64; 3]) -> bool {
+        let p = self.ecef;
+        (p[0] - q[0]).powi(2) + (p[1] - q[1]).powi(2) + (p[2] - q[2]).powi(2) <= self.radius_m * self.radius_m
+    }
+}
+
+fn scan_us(circles: &[Circle], places: &[Position]) -> f64 {
+    let list: Vec<([f64; 3], f64)> = circles.iter().map(|c| (c.ecef, c.radius_m * c.radius_m)).collect();
     mean_us(places, |&place| {
         let q = ecef(place);
         let near = |p: &[f64; 3]| (p[0] - q[0]).powi(2) + (p[1] - q[1]).powi(2) + (p[2] - q[2]).powi(2);
         black_box(list.iter().filter(|(p, limit)| near(p) <= *limit).count());
+    })
+}
+
+fn tree_us(circles: Vec<Circle>, places: &[Position]) -> f64 {
+    let boxes = circles.into_iter().map(|circle| {
+        let (lng, lat) = (circle.position.lng(), circle.position.lat());
+        let high = circle.radius_m / 110_500.0;
+        let wide = high / (lat.abs() + high).to_radians().cos();
+        let corners = Rectangle::from_corners([lng - wide, lat - high], [lng + wide, lat + high]);
+        GeomWithData::new(corners, circle)
+    });
+    let tree = RTree::bulk_load(boxes.collect());
+    mean_us(places, |&place| {
+        let q = ecef(place);
+        let found = tree.locate_all_at_point([place.lng(), place.lat()]).filter(|one| one.data.holds(q));
+        black_box(found.count());
     })
 }
 

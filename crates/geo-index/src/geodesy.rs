@@ -117,7 +117,8 @@ impl Placed {
 
     pub(crate) fn fixed(&self) -> Fixed {
         // The greatest coordinate is 6,378,137 * 256 = 1.63e9, within an i32.
-        Fixed(self.ecef.map(|metres| (metres * UNITS_PER_M).round() as i32))
+        // Casts cut off towards zero; `round` would be a call where the target has no instruction for it.
+        Fixed(self.ecef.map(|metres| (metres * UNITS_PER_M + 0.5f64.copysign(metres)) as i32))
     }
 }
 

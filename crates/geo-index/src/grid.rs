@@ -51,7 +51,7 @@ impl Grid {
         let row = self.row(position.lat());
         let columns = self.columns(row);
         let lng = if position.lng() == 180.0 { -180.0 } else { position.lng() };
-        let column = ((lng + 180.0) * (f64::from(columns) / 360.0)) as u32;
+        let column = ((lng + 180.0) * (f64::from(columns) * (1.0 / 360.0))) as u32;
         (row, column.min(columns - 1))
     }
 
@@ -94,7 +94,7 @@ impl Grid {
         // a cos(|lat| + reach), in metres per degree
         let p = (A.to_radians()) * (at.cos_lat * reach.cos - at.sin_lat.abs() * reach.sin);
         let around_a_pole = lat.abs() + reach.degrees >= 90.0 - MARGIN_DEG || p <= 0.0;
-        let degrees_per_row = 1.0 / self.rows_per_degree;
+        let (degrees_per_row, degrees_per_m) = (1.0 / self.rows_per_degree, 1.0 / p);
         for row in first_row..=last_row {
             let columns = self.columns(row);
             if around_a_pole || columns == 1 {
@@ -106,15 +106,23 @@ impl Grid {
             let off = (south - lat).max(lat - (south + degrees_per_row)) - MARGIN_DEG;
             let off_m = off.max(0.0) * R_MIN.to_radians();
             let side_m2 = reach.m * reach.m - off_m * off_m;
-            let half = (side_m2.max(0.0).sqrt() / p) * (1.0 + 1e-9) + MARGIN_DEG;
-            let per_degree = f64::from(columns) / 360.0;
-            let first = ((lng + 180.0 - half) * per_degree).floor();
-            let count = ((lng + 180.0 + half) * per_degree).floor() - first + 1.0;
-            if count >= f64::from(columns) {
+            let half = (side_m2.max(0.0).sqrt() * degrees_per_m) * (1.0 + 1e-9) + MARGIN_DEG;
+            let per_degree = f64::from(columns) * (1.0 / 360.0);
+            let first = floor((lng + 180.0 - half) * per_degree);
+            let count = floor((lng + 180.0 + half) * per_degree) - first + 1;
+            let all = i64::from(columns);
+            if count >= all {
                 visit(row, Columns { next: 0, left: columns, columns });
             } else {
-                let first = (first as i64).rem_euclid(i64::from(columns)) as u32;
-                visit(row, Columns { next: first, left: count as u32, columns });
+                // Less than once around, so at most one turn off.
+                let next = if first < 0 {
+                    first + all
+                } else if first >= all {
+                    first - all
+                } else {
+                    first
+                };
+                visit(row, Columns { next: next as u32, left: count as u32, columns });
             }
         }
     }
@@ -123,6 +131,19 @@ impl Grid {
     pub(crate) fn cover_size(&self, reach: &Reach) -> f64 {
         (2.0 * reach.degrees * self.rows_per_degree + 1.5).powi(2)
     }
+}
+
+/// The class of a radius: the first whose greatest radius is not less.
+#[inline]
+pub(crate) fn class_of(greatest_m: &[f64], radius_m: f64) -> usize {
+    greatest_m.iter().take_while(|&&max_m| max_m < radius_m).count()
+}
+
+/// `f64::floor` as an integer: a few instructions where that is a call.
+#[inline]
+fn floor(value: f64) -> i64 {
+    let cut = value as i64;
+    cut - i64::from(cut as f64 > value)
 }
 
 /// A distance with what [`Grid::cover`] needs of it.
@@ -169,6 +190,15 @@ impl Iterator for Columns {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_class_holds_its_greatest_radius_and_no_more() {
+        for (radius_m, class) in
+            [(0.0, 0), (5.0, 0), (5.0f64.next_up(), 1), (5.01, 1), (7.0, 1), (7.0f64.next_up(), 2)]
+        {
+            assert_eq!(class_of(&[5.0, 7.0, 9.0], radius_m), class, "{radius_m}");
+        }
+    }
 
     fn covered(grid: &Grid, center: Position, reach_m: f64) -> Vec<(u32, u32)> {
         let mut cells = Vec::new();

@@ -2,7 +2,7 @@
 
 use crate::cells::{BATCH, Cells, Entry, Scratch, cell_key};
 use crate::geodesy::{Fixed, FixedLimit, MAX_RADIUS_M, Placed, clamp_radius};
-use crate::grid::{Grid, Reach};
+use crate::grid::{Grid, Reach, class_of};
 use crate::{Position, circle_contains};
 
 /// Greatest radius of each class, metres. People pick round radii, which so sit at the top of their class, where the
@@ -10,8 +10,9 @@ use crate::{Position, circle_contains};
 const CLASS_MAX_M: [f64; CLASSES] =
     [100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 20_000.0, 50_000.0, MAX_RADIUS_M];
 const CLASSES: usize = 10;
-/// A layer's cell, in greatest radii of its class.
-const CELL_PER_RADIUS: f64 = 1.0;
+/// A layer's cell, in greatest radii of its class. Measured at 0.5, 0.75, 1, 1.5 and 2 with mixed radii: smaller cells
+/// cost lookups, larger ones candidates; from 1 up it hardly matters.
+const CELL_PER_RADIUS: f64 = 1.5;
 /// Cells of the layer that knows only positions, metres.
 const POSITION_CELL_M: f64 = 1_000.0;
 
@@ -117,7 +118,7 @@ impl Index {
         let fixed = Placed::new(position).fixed();
         let hearing = Hearing { fixed, limit: FixedLimit::new(radius_m), id };
         let standing = Standing { fixed, id };
-        let class = CLASS_MAX_M.iter().take_while(|&&max_m| max_m < radius_m).count();
+        let class = class_of(&CLASS_MAX_M, radius_m);
         let (row, column) = self.layers[class].grid.cell(position);
         let hearing_key = cell_key(class, row, column);
         let (row, column) = self.position_grid.cell(position);

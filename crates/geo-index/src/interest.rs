@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::Position;
 use crate::cells::cell_key;
 use crate::geodesy::{MAX_RADIUS_M, Placed, clamp_radius};
-use crate::grid::{Grid, Reach};
+use crate::grid::{Grid, Reach, class_of};
 
 /// A mask has one bit for each worker.
 pub const MAX_WORKERS: u32 = 64;
@@ -115,7 +115,7 @@ impl Interest {
 
     fn touched(&self, position: Position, radius_m: f64) -> Touched {
         let radius_m = clamp_radius(radius_m);
-        let class = CLASS_MAX_M.iter().take_while(|&&max_m| max_m < radius_m).count();
+        let class = class_of(&CLASS_MAX_M, radius_m);
         let mut touched = Touched { class, slots: [0; 4], len: 0 };
         self.grids[class].cover(&Placed::new(position), &Reach::new(radius_m), |row, columns| {
             for column in columns {
