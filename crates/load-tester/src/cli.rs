@@ -1,1 +1,311 @@
-//! What was typed.
+//! What was typed: Artillery's commands and flags, and the few of our own.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::script::LoadOptions;
+
+const EXAMPLES: &str = "\
+Examples:
+  drumfire check scenario.yml                      what would run, and what is wrong with it
+  drumfire run scenario.yml                        run it
+  drumfire run -o result.json scenario.yml         and keep the result
+  drumfire report result.json                      write result.json.html
+
+Scripts are Artillery's (https://www.artillery.io/docs); docs/artillery-compat.md says what differs.
+Exit codes: 0; 1 script error or a failed `ensure`; 3 figures not to be believed, where something is claimed of
+them; 21 a failed `expect`; 130 Ctrl-C, 143 SIGTERM (results are written all the same).";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  drumfire run -o result.json scenario.yml
+  drumfire run -t https://staging.example -e staging scenario.yml
+  drumfire run -v '{\"room\": \"lobby\"}' --ack scenario.yml
+  drumfire run --overrides '{\"config\": {\"phases\": [{\"duration\": 5, \"arrivalRate\": 10}]}}' scenario.yml
+  drumfire run --format v1 scenario.yml            the summary as Artillery 1 prints it
+
+A small script:
+  config:
+    target: http://localhost:9013
+    phases:
+      - {duration: 30, arrivalRate: 300}
+  scenarios:
+    - engine: socketio
+      flow:
+        - emit: [save_msg, {contents: hello}]
+          acknowledge: true
+        - think: 1";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  drumfire check scenario.yml
+  drumfire check --strict -e staging scenario.yml  warnings count as errors
+
+Exit codes: 0; 1 when the script cannot be run as written.";
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  drumfire report result.json                      writes result.json.html
+  drumfire report -o night.html artillery.json     reads results of Artillery 1.6, 1.7 and 2, too";
+
+/// Runs Artillery load scripts and reports honestly what happened.
+#[derive(Debug, Parser)]
+#[command(name = "drumfire", version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a script.
+    #[command(after_long_help = RUN_EXAMPLES)]
+    Run(Box<RunArgs>),
+    /// Make an HTML page of a result.
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
+    /// Say what a script would do, and what is wrong with it, without running it.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Box<CheckArgs>),
+}
+
+/// Which script, and what is changed in it.
+#[derive(Debug, Args)]
+pub struct ScriptArgs {
+    /// The script: YAML or JSON; several are merged, later ones over earlier ones.
+    #[arg(value_name = "SCRIPT", required_unless_present = "input")]
+    pub scripts: Vec<PathBuf>,
+    /// More scripts.
+    #[arg(short, long, value_name = "SCRIPT", hide = true)]
+    pub input: Vec<PathBuf>,
+    /// Address under test, in place of `config.target`.
+    #[arg(short, long, value_name = "URL")]
+    pub target: Option<String>,
+    /// A script merged over the others, usually holding `config`.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// An environment of the script, merged over `config`.
+    #[arg(short, long, value_name = "NAME")]
+    pub environment: Option<String>,
+    /// CSV file for `config.payload`.
+    #[arg(short, long, value_name = "CSV")]
+    pub payload: Option<PathBuf>,
+    /// Variables of every user: a JSON object.
+    #[arg(short, long, value_name = "JSON", allow_hyphen_values = true)]
+    pub variables: Option<String>,
+    /// JSON merged over the script; lists are replaced.
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    pub overrides: Option<String>,
+    /// `NAME=value` lines for `$processEnvironment` and `$env`.
+    #[arg(long, visible_alias = "env-file", value_name = "FILE")]
+    pub dotenv: Option<PathBuf>,
+    /// Accept any TLS certificate.
+    #[arg(short = 'k', long)]
+    pub insecure: bool,
+    /// Run one user and no more.
+    #[arg(short, long)]
+    pub solo: bool,
+    /// Run only this scenario: its name, or a regular expression that fits one.
+    #[arg(long, value_name = "NAME")]
+    pub scenario_name: Option<String>,
+    /// Warnings (unknown keys, variables nobody sets) are errors.
+    #[arg(long)]
+    pub strict: bool,
+    /// Repeat a run's random choices: arrivals, rows, weights, places.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl ScriptArgs {
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            files: self.scripts.iter().chain(&self.input).cloned().collect(),
+            config: self.config.clone(),
+            environment: self.environment.clone(),
+            target: self.target.clone(),
+            insecure: self.insecure,
+            payload: self.payload.clone(),
+            overrides: self.overrides.clone(),
+            variables: self.variables.clone(),
+            dotenv: self.dotenv.clone(),
+            solo: self.solo,
+            scenario_name: self.scenario_name.clone(),
+            strict: self.strict,
+            seed: self.seed,
+            environment_variables: None,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub script: ScriptArgs,
+    /// Write the result as JSON to this file, or into this directory.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print errors only.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// How windows and summary are printed: our lines, or as Artillery 1 or 2 prints them.
+    #[arg(long, value_enum, default_value_t = Format::Plain)]
+    pub format: Format,
+    /// Every emit that waits for nothing asks for an acknowledgement.
+    #[arg(long)]
+    pub ack: bool,
+    /// Exit with 3 when the figures are not to be believed, even if nothing is claimed of them.
+    #[arg(long)]
+    pub require_valid: bool,
+    /// Threads [default: one per core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+    /// With `config.delivery`: write who heard what as CSV.
+    #[arg(long, value_name = "FILE")]
+    pub pairs: Option<PathBuf>,
+
+    // Artillery Cloud's; taken with a notice.
+    #[arg(
+        long,
+        value_name = "NAME",
+        hide_short_help = true,
+        help = "Artillery Cloud's; nothing is sent anywhere"
+    )]
+    pub name: Option<String>,
+    #[arg(
+        long,
+        value_name = "TAGS",
+        hide_short_help = true,
+        help = "Artillery Cloud's; nothing is sent anywhere"
+    )]
+    pub tags: Option<String>,
+    #[arg(
+        long,
+        value_name = "TEXT",
+        hide_short_help = true,
+        help = "Artillery Cloud's; nothing is sent anywhere"
+    )]
+    pub note: Option<String>,
+    #[arg(long, hide_short_help = true, help = "Artillery Cloud's; nothing is sent anywhere")]
+    pub record: bool,
+    #[arg(
+        long,
+        value_name = "KEY",
+        hide_short_help = true,
+        help = "Artillery Cloud's; nothing is sent anywhere"
+    )]
+    pub key: Option<String>,
+}
+
+impl RunArgs {
+    /// The flags that do nothing here, as typed.
+    pub fn cloud_flags(&self) -> Vec<&'static str> {
+        let given = [
+            ("--name", self.name.is_some()),
+            ("--tags", self.tags.is_some()),
+            ("--note", self.note.is_some()),
+            ("--record", self.record),
+            ("--key", self.key.is_some()),
+        ];
+        given.into_iter().filter_map(|(flag, given)| given.then_some(flag)).collect()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Our own lines.
+    Plain,
+    /// Artillery 1's block.
+    V1,
+    /// Artillery 2's blocks.
+    V2,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// A result of `run -o`, of drumfire or Artillery.
+    #[arg(value_name = "RESULT.json")]
+    pub result: PathBuf,
+    /// Where the page goes [default: RESULT.json.html].
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub script: ScriptArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags() {
+        let read = |line: &str| {
+            let cli = Cli::try_parse_from(line.split(' '));
+            cli.map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
+        };
+        let run = |line: &str| match read(line).unwrap().command {
+            Command::Run(run) => run,
+            other => panic!("{other:?}"),
+        };
+        let journal = run("drumfire run -o 결과.json 시나리오.yml");
+        assert_eq!(journal.output, Some("결과.json".into()));
+        assert_eq!(journal.script.load_options().files, [PathBuf::from("시나리오.yml")]);
+        let all = run(
+            "drumfire run a.yml b.yml -i c.yml -t http://x -e live -p p.csv -c c.json -v {\"a\":-1} -k -q -s \
+             --overrides {} --scenario-name x --dotenv .env --name n --tags a:b --note hi --record --key k \
+             --format v1 --strict --require-valid --seed 7 --workers 2 --ack",
+        );
+        let options = all.script.load_options();
+        assert_eq!(options.files.len(), 3);
+        assert_eq!(options.variables.as_deref(), Some("{\"a\":-1}"));
+        assert!(
+            options.insecure && options.solo && options.strict && all.quiet && all.ack && all.require_valid
+        );
+        assert_eq!((options.seed, all.workers, all.format), (Some(7), Some(2), Format::V1));
+        assert_eq!(all.cloud_flags(), ["--name", "--tags", "--note", "--record", "--key"]);
+        assert!(matches!(read("drumfire report x.json").unwrap().command, Command::Report(_)));
+        assert!(matches!(read("drumfire check x.yml").unwrap().command, Command::Check(_)));
+        for wrong in [
+            "drumfire run",
+            "drumfire run a.yml --workers 0",
+            "drumfire rum a.yml",
+            "drumfire run a.yml --cuont 3",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// Each flag of Artillery's and of ours is in the list that the documents are made from.
+    #[test]
+    fn every_flag_is_documented() {
+        use crate::script::compat::{Section, keys};
+        let mut command = Cli::command();
+        command.build();
+        let mut typed: Vec<String> = Vec::new();
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            for arg in sub.get_arguments().filter(|arg| arg.get_long().is_some()) {
+                let name = format!("--{}", arg.get_long().unwrap_or_default());
+                if !matches!(arg.get_id().as_str(), "help" | "version" | "input") {
+                    typed.push(name);
+                }
+            }
+        }
+        let listed: Vec<&str> = keys(Section::Flag).map(|entry| entry.key).collect();
+        for flag in &typed {
+            assert!(listed.contains(&flag.as_str()), "{flag} is missing from script/compat.rs");
+        }
+        for flag in listed {
+            assert!(typed.iter().any(|known| known == flag), "{flag} is no flag any more");
+        }
+    }
+}

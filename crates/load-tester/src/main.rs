@@ -1,1 +1,196 @@
-fn main() {}
+//! `drumfire`: what was typed -> a script -> a run -> its story.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Parser as _;
+use load_tester::cli::{CheckArgs, Cli, Command, Format, ReportArgs, RunArgs, ScriptArgs};
+use load_tester::exit;
+use load_tester::report::{self, Console};
+use load_tester::run::{Progress, RunOptions, run};
+use load_tester::script::model::{Script, Warning};
+use load_tester::script::{self, summary};
+
+/// Thousands of small allocations a second, many threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Artillery's code for a script or command that cannot be run.
+const SCRIPT_ERROR: u8 = 1;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { SCRIPT_ERROR } else { 0 });
+        }
+    };
+    let code = match cli.command {
+        Command::Run(args) => run_command(&args),
+        Command::Report(args) => report_command(&args),
+        Command::Check(args) => check_command(&args),
+    };
+    ExitCode::from(code.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        SCRIPT_ERROR
+    }))
+}
+
+fn run_command(args: &RunArgs) -> anyhow::Result<u8> {
+    let Some(script) = load(&args.script) else { return Ok(SCRIPT_ERROR) };
+    let flags = args.cloud_flags();
+    if !flags.is_empty() {
+        eprintln!("note: {} taken and ignored: nothing is sent anywhere", flags.join(", "));
+    }
+    // Before the run: a result that cannot be written should not cost one.
+    let output = args.output.as_deref().map(report::json::probe).transpose()?;
+
+    let options = RunOptions {
+        workers: args.workers.map(usize::from),
+        command_line: command_line(),
+        ack: args.ack,
+        pairs_out: args.pairs.clone(),
+        handle_signals: true,
+        ..RunOptions::default()
+    };
+    let format = match args.format {
+        Format::Plain => report::Format::Plain,
+        Format::V1 => report::Format::V1,
+        Format::V2 => report::Format::V2,
+    };
+    let mut teller = Teller { console: None, format, quiet: args.quiet };
+    let outcome = run(&script, &options, &mut |progress| teller.tell(progress))?;
+
+    if !args.quiet {
+        let console = Console::new(format, outcome.meta.started_at_ms);
+        print(&console.summary(&outcome, output.as_deref()));
+    }
+    if let Some(path) = &output {
+        report::json::write(&outcome, path)?;
+    }
+    Ok(exit::code_of(&outcome, args.require_valid))
+}
+
+fn report_command(args: &ReportArgs) -> anyhow::Result<u8> {
+    let loaded = report::json::read(&args.result)?;
+    let output = args.output.clone().unwrap_or_else(|| appended(&args.result, ".html"));
+    report::json::write_text(&report::html::render(&loaded), &output)?;
+    println!("{}", output.display());
+    Ok(0)
+}
+
+fn check_command(args: &CheckArgs) -> anyhow::Result<u8> {
+    let Some(script) = load(&args.script) else { return Ok(SCRIPT_ERROR) };
+    print(&summary::describe(&script));
+    Ok(0)
+}
+
+/// Reads the script and tells what is wrong with it; `None` when it cannot be run.
+fn load(args: &ScriptArgs) -> Option<Script> {
+    match script::load(&args.load_options()) {
+        Ok(script) => {
+            warn(&script.warnings);
+            Some(script)
+        }
+        Err(error) => {
+            warn(&error.warnings);
+            eprint!("{error}");
+            let count = error.problems.len();
+            eprintln!("\n{count} {}: nothing was run", if count == 1 { "error" } else { "errors" });
+            None
+        }
+    }
+}
+
+fn warn(warnings: &[Warning]) {
+    for warning in warnings {
+        eprintln!("warning: {}", summary::warning_line(warning));
+    }
+}
+
+/// Prints what a run says while it goes on.
+struct Teller {
+    /// Made when the run begins, since its clock times count from there.
+    console: Option<Console>,
+    format: report::Format,
+    quiet: bool,
+}
+
+impl Teller {
+    fn tell(&mut self, progress: &Progress<'_>) {
+        // What the script itself prints is no progress.
+        if let Progress::Log(text) = progress {
+            print(&format!("{text}\n"));
+            return;
+        }
+        if self.quiet {
+            return;
+        }
+        let format = self.format;
+        let now_ms =
+            || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let mut console = |start_s: f64| {
+            self.console
+                .get_or_insert_with(|| Console::new(format, now_ms().saturating_sub((start_s * 1e3) as u64)))
+                .clone()
+        };
+        // Lines of our own stay out of the shapes that scripts read.
+        let plain = self.format == report::Format::Plain;
+        match progress {
+            Progress::Notice(text) => eprintln!("note: {text}"),
+            Progress::ListenersConnecting { ready, of } if plain => {
+                if std::io::stderr().is_terminal() {
+                    eprintln!("listeners: {ready} of {of} stand");
+                }
+            }
+            Progress::ListenersReady(count) if plain && *count > 0 => {
+                print(&format!("{count} listeners stand\n"))
+            }
+            Progress::PhaseStarted { index, phase } => {
+                print(&console(phase.start_s).phase_started(*index, phase));
+            }
+            Progress::PhaseCompleted { index, phase } => {
+                print(&console(phase.start_s + phase.duration_s).phase_completed(*index, phase));
+            }
+            Progress::Window(window) => {
+                print(&console(window.start_s + window.length_s).window(window));
+            }
+            Progress::Draining { users } if plain && *users > 0 => {
+                print(&format!("all phases over, {users} users still at work\n"));
+            }
+            Progress::AwaitingDeliveries if plain => print("waiting for the last deliveries\n"),
+            Progress::Interrupted(signal) => {
+                eprintln!("{signal}: no more arrivals; results follow (once more: stop at once)");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// To standard output, at once. A reader that went away (`| head`) is no reason to stop the run.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}
+
+fn appended(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// As typed, tokens left out: `-v` and `--key` may hold secrets.
+fn command_line() -> String {
+    let mut words = Vec::new();
+    let mut secret = false;
+    for word in std::env::args_os() {
+        let word = word.to_string_lossy().into_owned();
+        words.push(if secret { "...".to_owned() } else { word.clone() });
+        secret = matches!(word.as_str(), "-v" | "--variables" | "--key" | "--overrides");
+    }
+    words.join(" ")
+}

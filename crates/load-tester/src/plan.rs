@@ -190,3 +190,168 @@ fn draw(phase: &Phase, seed: u64) -> Vec<Duration> {
 fn suffix(poisson: bool) -> &'static str {
     if poisson { " (poisson)" } else { "" }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn s(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    fn phase(kind: PhaseKind) -> Phase {
+        Phase { name: None, kind, max_vusers: None }
+    }
+
+    fn rate(duration: f64, rate: f64) -> Phase {
+        phase(PhaseKind::Rate { duration: s(duration), rate, poisson: false })
+    }
+
+    fn ramp(duration: f64, from: f64, to: f64) -> Phase {
+        phase(PhaseKind::Ramp { duration: s(duration), from, to, poisson: false })
+    }
+
+    fn count(duration: f64, count: u64) -> Phase {
+        phase(PhaseKind::Count { duration: s(duration), count })
+    }
+
+    fn pause(duration: f64) -> Phase {
+        phase(PhaseKind::Pause { duration: s(duration) })
+    }
+
+    #[test]
+    fn how_many_arrive() {
+        let rows = [
+            (rate(30.0, 300.0), 9000),
+            (rate(5.0, 60.0), 300),
+            (rate(100.0, 0.29), 29),
+            (rate(10.0, 0.7), 7),
+            (rate(30.0, 0.1), 3),
+            (rate(1.0, 0.5), 0),
+            (ramp(10.0, 1.0, 10.0), 55),
+            (ramp(10.0, 10.0, 1.0), 55),
+            (ramp(1.0, 0.0, 1.0), 0),
+            (ramp(60.0, 0.0, 100.0), 3000),
+            (ramp(10.0, 3.0, 3.0), 30),
+            (count(60.0, 20), 20),
+            (count(0.0, 20), 20),
+            (pause(5.0), 0),
+        ];
+        for (phase, expected) in rows {
+            assert_eq!(Plan::new(std::slice::from_ref(&phase), 0).len(), expected, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn when_they_arrive() {
+        let rows: [(Phase, &[f64]); 3] = [
+            // The first after a whole interval, the last at the end.
+            (rate(1.0, 4.0), &[0.25, 0.5, 0.75, 1.0]),
+            (count(6.0, 3), &[2.0, 4.0, 6.0]),
+            // t^2 / 2 reaches 1, 2, 3, 4.
+            (ramp(3.0, 0.0, 3.0), &[1.414_213_562, 2.0, 2.449_489_743, 2.828_427_125]),
+        ];
+        for (phase, expected) in &rows {
+            let plan = Plan::new(std::slice::from_ref(phase), 0);
+            let due: Vec<f64> = (0..plan.len()).map(|i| plan.due(i).as_secs_f64()).collect();
+            assert_eq!(due.len(), expected.len(), "{phase:?}");
+            for (due, expected) in due.iter().zip(*expected) {
+                assert!((due - expected).abs() < 1e-8, "{phase:?}: {due} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn phases_follow_each_other() {
+        let plan = Plan::new(&[rate(2.0, 1.0), pause(3.0), count(1.0, 2)], 0);
+        let due: Vec<_> = (0..plan.len()).map(|i| (plan.phase_of(i), plan.due(i).as_secs_f64())).collect();
+        assert_eq!(due, [(0, 1.0), (0, 2.0), (2, 5.5), (2, 6.0)]);
+        assert_eq!(plan.duration(), s(6.0));
+        assert!(Plan::new(&[], 0).is_empty());
+    }
+
+    #[test]
+    fn workers_share_one_schedule() {
+        let plan = Plan::new(&[rate(10.0, 7.0), ramp(5.0, 1.0, 9.0)], 0);
+        let mut all: Vec<_> = (0..3).flat_map(|worker| plan.of_worker(worker, 3)).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..plan.len()).map(|i| (i, plan.due(i))).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn poisson_is_seeded() {
+        let phases = [phase(PhaseKind::Rate { duration: s(100.0), rate: 50.0, poisson: true })];
+        let due = |seed| {
+            let plan = Plan::new(&phases, seed);
+            (0..plan.len()).map(|i| plan.due(i)).collect::<Vec<_>>()
+        };
+        assert_eq!(due(1), due(1));
+        assert_ne!(due(1), due(2));
+        // 5000 expected, standard deviation 71.
+        assert!((4600..5400).contains(&due(1).len()), "{}", due(1).len());
+        let gaps: Vec<f64> = due(1).windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
+        // Exponential: the deviation is the mean.
+        assert!((variance.sqrt() / mean - 1.0).abs() < 0.1, "{mean} {variance}");
+    }
+
+    fn any_phase() -> impl Strategy<Value = Phase> {
+        let seconds = 0.001..30.0_f64;
+        prop_oneof![
+            seconds.clone().prop_map(pause),
+            (seconds.clone(), 0..200_u64).prop_map(|(d, n)| count(d, n)),
+            (seconds.clone(), 0.01..200.0_f64).prop_map(|(d, r)| rate(d, r)),
+            (seconds.clone(), 0.0..100.0_f64, 0.01..100.0_f64).prop_map(|(d, a, b)| ramp(d, a, b)),
+            (seconds, 0.0..100.0_f64, 0.01..100.0_f64, any::<bool>()).prop_map(|(d, a, b, flat)| phase(
+                if flat {
+                    PhaseKind::Rate { duration: s(d), rate: b, poisson: true }
+                } else {
+                    PhaseKind::Ramp { duration: s(d), from: a, to: b, poisson: true }
+                }
+            )),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn instants_grow_and_stay_in_their_phase(phases in prop::collection::vec(any_phase(), 0..5), seed in any::<u64>()) {
+            let plan = Plan::new(&phases, seed);
+            let mut last = Duration::ZERO;
+            for i in 0..plan.len() {
+                let due = plan.due(i);
+                prop_assert!(due >= last);
+                let phase = &plan.phases()[plan.phase_of(i)];
+                prop_assert!(due >= phase.start && due <= phase.start + phase.duration);
+                last = due;
+            }
+            prop_assert_eq!(plan.phases().iter().map(|phase| phase.arrivals).sum::<u64>(), plan.len());
+        }
+
+        /// At each arrival the integral of the rate has just reached a whole number.
+        #[test]
+        fn ramps_follow_their_integral_anywhere(duration in 0.1..100.0_f64, from in 0.0..200.0_f64, to in 0.0..200.0_f64) {
+            let plan = Plan::new(&[ramp(duration, from, to)], 0);
+            let integral = |t: f64| from * t + (to - from) * t * t / (2.0 * duration);
+            prop_assert_eq!(plan.len(), (integral(duration) * (1.0 + 1e-12) + 1e-9).floor() as u64);
+            for i in (0..plan.len()).step_by(1 + plan.len() as usize / 50) {
+                let reached = integral(plan.due(i).as_secs_f64());
+                // Near a rate of zero a nanosecond more or less is a large part of a user.
+                prop_assert!((reached - (i + 1) as f64).abs() < 1e-3, "{reached} at {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn ramps_follow_their_integral() {
+        let plan = Plan::new(&[ramp(10.0, 1.0, 10.0)], 0);
+        // In the first five seconds 5 + 0.9 * 25 / 2 = 16.25 of the 55.
+        let early = (0..plan.len()).filter(|i| plan.due(*i) <= s(5.0)).count();
+        assert_eq!((early, plan.len()), (16, 55));
+        let back = Plan::new(&[ramp(10.0, 10.0, 1.0)], 0);
+        let early = (0..back.len()).filter(|i| back.due(*i) <= s(5.0)).count();
+        assert_eq!(early, 38);
+    }
+}

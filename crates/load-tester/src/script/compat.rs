@@ -1,6 +1,8 @@
 //! What of Artillery is understood: one list, from which unknown keys are recognised, refusals and notices take
 //! their words, and docs/artillery-compat.md is written.
 
+use std::fmt::Write as _;
+
 /// Where a key stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Section {
@@ -363,6 +365,31 @@ pub const TABLE: &[Entry] = &[
     row(S::Template, "{{ $loopCount }}", Yes, "`$loopElement` too", "loops"),
     row(S::Template, "{{ $testId }}", Refused, "a run's id is not known to templates", "unknown_template_functions_are_refused"),
     row(S::Template, "{{ $fakeData() }}", Refused, "functions of plugins: use CSV rows or `$randomString`", "unknown_template_functions_are_refused"),
+
+    row(S::Flag, "--target", Yes, "`-t`", "flags"),
+    row(S::Flag, "--config", Yes, "`-c`; merged over the script", "several_files_merge"),
+    row(S::Flag, "--environment", Yes, "`-e`", "environments"),
+    row(S::Flag, "--payload", Yes, "`-p`", "payload_from_the_command_line"),
+    row(S::Flag, "--variables", Yes, "`-v`", "variables_and_precedence"),
+    row(S::Flag, "--overrides", Yes, "lists are replaced", "overrides_replace_lists"),
+    row(S::Flag, "--dotenv", Yes, "also `--env-file`", "dotenv_and_environment_variables"),
+    row(S::Flag, "--insecure", Yes, "`-k`", "tls_keys"),
+    row(S::Flag, "--solo", Yes, "`-s`", "phases"),
+    row(S::Flag, "--scenario-name", Yes, "a name or a regular expression that fits one", "scenario_name"),
+    row(S::Flag, "--output", Yes, "`-o`; file or directory", "flags"),
+    row(S::Flag, "--quiet", Yes, "`-q`", "flags"),
+    row(S::Flag, "--name", Ignored, "Artillery Cloud's; taken with a notice", "flags"),
+    row(S::Flag, "--tags", Ignored, "Artillery Cloud's; taken with a notice", "flags"),
+    row(S::Flag, "--note", Ignored, "Artillery Cloud's; taken with a notice", "flags"),
+    row(S::Flag, "--record", Ignored, "Artillery Cloud's; taken with a notice", "flags"),
+    row(S::Flag, "--key", Ignored, "Artillery Cloud's; taken with a notice", "flags"),
+    row(S::Flag, "--strict", Ours, "warnings are errors", "unknown_keys_warn_with_line_and_suggestion"),
+    row(S::Flag, "--seed", Ours, "repeats a run's random choices", "poisson_is_seeded"),
+    row(S::Flag, "--format", Ours, "`plain`, `v1`, `v2`", "flags"),
+    row(S::Flag, "--ack", Ours, "every emit that waits for nothing asks for an acknowledgement", "flags"),
+    row(S::Flag, "--require-valid", Ours, "exit code 3 when the figures are not to be believed", "precedence"),
+    row(S::Flag, "--workers", Ours, "threads; one schedule for all of them", "workers_share_one_schedule"),
+    row(S::Flag, "--pairs", Ours, "who heard what, as CSV", "flags"),
 ];
 
 /// The keys a section knows.
@@ -372,6 +399,80 @@ pub fn keys(section: Section) -> impl Iterator<Item = &'static Entry> {
 
 pub fn find(section: Section, key: &str) -> Option<&'static Entry> {
     keys(section).find(|entry| entry.key == key)
+}
+
+/// docs/artillery-compat.md.
+pub fn document() -> String {
+    let mut text = String::from(
+        "# Artillery scripts in drumfire\n\n\
+         <!-- Written from crates/load-tester/src/script/compat.rs by the test `compat_document_is_current`: \
+         UPDATE_DOCS=1 cargo test -p load-tester compat -->\n\n\
+         What drumfire makes of each key, step and flag of Artillery 1.6, 1.7 and 2, and the test that shows it.\n\n\
+         - **yes**: as in Artillery. **partly**: with the difference named. **ours**: Artillery does not know it.\n\
+         - **ignored**: taken with a warning; the load is the same.\n\
+         - **refused**: an error with its place and what to do, because leaving it out would change what the script means.\n\
+         - A key that is in no table warns with its line and the nearest known key; `--strict` refuses it.\n",
+    );
+    let mut last = None;
+    for entry in TABLE {
+        if last != Some(entry.section) {
+            let _ = write!(
+                text,
+                "\n## {}\n\n| key | here | ruling | test |\n| --- | --- | --- | --- |\n",
+                entry.section.title()
+            );
+            last = Some(entry.section);
+        }
+        let support = match entry.support {
+            Yes => "yes",
+            Partly => "partly",
+            Ours => "ours",
+            Ignored => "ignored",
+            Refused => "refused",
+        };
+        let _ = writeln!(text, "| `{}` | {support} | {} | `{}` |", entry.key, entry.ruling, entry.test);
+    }
+    text
+}
+
+impl Section {
+    fn title(self) -> &'static str {
+        match self {
+            S::Document => "The script",
+            S::Config => "`config`",
+            S::Phase => "`config.phases[]`",
+            S::Payload => "`config.payload`",
+            S::Defaults => "`config.defaults`, `config.http.defaults`",
+            S::DefaultsThink => "`config.defaults.think`",
+            S::Http => "`config.http`",
+            S::Tls => "`config.tls`",
+            S::Ws => "`config.ws`",
+            S::SocketIo => "`config.socketio`",
+            S::Engines => "`config.engines`",
+            S::Plugins => "`config.plugins`",
+            S::Ensure => "`config.ensure`",
+            S::Condition => "`config.ensure.conditions[]`",
+            S::Listener => "`config.listeners[]`",
+            S::ListenerPlace => "`config.listeners[].place`",
+            S::Moving => "`config.listeners[].moving`",
+            S::Delivery => "`config.delivery`",
+            S::DeliveryPlace => "`config.delivery.place`",
+            S::Scenario => "`scenarios[]`",
+            S::Before => "`before`, `after`",
+            S::Step => "Steps",
+            S::Request => "`get`, `post`, `put`, `patch`, `delete`, `head`, `options`",
+            S::Auth => "`auth` of a request",
+            S::Expect => "`expect`",
+            S::Emit => "Inside `emit`",
+            S::Response => "`response`",
+            S::Acknowledge => "`acknowledge`",
+            S::Capture => "`capture`",
+            S::Match => "`match`",
+            S::Template => "Templates",
+            S::Flag => "Flags",
+            S::Metric => "Metrics",
+        }
+    }
 }
 
 /// The known word nearest to what was written, if any is near enough to be meant.

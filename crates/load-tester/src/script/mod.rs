@@ -5,6 +5,7 @@ pub mod duration;
 pub mod model;
 pub mod payload;
 mod read;
+pub mod summary;
 pub mod template;
 pub mod vars;
 pub mod yaml;
@@ -103,18 +104,58 @@ impl fmt::Display for Problem {
         writeln!(f, "error: {}", self.message)?;
         if self.line > 0 {
             let gutter = " ".repeat(self.line.to_string().len());
+            let (source, before) = self.excerpt();
             writeln!(f, "{gutter}--> {}:{}:{}", self.path.display(), self.line, self.column)?;
             writeln!(f, "{gutter} |")?;
-            writeln!(f, "{} | {}", self.line, self.source)?;
-            let blank = " ".repeat(self.column.saturating_sub(1));
-            writeln!(f, "{gutter} | {blank}{}", "^".repeat(self.width.max(1)))?;
+            writeln!(f, "{} | {source}", self.line)?;
+            // The caret stands under the character, also after Hangul and other wide ones.
+            let blank: String = source
+                .chars()
+                .take(before)
+                .map(|c| if c == '\t' { "\t" } else { &"  "[..columns(c)] })
+                .collect();
+            let under: usize = source.chars().skip(before).take(self.width.max(1)).map(columns).sum();
+            writeln!(f, "{gutter} | {blank}{}", "^".repeat(under.max(1)))?;
         } else if !self.path.as_os_str().is_empty() {
-            writeln!(f, "  --> {}", self.path.display())?;
+            writeln!(f, " --> {}", self.path.display())?;
         }
         if let Some(help) = &self.help {
             writeln!(f, "  = help: {help}")?;
         }
         Ok(())
+    }
+}
+
+impl Problem {
+    /// The part of the line to show (a JSON script may be one line of megabytes), and the characters before the caret.
+    fn excerpt(&self) -> (String, usize) {
+        const MOST: usize = 110;
+        let before = self.column.saturating_sub(1);
+        if self.source.chars().count() <= MOST {
+            return (self.source.clone(), before);
+        }
+        let start = before.saturating_sub(MOST / 2);
+        let mut shown: String = self.source.chars().skip(start).take(MOST).collect();
+        if self.source.chars().count() > start + MOST {
+            shown.push_str("...");
+        }
+        if start == 0 { (shown, before) } else { (format!("...{shown}"), before - start + 3) }
+    }
+}
+
+/// Terminal columns of a character: two for Hangul, kana, ideographs and emoji.
+fn columns(c: char) -> usize {
+    match c as u32 {
+        0x1100..=0x115f
+        | 0x2e80..=0xa4cf
+        | 0xac00..=0xd7a3
+        | 0xf900..=0xfaff
+        | 0xfe30..=0xfe6f
+        | 0xff00..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x1f300..=0x1faff
+        | 0x20000..=0x3fffd => 2,
+        _ => 1,
     }
 }
 

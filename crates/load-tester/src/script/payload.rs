@@ -75,8 +75,12 @@ pub fn read(path: &Path, options: &CsvOptions) -> Result<Arc<Vec<Vec<Value>>>, P
     let shown = path.display().to_string();
     let unreadable =
         |error: std::io::Error| PayloadError::Unreadable { path: shown.clone(), why: error.to_string() };
-    let size = std::fs::metadata(path).map_err(unreadable)?.len();
-    if size > MAX_BYTES {
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        // A device or a pipe might never end.
+        return Err(PayloadError::Unreadable { path: shown, why: "it is not a file".into() });
+    }
+    if metadata.len() > MAX_BYTES {
         return Err(PayloadError::TooLarge { path: shown });
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
@@ -137,5 +141,62 @@ pub fn cast(cell: &str) -> Value {
             number.into()
         }
         _ => cell.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn csv_cells() {
+        let rows = [
+            ("42", json!(42)),
+            ("-3", json!(-3)),
+            ("1.50", json!(1.5)),
+            ("0", json!(0)),
+            ("0.5", json!(0.5)),
+            ("1e3", json!(1000.0)),
+            ("true", json!(true)),
+            ("True", json!("True")),
+            ("007", json!("007")),
+            ("010-1234", json!("010-1234")),
+            ("9007199254740993", json!("9007199254740993")),
+            ("1e999", json!("1e999")),
+            ("inf", json!("inf")),
+            ("", json!("")),
+            (" 1", json!(" 1")),
+            ("가나", json!("가나")),
+        ];
+        for (cell, expected) in rows {
+            assert_eq!(cast(cell), expected, "{cell:?}");
+        }
+    }
+
+    #[test]
+    fn csv_rows() {
+        let read = |text: &str, change: fn(&mut CsvOptions)| {
+            let mut options = CsvOptions::default();
+            change(&mut options);
+            parse_bytes(text.as_bytes(), &options).map(Value::from).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("a,1\n\"b, \"\"c\"\"\",2\n", |_| ()), Ok(json!([["a", 1], ["b, \"c\"", 2]])));
+        assert_eq!(read("\u{feff}a\r\n\r\nb\r\n", |_| ()), Ok(json!([["a"], ["b"]])));
+        assert_eq!(read("h\n1\n", |o| o.skip_header = true), Ok(json!([[1]])));
+        assert_eq!(read("1;2\n", |o| o.delimiter = b';'), Ok(json!([[1, 2]])));
+        assert_eq!(read("1\n", |o| o.cast = false), Ok(json!([["1"]])));
+        assert_eq!(read("a,,\n , \n", |_| ()), Ok(json!([["a", "", ""]])));
+        assert_eq!(read("", |_| ()), Err("there is no row in it".into()));
+        assert_eq!(
+            read("a,b\nc\n", |o| o.columns = 2),
+            Err("line 2 has 1 columns, but `fields` names 2".into())
+        );
+        let options = CsvOptions::default();
+        assert_eq!(
+            parse_bytes(b"a\nb\xff\n", &options),
+            Err(PayloadError::Malformed { line: 2, why: "not UTF-8".into() })
+        );
     }
 }

@@ -14,6 +14,7 @@ use super::template::{Reference, Template};
 use super::vars::Vars;
 use super::yaml::{Kind, Node, Place};
 use super::{LoadOptions, Problem, duration};
+use crate::capture::JsonPath;
 use crate::plan;
 
 /// A text the script came from.
@@ -95,7 +96,7 @@ impl<'a> Reader<'a> {
             path: self.sources.get(place.source as usize).map(|s| s.path.clone()).unwrap_or_default(),
             line: place.line as usize,
             column: place.column as usize,
-            message: message.into(),
+            message: clipped(message.into()),
         };
         if self.warnings.len() < 1000 && !self.warnings.contains(&warning) {
             self.warnings.push(warning);
@@ -1494,6 +1495,10 @@ impl<'a> Reader<'a> {
             node.get(key).filter(|n| !n.is_null()).and_then(|n| reader.early_text(n, &format!("`{key}`")))
         };
         if let Some(path) = text(self, "json") {
+            if let Err(why) = JsonPath::parse(&path) {
+                let place = node.get("json").map_or(node.place, |node| node.place);
+                self.error(place, format!("`{path}` is no JSON path: {why}"), None);
+            }
             return Some(CaptureSource::Json(path));
         }
         if let Some(pattern) = text(self, "regexp") {
@@ -1952,6 +1957,17 @@ fn list_of(node: &Node) -> &[Node] {
         Kind::List(items) => items,
         _ => std::slice::from_ref(node),
     }
+}
+
+/// Messages quote the script, and a script may hold megabytes in one value.
+fn clipped(text: String) -> String {
+    const MOST: usize = 300;
+    if text.chars().count() <= MOST {
+        return text;
+    }
+    let (start, end): (String, String) =
+        (text.chars().take(MOST / 2).collect(), text.chars().skip(text.chars().count() - MOST / 2).collect());
+    format!("{start}...{end}")
 }
 
 /// A problem with its source line.

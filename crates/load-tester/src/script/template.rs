@@ -506,3 +506,116 @@ fn parse_path(text: &str) -> Option<Hole> {
     }
     Some(Hole::Variable { path: text.into(), root: root.into(), rest: segments })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn vars() -> Vars {
+        let mut vars = Vars::empty();
+        for (name, value) in [
+            ("n", json!(7)),
+            ("f", json!(0.5)),
+            ("text", json!("a\"b")),
+            ("flag", json!(true)),
+            ("none", Value::Null),
+            ("user", json!({"id": 9, "tags": ["x", {"y": 1}]})),
+            ("a.b", json!("dotted")),
+            ("이름", json!("값")),
+        ] {
+            vars.set(name, value);
+        }
+        vars
+    }
+
+    #[test]
+    fn holes() {
+        let rows = [
+            // A string that is one hole keeps the type.
+            (json!("{{ n }}"), json!(7)),
+            (json!("{{n}}"), json!(7)),
+            (json!("{{{ n }}}"), json!(7)),
+            (json!("{{ user }}"), json!({"id": 9, "tags": ["x", {"y": 1}]})),
+            (json!("{{ none }}"), Value::Null),
+            (json!("{{ user.id }}"), json!(9)),
+            (json!("{{ user.tags[1].y }}"), json!(1)),
+            (json!("{{ user['tags'][0] }}"), json!("x")),
+            (json!("{{ user.tags.length }}"), json!(2)),
+            (json!("{{ a.b }}"), json!("dotted")),
+            (json!("{{ 이름 }}"), json!("값")),
+            // Inside text it becomes text.
+            (json!("<{{ n }}>"), json!("<7>")),
+            (json!("{{ n }}{{ flag }}"), json!("7true")),
+            (json!("={{ user.tags }}"), json!("=[\"x\",{\"y\":1}]")),
+            (json!("={{ text }}"), json!("=a\"b")),
+            (json!("={{ f }} {{ none }}"), json!("=0.5 null")),
+            // Nobody set it.
+            (json!("{{ who }}"), Value::Null),
+            (json!("={{ who }}"), json!("=undefined")),
+            (json!("={{ user.who.x }}"), json!("=undefined")),
+            (json!({"a": "{{ who }}", "b": 1, "c": "{{ n }}"}), json!({"b": 1, "c": 7})),
+            (json!(["{{ who }}", 1]), json!([null, 1])),
+            // Keys too.
+            (json!({"k-{{ n }}": "{{ n }}", "z": 1}), json!({"k-7": 7, "z": 1})),
+            // Not of the template language.
+            (json!("{{ a + b }}"), json!("{{ a + b }}")),
+            (json!("{{ }}"), json!("{{ }}")),
+            (json!("{{ n"), json!("{{ n")),
+            (json!("{ n }"), json!("{ n }")),
+            (json!("{{ a + b }} {{ n }}"), json!("{{ a + b }} 7")),
+            (json!(""), json!("")),
+        ];
+        let vars = vars();
+        let mut rng = fastrand::Rng::with_seed(1);
+        for (written, expected) in rows {
+            let template = Template::new(&written).unwrap();
+            assert_eq!(template.render(&vars, &mut rng), expected, "{written}");
+            let mut json = Vec::new();
+            template.write_json(&vars, &mut rng, &mut json);
+            assert_eq!(serde_json::from_slice::<Value>(&json).unwrap(), expected, "{written} as JSON");
+            let text = template.render_text(&vars, &mut rng);
+            match written.as_str() {
+                Some("{{ who }}") => assert_eq!(text, "undefined"),
+                _ => assert_eq!(text, text_of(&expected), "{written} as text"),
+            }
+        }
+    }
+
+    #[test]
+    fn random_functions() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        let vars = vars();
+        let number = Template::text("{{ $randomNumber(-2, 2) }}").unwrap();
+        let seen: std::collections::BTreeSet<i64> =
+            (0..200).map(|_| number.render(&vars, &mut rng).as_i64().unwrap()).collect();
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [-2, -1, 0, 1, 2]);
+        for (written, length) in
+            [("{{ $randomString() }}", 10), ("{{$randomString(3)}}", 3), ("{{ $randomString(0) }}", 0)]
+        {
+            let text = Template::text(written).unwrap().render(&vars, &mut rng);
+            assert_eq!(text.as_str().map(str::len), Some(length), "{written}");
+        }
+        let again = |seed| number.render(&vars, &mut fastrand::Rng::with_seed(seed));
+        assert_eq!(again(9), again(9));
+        for wrong in [
+            "{{ $fake() }}",
+            "{{ $randomNumber(1) }}",
+            "{{ $randomNumber(a, b) }}",
+            "{{ $randomString(99999999) }}",
+        ] {
+            assert!(Template::text(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn references_are_found() {
+        let template =
+            Template::new(&json!({"a{{ k.x }}": ["{{ n }}", "-{{ user.id }}-{{ $randomString(2) }}"]}))
+                .unwrap();
+        let found: Vec<_> = template.references().into_iter().map(|r| (r.root, r.path)).collect();
+        let expected = [("k", "k.x"), ("n", "n"), ("user", "user.id")];
+        assert_eq!(found, expected.map(|(root, path)| (root.to_owned(), path.to_owned())));
+    }
+}

@@ -231,9 +231,20 @@ impl<'t> Builder<'t> {
                     width: 1,
                 };
                 // A tab in the indentation is the mistake most often met, and its message the least helpful.
-                let line = self.text.lines().nth(marker.line().saturating_sub(1)).unwrap_or("");
-                let tab = line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
-                let help = tab.then(|| "indent with spaces, YAML allows no tabs here".to_owned());
+                let tab = self
+                    .text
+                    .lines()
+                    .enumerate()
+                    .skip(marker.line().saturating_sub(1))
+                    .take(2)
+                    .find(|(_, line)| line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t'));
+                if let Some((index, line)) = tab {
+                    let column = line.chars().take_while(|c| *c != '\t').count() as u32 + 1;
+                    let place = Place { line: index as u32 + 1, column, ..place };
+                    let help = Some("indent with spaces".to_owned());
+                    return Err(YamlError { place, message: "a tab where YAML wants spaces".into(), help });
+                }
+                let help = None;
                 Err(YamlError { place, message: format!("not YAML: {}", error.info()), help })
             }
             None => Err(YamlError {
