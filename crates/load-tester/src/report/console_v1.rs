@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use jiff::Zoned;
 
-use super::loaded::{Loaded, Slice, Summary};
+use super::loaded::{Loaded, Slice};
 use super::units::javascript_number;
 
 pub(super) fn phase_started(index: usize, name: &str, duration_s: f64, at: &Zoned) -> String {
@@ -20,7 +20,7 @@ pub(super) fn window(slice: &Slice, at: &Zoned) -> String {
         stamp(at),
         (slice.start_s + slice.length_s).round() as u64
     );
-    let rps = if slice.length_s > 0.0 { slice.requests_started as f64 / slice.length_s } else { 0.0 };
+    let rps = slice.requests_started as f64 / slice.length_s.max(f64::MIN_POSITIVE);
     block(&mut text, slice, rps, None);
     text.push('\n');
     text
@@ -43,15 +43,16 @@ fn block(text: &mut String, slice: &Slice, rps: f64, summary: Option<&Loaded>) {
     let _ = writeln!(text, "  Requests completed:  {}", slice.requests_completed);
     let _ = writeln!(text, "  RPS sent: {}", javascript_number(rps, 2));
     let _ = writeln!(text, "  Request latency:");
-    let pick: [(&str, fn(&Summary) -> f64); 5] = [
-        ("min", |s| s.min),
-        ("max", |s| s.max),
-        ("median", |s| s.median),
-        ("p95", |s| s.p95),
-        ("p99", |s| s.p99),
+    let latency = slice.answered.as_ref();
+    let lines = [
+        ("min", latency.map(|s| s.min)),
+        ("max", latency.map(|s| s.max)),
+        ("median", latency.map(|s| s.median)),
+        ("p95", latency.map(|s| s.p95)),
+        ("p99", latency.map(|s| s.p99)),
     ];
-    for (label, of) in pick {
-        let value = slice.answered.as_ref().map_or_else(|| "n/a".to_owned(), |s| javascript_number(of(s), 1));
+    for (label, value) in lines {
+        let value = value.map_or_else(|| "n/a".to_owned(), |v| javascript_number(v, 1));
         let _ = writeln!(text, "    {label}: {value}");
     }
     if let Some(loaded) = summary {

@@ -16,7 +16,7 @@ use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::loaded::{self, Loaded, Origin, Run, Slice, Summary};
+use super::loaded::{self, Loaded, Origin, RPS, Run, Slice, Summary};
 use crate::outcome::{
     Check, Delivery, ErrorGroup, Meta, Outcome, PhaseInfo, ProcessSample, TargetUse, Validity, Window,
 };
@@ -180,8 +180,8 @@ pub fn to_string(outcome: &Outcome) -> String {
             errors: outcome.errors.clone(),
             server_events: outcome.server_events.clone(),
             delivery: outcome.delivery.clone(),
-            target: outcome.target.clone(),
-            tester: outcome.tester.clone(),
+            target: outcome.target.clone().map(|t| TargetUse { samples: rounded(&t.samples), ..t }),
+            tester: rounded(&outcome.tester),
             validity: outcome.validity.clone(),
             checks: outcome.checks.clone(),
             interrupted: outcome.interrupted.map(str::to_owned),
@@ -192,6 +192,15 @@ pub fn to_string(outcome: &Outcome) -> String {
 }
 
 const HISTOGRAMS: &str = "microseconds; HdrHistogram V2, deflated, base64";
+
+/// A ten-thousandth of a core is finer than any clock behind it; more digits only make the file long.
+fn rounded(samples: &[ProcessSample]) -> Vec<ProcessSample> {
+    let mut samples = samples.to_vec();
+    for (_, cpu) in samples.iter_mut().flat_map(|s| &mut s.threads) {
+        *cpu = (*cpu * 1e4).round() / 1e4;
+    }
+    samples
+}
 
 fn epoch_ms(started: f64, offset_s: f64) -> u64 {
     (started + offset_s * 1000.0).round().max(0.0) as u64
@@ -565,6 +574,7 @@ struct PeriodIn {
 #[derive(Deserialize)]
 struct Rps {
     count: Option<f64>,
+    mean: Option<f64>,
 }
 
 /// Milliseconds; null where nothing was recorded.
@@ -727,6 +737,7 @@ fn slice_v1(window: &PeriodIn, start_s: f64, length_s: f64) -> Slice {
     if let Some(length) = window.scenario_duration.as_ref().and_then(SummaryIn::summary) {
         summaries.insert("vusers.session_length".to_owned(), length);
     }
+    let mean = window.rps.as_ref().and_then(|r| r.mean);
     let answered = window.latency.as_ref().and_then(SummaryIn::summary);
     if let Some(latency) = answered {
         summaries.insert("latency".to_owned(), latency);
@@ -738,6 +749,7 @@ fn slice_v1(window: &PeriodIn, start_s: f64, length_s: f64) -> Slice {
         summaries,
         answered,
         codes,
+        rates: mean.map(|mean| (RPS.to_owned(), mean)).into_iter().collect(),
         requests_started: number(window.rps.as_ref().and_then(|r| r.count)),
         requests_completed: number(window.requests_completed),
         concurrent_users: window.concurrency.map(|n| n.max(0.0) as u64),

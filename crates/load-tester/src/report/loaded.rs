@@ -12,6 +12,12 @@ use crate::outcome::{
 /// Charts hold at most this many points; longer runs are drawn in coarser steps.
 const MOST_SLICES: usize = 600;
 
+/// The rate under which Artillery 1 files carry their own requests a second.
+pub(crate) const RPS: &str = "rps";
+
+/// Before the name of an endpoint, Artillery's name for its response times.
+pub(crate) const ENDPOINTS: &str = "plugins.metrics-by-endpoint.response_time.";
+
 /// Which program wrote the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -104,18 +110,23 @@ impl Summary {
         }
         let max = histogram.max() as f64 / 1000.0;
         // A bucket's upper edge may lie above the highest value recorded; a percentile never does.
-        let at = |quantile: f64| (histogram.value_at_quantile(quantile) as f64 / 1000.0).min(max);
+        let mut at = [0.0; 6];
+        let quantiles = histogram.value_at_quantiles([0.5, 0.75, 0.9, 0.95, 0.99, 0.999]);
+        for (at, value) in at.iter_mut().zip(quantiles) {
+            *at = (value as f64 / 1000.0).min(max);
+        }
+        let [median, p75, p90, p95, p99, p999] = at;
         Some(Self {
             count: Some(histogram.len()),
             min: histogram.min() as f64 / 1000.0,
             max,
             mean: Some(histogram.mean() / 1000.0),
-            median: at(0.5),
-            p75: Some(at(0.75)),
-            p90: Some(at(0.9)),
-            p95: at(0.95),
-            p99: at(0.99),
-            p999: Some(at(0.999)),
+            median,
+            p75: Some(p75),
+            p90: Some(p90),
+            p95,
+            p99,
+            p999: Some(p999),
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::loaded::{Loaded, Run, Slice, Summary};
+use super::loaded::{ENDPOINTS, Loaded, Run, Slice, Summary};
 use super::story;
 use super::units::{bytes, count, duration, figure, instant, milliseconds, percent, rate, thousands};
 use crate::outcome::{CheckKind, PhaseInfo, names};
@@ -133,31 +133,44 @@ fn load(out: &mut String, loaded: &Loaded) {
 }
 
 fn latencies(out: &mut String, total: &Slice) {
-    if total.summaries.is_empty() {
+    if total.answered.is_none() {
         let _ = writeln!(out, "\nno request was answered, so there is no latency");
-        return;
     }
-    let width = total.summaries.keys().map(|n| n.len()).max().unwrap_or(0).max(12);
-    let _ = writeln!(
-        out,
-        "\n{:<width$}  {:>10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
-        "times in ms", "count", "min", "mean", "p50", "p95", "p99", "p99.9", "max"
-    );
+    // Stages nobody went through (name lookup of an address, TLS of plain HTTP) are all zero.
+    let shown = || total.summaries.iter().filter(|(name, s)| s.max > 0.0 || !name.contains(".connect."));
+    let label = |name: &str| match name.strip_prefix(ENDPOINTS) {
+        Some(endpoint) => format!("endpoint {}", one_line(endpoint, 60)),
+        None => one_line(name, 60),
+    };
     let or_blank = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), figure);
-    for (name, s) in &total.summaries {
-        let Summary { min, max, mean, median, p95, p99, p999, .. } = *s;
-        let _ = writeln!(
-            out,
-            "{name:<width$}  {:>10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
-            s.count.map_or_else(|| "-".to_owned(), thousands),
+    let head = ["count", "min", "mean", "p50", "p95", "p99", "p99.9", "max"].map(str::to_owned);
+    let mut rows = vec![("times in ms".to_owned(), head)];
+    rows.extend(shown().map(|(name, s)| {
+        let Summary { count, min, max, mean, median, p95, p99, p999, .. } = *s;
+        let count = count.map_or_else(|| "-".to_owned(), thousands);
+        let cells = [
+            count,
             figure(min),
             or_blank(mean),
             figure(median),
             figure(p95),
             figure(p99),
             or_blank(p999),
-            figure(max)
-        );
+            figure(max),
+        ];
+        (label(name), cells)
+    }));
+    if rows.len() == 1 {
+        return;
+    }
+    let _ = writeln!(out);
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    for (name, cells) in rows {
+        let _ = write!(out, "{name:<width$} ");
+        for (cell, width) in cells.iter().zip([11, 9, 9, 9, 9, 9, 9, 9]) {
+            let _ = write!(out, "{cell:>width$}");
+        }
+        let _ = writeln!(out);
     }
 }
 
@@ -283,14 +296,14 @@ fn machines(out: &mut String, run: &Run) {
         format!("memory {} at most", bytes(peak))
     };
     let _ = writeln!(out);
-    if let Some(target) = &run.target {
-        if let Some(cpu) = story::cpu_text(&target.samples) {
-            row(
-                out,
-                "target",
-                &format!("{} (pid {}): {cpu}; {}", target.command, target.pid, memory(&target.samples)),
-            );
-        }
+    if let Some(target) = &run.target
+        && let Some(cpu) = story::cpu_text(&target.samples)
+    {
+        row(
+            out,
+            "target",
+            &format!("{} (pid {}): {cpu}; {}", target.command, target.pid, memory(&target.samples)),
+        );
     }
     if let Some(cpu) = story::cpu_text(&run.tester) {
         row(out, "tester", &format!("{cpu}; {}", memory(&run.tester)));

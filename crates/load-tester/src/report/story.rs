@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::loaded::{Loaded, Origin, Run};
+use super::loaded::{Loaded, Origin, RPS, Run};
 use super::units::{count, duration, figure, latency, percent, thousands};
 use crate::outcome::{ProcessSample, names};
 
@@ -146,10 +146,8 @@ pub(crate) fn outcome(loaded: &Loaded) -> Vec<String> {
 
 /// The most frequent cause in words, and how often it came.
 fn main_cause(loaded: &Loaded) -> Option<(String, u64)> {
-    if let Some(run) = &loaded.run {
-        if let Some(group) = run.errors.iter().max_by_key(|e| e.count) {
-            return Some((format!("“{}” at {}", group.cause, group.step), group.count));
-        }
+    if let Some(group) = loaded.run.as_ref().and_then(|r| r.errors.iter().max_by_key(|e| e.count)) {
+        return Some((format!("“{}” at {}", group.cause, group.step), group.count));
     }
     loaded.total.errors().max_by_key(|(_, n)| *n).map(|(name, n)| (format!("“{name}”"), n))
 }
@@ -157,15 +155,16 @@ fn main_cause(loaded: &Loaded) -> Option<(String, u64)> {
 /// Delivery in a sentence; completeness only against an expectation.
 pub(crate) fn delivery(run: &Run) -> Option<String> {
     let delivery = run.delivery.as_ref()?;
-    let spread =
-        run.histograms.get(names::DELIVERY).filter(|h| !h.is_empty()).map_or_else(String::new, |h| {
-            let at = |q: f64| latency(h.value_at_quantile(q) as f64 / 1000.0);
-            format!(", half of them within {}, 99 % within {}", at(0.5), at(0.99))
-        });
+    let spread = run.histograms.get(names::DELIVERY).filter(|h| !h.is_empty()).map(|h| {
+        let at = |q: f64| latency(h.value_at_quantile(q) as f64 / 1000.0);
+        format!("half within {}, 99 % within {}", at(0.5), at(0.99))
+    });
+    let spread_after = |words: &str| spread.as_ref().map_or_else(String::new, |s| format!("{words}{s}"));
     let Some(expected) = delivery.expected else {
         return Some(format!(
-            "{} heard by the listeners{spread}; nothing was expected, so nothing is said of completeness.",
-            count(delivery.heard, "delivery", "deliveries")
+            "{} heard by the listeners{}; nothing was expected, so nothing is said of completeness.",
+            count(delivery.heard, "delivery", "deliveries"),
+            spread_after(", ")
         ));
     };
     let mut flaws = Vec::new();
@@ -180,13 +179,15 @@ pub(crate) fn delivery(run: &Run) -> Option<String> {
     }
     let flaws = if flaws.is_empty() { String::new() } else { format!("; {}", flaws.join(", ")) };
     Some(if delivery.missing == 0 {
-        format!("All {} arrived{spread}{flaws}.", count(expected, "expected delivery", "expected deliveries"))
+        let all = count(expected, "expected delivery", "expected deliveries");
+        format!("All {all} arrived{}{flaws}.", spread_after(", "))
     } else {
         format!(
-            "{} of {} are missing ({}){spread}{flaws}.",
+            "{} of {} are missing ({}){flaws}{}.",
             thousands(delivery.missing),
             count(expected, "expected delivery", "expected deliveries"),
-            percent(delivery.missing, expected)
+            percent(delivery.missing, expected),
+            spread_after("; of those heard, ")
         )
     })
 }
@@ -229,16 +230,13 @@ pub(crate) fn foreign_note(loaded: &Loaded) -> Option<&'static str> {
     }
 }
 
-/// Users asked for and started, and requests, a second.
+/// A second: users asked for, users started, requests, completed scenarios. Artillery 1 gives its own requests a second.
 pub(crate) fn rates(loaded: &Loaded) -> (Option<f64>, f64, f64, f64) {
     let elapsed = loaded.elapsed_s().max(f64::MIN_POSITIVE);
     let per_second = |n: u64| if n == 0 { 0.0 } else { n as f64 / elapsed };
-    (
-        loaded.asked_rate(),
-        per_second(loaded.total.launched()),
-        per_second(loaded.total.requests_started),
-        per_second(loaded.total.completed()),
-    )
+    let requests =
+        loaded.total.rates.get(RPS).copied().unwrap_or_else(|| per_second(loaded.total.requests_started));
+    (loaded.asked_rate(), per_second(loaded.total.launched()), requests, per_second(loaded.total.completed()))
 }
 
 /// CPU of all threads together: mean over the samples, and the busiest single thread with its name.

@@ -40,9 +40,9 @@ pub(crate) fn milliseconds(value: f64) -> String {
     format!("{} ms", figure(value))
 }
 
-/// For sentences: milliseconds up to ten seconds, then seconds.
+/// For sentences: milliseconds up to a second, then seconds.
 pub(crate) fn latency(milliseconds_value: f64) -> String {
-    if milliseconds_value >= 10_000.0 {
+    if milliseconds_value >= 1000.0 {
         format!("{} s", figure(milliseconds_value / 1000.0))
     } else {
         milliseconds(milliseconds_value)

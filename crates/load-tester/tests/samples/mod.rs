@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use hdrhistogram::Histogram;
 use load_tester::outcome::*;
@@ -128,6 +129,11 @@ pub(crate) fn outcome(meta: Meta, seconds: Vec<Window>) -> Outcome {
 
 /// The journal's script on a server that keeps up: 9,000 users, a GET and an unanswered message each.
 pub(crate) fn journal() -> Outcome {
+    static MADE: LazyLock<Outcome> = LazyLock::new(make_journal);
+    MADE.clone()
+}
+
+fn make_journal() -> Outcome {
     let mut meta = meta("scenarios/journal.yml");
     meta.phases = vec![phase("", 0.0, 30.0, "300/s", 9000)];
     meta.unconfirmed_emits = 9000;
@@ -166,6 +172,11 @@ struct Shape {
 
 /// Listeners, acknowledged messages, a target that keeps up.
 pub(crate) fn good() -> Outcome {
+    static MADE: LazyLock<Outcome> = LazyLock::new(make_good);
+    MADE.clone()
+}
+
+fn make_good() -> Outcome {
     let mut meta = meta("scenarios/nearby.yml");
     meta.phases = vec![
         phase("warm up", 0.0, 10.0, "30 -> 300/s", 1650),
@@ -208,6 +219,11 @@ pub(crate) fn good() -> Outcome {
 
 /// A target that falls behind half-way: queues, refusals, missing deliveries, skipped arrivals.
 pub(crate) fn bad() -> Outcome {
+    static MADE: LazyLock<Outcome> = LazyLock::new(make_bad);
+    MADE.clone()
+}
+
+fn make_bad() -> Outcome {
     let mut meta = meta("scenarios/journal-loudspeaker.yml");
     meta.phases = vec![
         phase("warm up", 0.0, 10.0, "50/s", 500),
@@ -353,7 +369,9 @@ fn run(mut meta: Meta, shape: &Shape, seed: u64) -> Outcome {
         seconds.push(w);
 
         let cpu = (load * 0.92 + if backlog > 0.0 { 1.0 } else { 0.0 }).min(0.995);
-        let wiggle = |noise: &mut Noise, v: f64| (v * (0.96 + 0.06 * noise.unit())).clamp(0.0, 1.0);
+        let wiggle = |noise: &mut Noise, v: f64| {
+            ((v * (0.96 + 0.06 * noise.unit())).clamp(0.0, 1.0) * 1e4).round() / 1e4
+        };
         target.push(ProcessSample {
             at_s: at + 1.0,
             threads: if shape.capacity < 1000.0 {
