@@ -61,6 +61,8 @@ pub struct Worker<A: Application> {
     first_session: Notify,
     /// Woken when a session leaves while draining.
     session_left: Notify,
+    /// Woken when nothing is left to flush.
+    all_flushed: Notify,
     draining: Cell<bool>,
     /// Frames pushed to a socket while the application is being asked about it.
     held: RefCell<Vec<Frame>>,
@@ -139,6 +141,7 @@ impl<A: Application> Worker<A> {
             wheel: RefCell::new(wheel),
             first_session: Notify::new(),
             session_left: Notify::new(),
+            all_flushed: Notify::new(),
             draining: Cell::new(false),
             held: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
@@ -209,6 +212,16 @@ impl<A: Application> Worker<A> {
 
     pub fn stats(&self) -> &Arc<Stats> {
         &self.stats
+    }
+
+    /// Waits until everything pushed so far has been given to the kernel, or stands behind a socket that takes
+    /// no more. Whoever pushes in bulk waits here between portions, so that an outbox fills up only because its
+    /// reader is slow and never because the writer was fast.
+    pub async fn flushed(&self) {
+        let flushed = self.all_flushed.notified();
+        if !self.lists.borrow().is_empty() {
+            flushed.await;
+        }
     }
 
     /// Refuses new sessions, closes all with `code` after what they have queued, and waits until they are gone;
@@ -421,7 +434,9 @@ impl<A: Application> Worker<A> {
             .await;
             self.do_chores();
             self.flush_slice();
-            if !self.lists.borrow().is_empty() {
+            if self.lists.borrow().is_empty() {
+                self.all_flushed.notify_waiters();
+            } else {
                 tokio::task::yield_now().await;
             }
         }
