@@ -141,13 +141,11 @@ impl Teller {
         let plain = self.format == report::Format::Plain;
         match progress {
             Progress::Notice(text) => eprintln!("note: {text}"),
-            Progress::ListenersConnecting { ready, of } if plain => {
-                if std::io::stderr().is_terminal() {
-                    eprintln!("listeners: {ready} of {of} stand");
-                }
+            Progress::ListenersConnecting { ready, of } if plain && std::io::stderr().is_terminal() => {
+                eprintln!("listeners: {ready} of {of} stand");
             }
             Progress::ListenersReady(count) if plain && *count > 0 => {
-                print(&format!("{count} listeners stand\n"))
+                print(&format!("{count} listeners stand\n"));
             }
             Progress::PhaseStarted { index, phase } => {
                 print(&console(phase.start_s).phase_started(*index, phase));

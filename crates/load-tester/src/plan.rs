@@ -251,7 +251,7 @@ mod tests {
             (rate(1.0, 4.0), &[0.25, 0.5, 0.75, 1.0]),
             (count(6.0, 3), &[2.0, 4.0, 6.0]),
             // t^2 / 2 reaches 1, 2, 3, 4.
-            (ramp(3.0, 0.0, 3.0), &[1.414_213_562, 2.0, 2.449_489_743, 2.828_427_125]),
+            (ramp(3.0, 0.0, 3.0), &[2_f64.sqrt(), 2.0, 6_f64.sqrt(), 8_f64.sqrt()]),
         ];
         for (phase, expected) in &rows {
             let plan = Plan::new(std::slice::from_ref(phase), 0);

@@ -50,13 +50,6 @@ fn steps(flow: &str) -> String {
     with("", &format!("engine: socketio\nflow:\n{flow}"))
 }
 
-fn errors(text: &str) -> Vec<String> {
-    match read(text) {
-        Ok(_) => Vec::new(),
-        Err(error) => error.problems.iter().map(|p| format!("{}: {}", p.line, p.message)).collect(),
-    }
-}
-
 fn warnings(text: &str) -> Vec<String> {
     good(text).warnings.iter().map(|w| format!("{}: {}", w.line, w.message)).collect()
 }

@@ -33,6 +33,8 @@ pub enum Kind {
     Map(Vec<(Key, Node)>),
 }
 
+type Entries = Vec<(Key, Node)>;
+
 #[derive(Debug, Clone)]
 pub struct Key {
     pub name: String,
@@ -366,7 +368,8 @@ impl<'t> Builder<'t> {
         Ok((node, weight, height))
     }
 
-    fn mapping(&mut self, depth: usize) -> Result<(Vec<(Key, Node)>, usize, usize), YamlError> {
+    /// The entries, their weight and their height.
+    fn mapping(&mut self, depth: usize) -> Result<(Entries, usize, usize), YamlError> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
         let mut seen: HashMap<String, u32> = HashMap::new();
         let mut merged: Vec<(Key, Node)> = Vec::new();
