@@ -1,0 +1,651 @@
+//! Whole runs against a little server of our own that misbehaves on purpose.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use load_tester::outcome::{Outcome, names};
+use load_tester::run::{RunOptions, run};
+use load_tester::script::{self, LoadOptions};
+use serde_json::{Value, json};
+use socketio_wire::websocket::upgrade::accept_key;
+
+/// What becomes of a WebSocket connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Serve,
+    Answer503,
+    ResetAfter101,
+    SilentAfterOpen,
+}
+
+type Decide = dyn Fn(usize) -> Manner + Send + Sync;
+type OnEvent = dyn Fn(&Arc<Server>, &Arc<Socket>, &str, &[Value], Option<u64>) + Send + Sync;
+/// Path and head of a request -> the whole answer, and whether the connection stays.
+type OnRequest = dyn Fn(&str, &str) -> (String, bool) + Send + Sync;
+
+/// HTTP and Socket.IO on one port, a thread for each connection.
+struct Server {
+    address: SocketAddr,
+    decide: Box<Decide>,
+    on_event: Box<OnEvent>,
+    on_request: Box<OnRequest>,
+    upgrades: AtomicUsize,
+    closed_politely: AtomicUsize,
+    /// Those that emitted `store`.
+    standing: Mutex<Vec<Arc<Socket>>>,
+}
+
+struct Socket {
+    stream: Mutex<TcpStream>,
+}
+
+impl Socket {
+    fn send(&self, text: &str) {
+        let mut frame = vec![0x81];
+        if text.len() < 126 {
+            frame.push(text.len() as u8);
+        } else {
+            frame.push(126);
+            frame.extend_from_slice(&(text.len() as u16).to_be_bytes());
+        }
+        frame.extend_from_slice(text.as_bytes());
+        // The client may be gone, which is its right.
+        let _ = self.stream.lock().unwrap().write_all(&frame);
+    }
+
+    fn emit(&self, event: &str, argument: &Value) {
+        self.send(&format!("42{}", json!([event, argument])));
+    }
+
+    fn ack(&self, id: u64, argument: &Value) {
+        self.send(&format!("43{id}{}", json!([argument])));
+    }
+}
+
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+impl Server {
+    fn start(
+        decide: impl Fn(usize) -> Manner + Send + Sync + 'static,
+        on_event: impl Fn(&Arc<Server>, &Arc<Socket>, &str, &[Value], Option<u64>) + Send + Sync + 'static,
+        on_request: impl Fn(&str, &str) -> (String, bool) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Arc::new(Self {
+            address: listener.local_addr().unwrap(),
+            decide: Box::new(decide),
+            on_event: Box::new(on_event),
+            on_request: Box::new(on_request),
+            upgrades: AtomicUsize::new(0),
+            closed_politely: AtomicUsize::new(0),
+            standing: Mutex::default(),
+        });
+        let this = Arc::clone(&server);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let this = Arc::clone(&this);
+                std::thread::spawn(move || this.serve(stream));
+            }
+        });
+        server
+    }
+
+    fn serve(self: &Arc<Self>, stream: TcpStream) -> Option<()> {
+        let mut reader = BufReader::new(stream.try_clone().ok()?);
+        loop {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                if reader.read_line(&mut head).ok()? == 0 {
+                    return None;
+                }
+            }
+            let path = head.split(' ').nth(1)?.to_owned();
+            let header = |name: &str| {
+                head.lines().find_map(|line| {
+                    line.to_ascii_lowercase().starts_with(name).then(|| line[name.len()..].trim().to_owned())
+                })
+            };
+            if let Some(key) = header("sec-websocket-key:") {
+                return self.upgrade(stream, reader, &key);
+            }
+            let mut body =
+                vec![0; header("content-length:").and_then(|length| length.parse().ok()).unwrap_or(0)];
+            reader.read_exact(&mut body).ok()?;
+            let (answer, stays) = if path.starts_with("/socket.io/") {
+                (
+                    ok(
+                        r#"0{"sid":"s","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":100000}"#,
+                    ),
+                    true,
+                )
+            } else {
+                (self.on_request)(&path, &head)
+            };
+            (&stream).write_all(answer.as_bytes()).ok()?;
+            if !stays {
+                let _ = stream.shutdown(Shutdown::Both);
+                return None;
+            }
+        }
+    }
+
+    fn upgrade(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        mut reader: BufReader<TcpStream>,
+        key: &str,
+    ) -> Option<()> {
+        let manner = (self.decide)(self.upgrades.fetch_add(1, Ordering::Relaxed));
+        if manner == Manner::Answer503 {
+            (&stream)
+                .write_all(
+                    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\nconnection: close\r\n\r\nbusy",
+                )
+                .ok()?;
+            return None;
+        }
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {}\r\n\r\n",
+            accept_key(key)
+        );
+        (&stream).write_all(answer.as_bytes()).ok()?;
+        if manner == Manner::ResetAfter101 {
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok()?;
+            return None;
+        }
+        let socket = Arc::new(Socket { stream: Mutex::new(stream) });
+        socket.send(
+            r#"0{"sid":"s","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":100000}"#,
+        );
+        while let Some((opcode, payload)) = read_frame(&mut reader) {
+            if opcode == 8 {
+                self.closed_politely.fetch_add(1, Ordering::Relaxed);
+                let _ = socket.stream.lock().unwrap().write_all(&[0x88, 0]);
+                break;
+            }
+            if manner == Manner::SilentAfterOpen {
+                continue;
+            }
+            let text = String::from_utf8(payload).ok()?;
+            if text.starts_with("40") {
+                socket.send(r#"40{"sid":"s"}"#);
+            } else if let Some(event) = text.strip_prefix("42") {
+                let at = event.find('[')?;
+                let ack = event[..at].parse().ok();
+                let all: Vec<Value> = serde_json::from_str(&event[at..]).ok()?;
+                let (name, arguments) = all.split_first()?;
+                if name == "store" {
+                    self.standing.lock().unwrap().push(Arc::clone(&socket));
+                }
+                (self.on_event)(self, &socket, name.as_str()?, arguments, ack);
+            }
+        }
+        let _ = socket.stream.lock().unwrap().shutdown(Shutdown::Both);
+        None
+    }
+}
+
+fn read_frame(reader: &mut impl std::io::Read) -> Option<(u8, Vec<u8>)> {
+    let mut head = [0; 2];
+    reader.read_exact(&mut head).ok()?;
+    let mut length = usize::from(head[1] & 0x7f);
+    if length == 126 {
+        let mut long = [0; 2];
+        reader.read_exact(&mut long).ok()?;
+        length = usize::from(u16::from_be_bytes(long));
+    }
+    let mut mask = [0; 4];
+    reader.read_exact(&mut mask).ok()?;
+    let mut payload = vec![0; length];
+    reader.read_exact(&mut payload).ok()?;
+    payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+    Some((head[0] & 0x0f, payload))
+}
+
+fn plain_page(_path: &str, _head: &str) -> (String, bool) {
+    (ok("page"), true)
+}
+
+/// Runs a script; `{target}` in it is the server.
+fn drum(server: &Server, yaml: &str) -> anyhow::Result<Outcome> {
+    drum_with(server, yaml, &RunOptions { workers: Some(2), ..RunOptions::default() })
+}
+
+fn drum_with(server: &Server, yaml: &str, options: &RunOptions) -> anyhow::Result<Outcome> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_script(server, yaml, folder.path());
+    let script = script::load(&LoadOptions { files: vec![path], seed: Some(7), ..LoadOptions::default() })
+        .unwrap_or_else(|error| panic!("{error}"));
+    run(&script, options, &mut |_| {})
+}
+
+fn write_script(server: &Server, yaml: &str, folder: &Path) -> std::path::PathBuf {
+    let path = folder.join("script.yml");
+    std::fs::write(&path, yaml.replace("{target}", &format!("http://{}", server.address))).unwrap();
+    path
+}
+
+fn counter(outcome: &Outcome, name: &str) -> u64 {
+    outcome.total.counters.get(name).copied().unwrap_or(0)
+}
+
+const JOURNAL: &str = r#"
+config:
+  target: "{target}"
+  timeout: 1
+  socketio: {transports: ["websocket"]}
+  phases:
+    - {duration: 1, arrivalRate: 90}
+scenarios:
+  - engine: socketio
+    flow:
+      - get: {url: "/"}
+      - emit: {channel: save_msg, data: {token: "...", messageData: {lng: 127.??, lat: 37.??, contents: testing}, radius: 500}}
+      - think: 0.2
+"#;
+
+#[test]
+fn three_ways_to_fail_are_three_rows_with_their_stage_and_count() {
+    let decide = |number| match number % 30 {
+        3 => Manner::Answer503,
+        9 | 19 => Manner::ResetAfter101,
+        4 | 14 | 24 => Manner::SilentAfterOpen,
+        _ => Manner::Serve,
+    };
+    let server = Server::start(decide, |_, _, _, _, _| {}, plain_page);
+    let outcome = drum(&server, JOURNAL).unwrap();
+    let rows: Vec<(&str, &str, u64)> =
+        outcome.errors.iter().map(|error| (error.step.as_str(), error.cause.as_str(), error.count)).collect();
+    assert_eq!(
+        rows,
+        [
+            ("connect", "namespace: timeout", 9),
+            ("connect", "handshake: ECONNRESET", 6),
+            ("connect", "upgrade: 503 Service Unavailable", 3),
+        ]
+    );
+    for error in &outcome.errors {
+        assert!(error.endpoint.contains(&server.address.to_string()), "{error:?}");
+        assert!(!error.sample.is_empty() && error.first_s <= error.last_s && error.last_s > 0.0, "{error:?}");
+        assert!(error.code.starts_with("websocket error ("), "{error:?}");
+    }
+    assert!(outcome.errors[2].sample.contains("busy"), "{:?}", outcome.errors[2]);
+    assert_eq!(counter(&outcome, "vusers.created"), 90);
+    assert_eq!(counter(&outcome, "vusers.completed"), 72);
+    assert_eq!(counter(&outcome, "vusers.failed"), 18);
+    // The connect comes before the first step, so those that failed asked for nothing.
+    assert_eq!(counter(&outcome, "http.requests"), 72);
+    assert_eq!(server.closed_politely.load(Ordering::Relaxed), 72);
+}
+
+#[test]
+fn exceptions_name_their_field_and_the_user_goes_on() {
+    let refuse = |_: &Arc<Server>, socket: &Arc<Socket>, _: &str, arguments: &[Value], _: Option<u64>| {
+        assert_eq!(arguments[0]["messageData"]["lng"], "127.??");
+        socket.emit("exception", &json!({"status": 400, "code": 10400, "message": "no", "errors": {"messageData.lng": {"message": "no number"}}}));
+        socket.emit("news", &json!(1));
+    };
+    let server = Server::start(|_| Manner::Serve, refuse, plain_page);
+    let outcome = drum(&server, JOURNAL).unwrap();
+    assert_eq!(outcome.errors.len(), 1, "{:?}", outcome.errors);
+    let error = &outcome.errors[0];
+    assert_eq!((error.cause.as_str(), error.count), ("exception 400: messageData.lng", 90));
+    assert!(error.step.starts_with("emit save_msg (line "), "{}", error.step);
+    assert!(error.sample.contains("10400"), "{}", error.sample);
+    assert_eq!(outcome.server_events, BTreeMap::from([("exception".into(), 90), ("news".into(), 90)]));
+    assert_eq!(counter(&outcome, "vusers.completed"), 90);
+    assert_eq!((outcome.meta.confirmed_emits, outcome.meta.unconfirmed_emits), (0, 90));
+    assert!(
+        !outcome.total.histograms.contains_key(names::SOCKETIO_RESPONSE_TIME),
+        "an unanswered emit has no latency"
+    );
+    assert_eq!(outcome.total.histograms[names::HTTP_RESPONSE_TIME].len(), 90);
+    assert_eq!(outcome.meta.engine_revision, Some(4));
+    let sum: u64 = outcome.seconds.iter().filter_map(|second| second.counters.get("vusers.created")).sum();
+    assert_eq!(sum, 90, "the seconds add up to the total");
+}
+
+#[test]
+fn with_ack_every_emit_is_confirmed_and_a_refusal_in_the_ack_is_an_error() {
+    let answer = |_: &Arc<Server>, socket: &Arc<Socket>, _: &str, _: &[Value], ack: Option<u64>| {
+        socket.ack(ack.expect("asked for"), &json!({"status": 403, "message": "not for 17"}));
+    };
+    let server = Server::start(|_| Manner::Serve, answer, plain_page);
+    let options = RunOptions { workers: Some(1), ack: true, ..RunOptions::default() };
+    let outcome = drum_with(&server, JOURNAL, &options).unwrap();
+    assert_eq!((outcome.meta.confirmed_emits, outcome.meta.unconfirmed_emits), (90, 0));
+    assert_eq!(outcome.total.histograms[names::SOCKETIO_RESPONSE_TIME].len(), 90);
+    assert_eq!(outcome.errors[0].cause, "ack 403: not for N");
+    assert_eq!(counter(&outcome, "vusers.completed"), 90);
+}
+
+#[test]
+fn what_is_captured_is_used_and_waits_end_with_a_name() {
+    let answer =
+        |_: &Arc<Server>, socket: &Arc<Socket>, event: &str, arguments: &[Value], ack: Option<u64>| {
+            match event {
+                "login" => {
+                    assert_eq!(arguments[0], "secret");
+                    socket.emit("welcome", &json!({"id": 1}));
+                    socket.emit("welcome", &json!({"id": 41}));
+                    socket.ack(ack.unwrap(), &json!({"room": 5}));
+                }
+                "join" => {
+                    assert_eq!(arguments, [json!(5), json!({"id": 1})]);
+                    socket.emit("joined", &json!("other"));
+                    socket.emit("joined", &json!("ok"));
+                }
+                _ => {}
+            }
+        };
+    let page = |path: &str, _: &str| {
+        (ok(if path == "/token?for=me" { r#"{"list":[{"token":"secret"}]}"# } else { "{}" }), true)
+    };
+    let server = Server::start(|_| Manner::Serve, answer, page);
+    let outcome = drum(
+        &server,
+        r#"
+config:
+  target: "{target}"
+  timeout: 1
+  socketio: {transports: ["websocket"]}
+  phases: [{duration: 1, arrivalCount: 4}]
+scenarios:
+  - engine: socketio
+    flow:
+      - get: {url: "/token", qs: {for: me}, capture: {json: "$.list[0].token", as: token}}
+      - emit: [login, "{{ token }}"]
+        acknowledge: {match: {json: "$.0.room", value: 5}, capture: {json: "$.0.room", as: room}}
+        response: {on: welcome, capture: {json: "$.0", as: me}}
+      - emit: [join, "{{ room }}", "{{ me }}"]
+        response: {on: joined, args: [ok]}
+      - emit: {channel: nothing, acknowledge: true}
+      - log: "never"
+"#,
+    )
+    .unwrap();
+    assert_eq!(outcome.errors.len(), 1, "{:?}", outcome.errors);
+    assert_eq!(
+        (outcome.errors[0].cause.as_str(), outcome.errors[0].code.as_str()),
+        ("no ack within 1 s", "response timeout")
+    );
+    assert_eq!(outcome.errors[0].count, 4);
+    assert_eq!(counter(&outcome, "vusers.failed"), 4);
+    assert_eq!(
+        outcome.total.histograms[names::SOCKETIO_RESPONSE_TIME].len(),
+        8,
+        "one sample for an exchange"
+    );
+    assert_eq!(outcome.total.histograms[names::RESPONSE_FROM_DUE].len(), 4);
+}
+
+#[test]
+fn redirects_cookies_and_answers_without_a_location() {
+    let page = |path: &str, head: &str| match path {
+        "/start" => (
+            "HTTP/1.1 302 Found\r\nlocation: /next\r\nset-cookie: a=1; Path=/\r\ncontent-length: 0\r\n\r\n"
+                .into(),
+            true,
+        ),
+        "/next" if head.contains("cookie: a=1") && head.starts_with("GET ") => (ok(r#"{"ok":true}"#), true),
+        "/same" => ("HTTP/1.1 304 Not Modified\r\n\r\n".into(), true),
+        "/lost" => ("HTTP/1.1 301 Moved Permanently\r\ncontent-length: 0\r\n\r\n".into(), true),
+        "/gone" => (String::new(), false),
+        _ => ("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n".into(), true),
+    };
+    let server = Server::start(|_| Manner::Serve, |_, _, _, _, _| {}, page);
+    let outcome = drum(
+        &server,
+        r#"
+config:
+  target: "{target}"
+  phases: [{duration: 1, arrivalCount: 3}]
+  ensure: {thresholds: [{"http.response_time.p99": 5000}], conditions: [{expression: "http.codes.500 < 1"}]}
+scenarios:
+  - flow:
+      - post: {url: "/start", json: {x: 1}, match: {json: "$.ok", value: true}}
+      - get: {url: "/same"}
+      - get: {url: "/lost"}
+      - loop: [{get: {url: "/oops"}}]
+        count: 2
+      - get: {url: "/gone"}
+"#,
+    )
+    .unwrap();
+    let codes: Vec<u64> =
+        [302, 200, 304, 301, 500].map(|code| counter(&outcome, &format!("http.codes.{code}"))).into();
+    assert_eq!(codes, [3, 3, 3, 3, 6]);
+    assert_eq!(counter(&outcome, "vusers.failed"), 3);
+    assert_eq!(outcome.errors.len(), 1, "{:?}", outcome.errors);
+    assert_eq!(outcome.errors[0].code, "ECONNRESET");
+    assert!(outcome.errors[0].step.starts_with("GET /gone (line "), "{:?}", outcome.errors[0]);
+    let passed: Vec<bool> = outcome.checks.iter().map(|check| check.passed).collect();
+    assert_eq!(passed, [true, false], "{:?}", outcome.checks);
+}
+
+/// Of 60 messages to 10 listeners: one in ten is kept from the first listener, one in twelve comes twice to the
+/// second, and the third hears everything of the second message of a user before the first.
+#[test]
+fn deliveries_are_counted_missing_twice_and_out_of_order() {
+    let held = Mutex::new(BTreeMap::<usize, Value>::new());
+    let count = AtomicUsize::new(0);
+    let on_event = move |server: &Arc<Server>,
+                         socket: &Arc<Socket>,
+                         event: &str,
+                         arguments: &[Value],
+                         ack: Option<u64>| {
+        if event == "save_msg" {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            let heard = json!({"result": {"contents": arguments[0]["messageData"]["contents"]}});
+            for (index, listener) in server.standing.lock().unwrap().iter().enumerate() {
+                if index == 0 && number.is_multiple_of(10) {
+                    continue;
+                }
+                if index == 2 && arguments[0]["part"] == "first" {
+                    held.lock().unwrap().insert(Arc::as_ptr(socket) as usize, heard.clone());
+                    continue;
+                }
+                listener.emit("new_msg", &heard);
+                if index == 1 && number.is_multiple_of(12) {
+                    listener.emit("new_msg", &heard);
+                }
+                if index == 2
+                    && let Some(earlier) = held.lock().unwrap().remove(&(Arc::as_ptr(socket) as usize))
+                {
+                    listener.emit("new_msg", &earlier);
+                }
+            }
+        }
+        if let Some(ack) = ack {
+            socket.ack(ack, &json!({"status": 201}));
+        }
+    };
+    let server = Server::start(|_| Manner::Serve, on_event, plain_page);
+    let yaml = r#"
+config:
+  target: "{target}"
+  socketio: {transports: ["websocket"]}
+  phases: [{duration: 1, arrivalCount: 30}]
+  listeners:
+    - {count: 10, flow: [{emit: [store, {}], acknowledge: true}]}
+  delivery: {event: new_msg, stamp: messageData.contents, read: result.contents, expect: all, deadline: 1}
+scenarios:
+  - engine: socketio
+    flow:
+      - emit: [save_msg, {part: first, messageData: {lng: 1, lat: 2, contents: "hi \"you\""}}]
+        acknowledge: true
+      - emit: [save_msg, {part: second, messageData: {lng: "{{ $randomNumber(1,9) }}", lat: 2, contents: "{{ $randomString(3) }}"}}]
+        acknowledge: true
+      - think: 0.1
+"#;
+    let folder = tempfile::tempdir().unwrap();
+    let pairs = folder.path().join("pairs.csv");
+    let options = RunOptions { workers: Some(2), pairs_out: Some(pairs.clone()), ..RunOptions::default() };
+    let outcome = drum_with(&server, yaml, &options).unwrap();
+    assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
+    let delivery = outcome.delivery.clone().unwrap();
+    assert_eq!(delivery.messages, 60);
+    assert_eq!(delivery.expected, Some(600));
+    assert_eq!((delivery.missing, delivery.heard), (6, 594), "{:?}", delivery.samples);
+    assert_eq!(delivery.duplicates, 5);
+    assert_eq!(delivery.out_of_order, 30);
+    assert_eq!((delivery.unexpected, delivery.not_sent, delivery.undecided), (0, 0, 0));
+    assert_eq!(outcome.server_events["new_msg"], 599);
+    assert_eq!(outcome.total.histograms[names::DELIVERY].len(), 594);
+    assert_eq!(outcome.total.histograms[names::DELIVERY_LAST].len(), 60);
+    assert_eq!(counter(&outcome, "socketio.emit"), 60, "listeners' emits are no load");
+    assert_eq!(outcome.meta.listeners, 10);
+    assert_eq!(std::fs::read_to_string(&pairs).unwrap().lines().count(), 1 + 594);
+    assert_eq!(server.closed_politely.load(Ordering::Relaxed), 40);
+}
+
+#[test]
+fn refused_messages_are_nobodys_to_hear_and_marks_stay_out_without_delivery() {
+    let on_event = |_: &Arc<Server>, socket: &Arc<Socket>, _: &str, arguments: &[Value], ack: Option<u64>| {
+        if let Some(contents) = arguments[0]["messageData"]["contents"].as_str() {
+            assert!(contents.starts_with("hi ~df:"), "{contents}");
+            socket.emit("exception", &json!({"status": 400}));
+        }
+        if let Some(ack) = ack {
+            socket.ack(ack, &json!({"status": 200}));
+        }
+    };
+    let server = Server::start(|_| Manner::Serve, on_event, plain_page);
+    let outcome = drum(
+        &server,
+        r#"
+config:
+  target: "{target}"
+  socketio: {transports: ["websocket"]}
+  phases: [{duration: 1, arrivalCount: 5}]
+  listeners:
+    - {count: 2, flow: [{emit: [store, {}], acknowledge: true}]}
+  delivery: {event: new_msg, stamp: messageData.contents, read: result.contents, expect: all, deadline: 1}
+scenarios:
+  - engine: socketio
+    flow:
+      - emit: [save_msg, {messageData: {contents: hi}}]
+      - think: 0.1
+"#,
+    )
+    .unwrap();
+    let delivery = outcome.delivery.clone().unwrap();
+    assert_eq!((delivery.messages, delivery.not_sent), (5, 5));
+    assert_eq!((delivery.expected, delivery.missing), (Some(0), 0));
+}
+
+#[test]
+fn listeners_that_cannot_stand_stop_the_run_with_the_reason() {
+    let decide = |number| if number < 2 { Manner::Serve } else { Manner::Answer503 };
+    let server =
+        Server::start(decide, |_, socket, _, _, ack| socket.ack(ack.unwrap(), &json!({})), plain_page);
+    let error = drum(
+        &server,
+        r#"
+config:
+  target: "{target}"
+  socketio: {transports: ["websocket"]}
+  phases: [{duration: 1, arrivalCount: 5}]
+  listeners:
+    - {count: 4, flow: [{emit: [store, {}], acknowledge: true}]}
+scenarios:
+  - engine: socketio
+    flow: [{think: 1}]
+"#,
+    )
+    .unwrap_err()
+    .to_string();
+    assert!(error.starts_with("2 of 4 listeners could not stand: listener: connect"), "{error}");
+    assert!(error.contains("503"), "{error}");
+}
+
+#[test]
+fn arrivals_above_max_vusers_are_skipped_and_make_the_run_invalid() {
+    let server = Server::start(|_| Manner::Serve, |_, _, _, _, _| {}, plain_page);
+    let outcome = drum(
+        &server,
+        r#"
+config:
+  target: "{target}"
+  phases: [{duration: 1, arrivalCount: 10, maxVusers: 2}]
+scenarios:
+  - flow: [{get: {url: "/"}}, {think: 3}]
+"#,
+    )
+    .unwrap();
+    assert_eq!((counter(&outcome, "vusers.created"), counter(&outcome, "vusers.skipped")), (2, 8));
+    assert_eq!(outcome.total.concurrent_users, 2);
+    assert!(!outcome.validity.valid);
+}
+
+#[test]
+fn before_gives_its_captures_to_everyone_and_its_failure_stops_the_run() {
+    let page = |path: &str, _: &str| match path {
+        "/login" => (ok(r#"{"token":"t1"}"#), true),
+        "/use/t1" => (ok(""), true),
+        _ => ("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".into(), true),
+    };
+    let server = Server::start(|_| Manner::Serve, |_, _, _, _, _| {}, page);
+    let yaml = r#"
+config:
+  target: "{target}"
+  phases: [{duration: 1, arrivalCount: 3}]
+before: {flow: [{post: {url: "/login", capture: {json: "$.token", as: token}}}]}
+scenarios:
+  - flow: [{get: {url: "/use/{{ token }}"}}]
+"#;
+    let outcome = drum(&server, yaml).unwrap();
+    assert_eq!(counter(&outcome, "http.codes.200"), 3);
+    assert_eq!(counter(&outcome, "http.requests"), 3, "`before` is no load");
+    let error = drum(&server, &yaml.replace("/login", "/logout")).unwrap_err().to_string();
+    assert!(error.starts_with("`before` failed"), "{error}");
+    assert!(error.contains("Failed capture or match"), "{error}");
+}
+
+/// First Ctrl-C: no more arrivals, the results are written, exit code 130.
+#[test]
+fn an_interrupted_run_still_has_its_results() {
+    let server = Server::start(|_| Manner::Serve, |_, _, _, _, _| {}, plain_page);
+    let folder = tempfile::tempdir().unwrap();
+    let script = write_script(
+        &server,
+        r#"
+config:
+  target: "{target}"
+  phases: [{duration: 600, arrivalRate: 20}]
+scenarios:
+  - flow: [{get: {url: "/"}}, {log: "here"}, {think: 300}]
+"#,
+        folder.path(),
+    );
+    let result = folder.path().join("result.json");
+    let mut drumfire = Command::new(env!("CARGO_BIN_EXE_drumfire"))
+        .args(["run", "-o"])
+        .args([&result, &script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(drumfire.stdout.take().unwrap()).lines();
+    // The first user is at work; its word is the event to wait for.
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("here")));
+    let pid = rustix::process::Pid::from_raw(drumfire.id() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    // Its pipe must be drained for it to end.
+    lines.for_each(drop);
+    assert_eq!(drumfire.wait().unwrap().code(), Some(130));
+    let written: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
+    assert!(
+        written["aggregate"]["counters"]["vusers.created"].as_u64().unwrap() >= 1,
+        "{}",
+        written["aggregate"]
+    );
+}
