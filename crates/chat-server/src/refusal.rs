@@ -39,11 +39,13 @@ pub enum RefusalKind {
     StoreRefused,
     /// The store did not say; the message may or may not have been kept.
     StoreUnknown,
+    /// Stored messages wait to be delivered; more would only wait longer.
+    Behind,
     ShuttingDown,
 }
 
 impl RefusalKind {
-    pub const ALL: [RefusalKind; 15] = [
+    pub const ALL: [RefusalKind; 16] = [
         Self::TokenMissing,
         Self::TokenExpired,
         Self::TokenInvalid,
@@ -58,6 +60,7 @@ impl RefusalKind {
         Self::TooManyHere,
         Self::StoreRefused,
         Self::StoreUnknown,
+        Self::Behind,
         Self::ShuttingDown,
     ];
 
@@ -78,6 +81,7 @@ impl RefusalKind {
             Self::TooManyHere => (429, 12429),
             Self::StoreRefused => (503, 10503),
             Self::StoreUnknown => (504, 10504),
+            Self::Behind => (503, 12503),
             Self::ShuttingDown => (503, 11503),
         }
     }
@@ -99,6 +103,7 @@ impl RefusalKind {
             Self::TooManyHere => "too many messages at this place: try again shortly",
             Self::StoreRefused => "the message could not be stored and was not sent: try again",
             Self::StoreUnknown => "it is not known whether the message was stored: look before sending again",
+            Self::Behind => "the server is behind with deliveries and did not take the message: try again",
             Self::ShuttingDown => "the server is restarting: connect again",
         }
     }

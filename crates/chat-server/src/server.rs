@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -99,7 +99,9 @@ pub fn start(
         (0..count).map(|_| tokio::sync::mpsc::unbounded_channel()).unzip();
     let handles = Handles::new(secret);
     let key = TokenKey::new(secret);
-    let bus: Arc<dyn Bus> = Arc::new(InProcessBus::new(workers.clone(), interest.clone()));
+    let waiting: Vec<Arc<AtomicUsize>> = (0..count).map(|_| Arc::default()).collect();
+    let bus: Arc<dyn Bus> = Arc::new(InProcessBus::new(workers.clone(), waiting.clone(), interest.clone()));
+
     let (push, push_thread) = crate::push::spawn(metrics.clone())?;
 
     let mut store_threads = Vec::new();
@@ -149,7 +151,7 @@ pub fn start(
         workers: workers.clone(),
     });
     let mut worker_threads = Vec::new();
-    for (number, (queue, stats)) in queues.into_iter().zip(&stats).enumerate() {
+    for (number, ((queue, stats), waiting)) in queues.into_iter().zip(&stats).zip(waiting).enumerate() {
         let parts = WorkerParts {
             number,
             shared: shared.clone(),
@@ -158,6 +160,7 @@ pub fn start(
             sockets: config.socket_config(),
             stats: stats.clone(),
             queue,
+            waiting,
         };
         worker_threads.push(parts.spawn()?);
     }
@@ -234,6 +237,7 @@ struct WorkerParts {
     sockets: socketio_server::Config,
     stats: Arc<Stats>,
     queue: UnboundedReceiver<WorkerMessage>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl WorkerParts {
@@ -250,7 +254,7 @@ impl WorkerParts {
                     let chat = Chat::new(self.number, self.shared, shards);
                     let worker = socketio_server::Worker::new(chat.clone(), self.sockets, self.stats);
                     worker.set_fallback(fallback(self.routes));
-                    worker::run(chat, worker, self.queue).await;
+                    worker::run(chat, worker, self.queue, &self.waiting).await;
                 });
             })?;
         Ok(thread)

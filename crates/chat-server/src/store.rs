@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use futures_util::stream::{FuturesOrdered, StreamExt as _};
+use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt as _};
 use geo_index::Position;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
@@ -18,7 +18,7 @@ use crate::limits::{Buckets, Rate};
 use crate::metrics::{Metrics, Stage};
 use crate::privacy::Handles;
 use crate::refusal::RefusalKind;
-use crate::storage::{NewMessage, Outcome, Storage, StoredMessage};
+use crate::storage::{NewMessage, Outcome, Storage, StorageError, StoredMessage};
 use crate::worker::WorkerMessage;
 use crate::world::World;
 
@@ -27,8 +27,15 @@ const MAX_GROUP: usize = 1024;
 /// Groups handed to the storage and not yet answered. SQLite answers before it returns, so there this is
 /// never reached; a remote store works on several.
 const MAX_IN_FLIGHT: usize = 4;
+/// Publications a worker may be behind before new messages are refused.
+const MAX_BACKLOG: usize = 100_000;
 /// Table of the last sequence published per hashed cell.
 const CELL_SLOTS: usize = 4096;
+/// How often old messages are looked for, and the rest between two slices of a deletion.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+const FORGET_PAUSE: Duration = Duration::from_millis(20);
+/// How often a store that failed is asked whether it works again.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 /// A checked message and whom to answer.
 #[derive(Debug)]
@@ -58,7 +65,8 @@ pub enum StoreRequest {
 pub struct StoreState {
     /// The highest `idx` published.
     pub published: AtomicU64,
-    /// False after a refused or unknown outcome, until the next success.
+    /// False after a refused or unknown outcome, until the next success: a message's, or a probe's, for
+    /// a server that is not ready may be sent no messages.
     pub healthy: AtomicBool,
     pub epoch: Arc<str>,
 }
@@ -160,15 +168,40 @@ struct Pending {
 impl StoreThread {
     async fn run(&mut self, mut queue: UnboundedReceiver<StoreRequest>) {
         let mut in_flight = FuturesOrdered::new();
+        let mut forgetting = FuturesUnordered::new();
+        let mut probing = FuturesUnordered::new();
         let mut group = Vec::with_capacity(MAX_GROUP);
-        let mut retention = tokio::time::interval(Duration::from_secs(60));
-        retention.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut forget_at = tokio::time::Instant::now();
+        let mut probe_at = forget_at;
         loop {
+            let healthy = self.state.healthy.load(Ordering::Relaxed);
+            // The queue stands last: it may be full all the time, the others are not.
             tokio::select! {
                 biased;
                 Some(done) = in_flight.next(), if !in_flight.is_empty() => self.publish(done),
+                Some(forgot) = forgetting.next(), if !forgetting.is_empty() => {
+                    let rest = if self.forgot(forgot) { FORGET_PAUSE } else { FORGET_EVERY };
+                    forget_at = tokio::time::Instant::now() + rest;
+                }
+                Some(probed) = probing.next(), if !probing.is_empty() => {
+                    self.probed(probed);
+                    probe_at = tokio::time::Instant::now() + PROBE_EVERY;
+                }
+                () = tokio::time::sleep_until(forget_at),
+                    if self.config.retention.is_some() && forgetting.is_empty() =>
+                {
+                    forgetting.extend(self.forget_before().map(|before| self.storage.forget_before(before)));
+                }
+                () = tokio::time::sleep_until(probe_at), if !healthy && probing.is_empty() => {
+                    probing.push(self.storage.probe());
+                }
                 received = queue.recv_many(&mut group, MAX_GROUP), if in_flight.len() < MAX_IN_FLIGHT => {
-                    let mut stop = received == 0;
+                    if received == 0 {
+                        while let Some(done) = in_flight.next().await {
+                            self.publish(done);
+                        }
+                        return;
+                    }
                     let mut batch = Vec::with_capacity(received);
                     let mut fences = Vec::new();
                     for request in group.drain(..) {
@@ -176,7 +209,8 @@ impl StoreThread {
                             StoreRequest::Save(request) => batch.extend(self.admit(*request)),
                             // A fence behind a save waits for it: answering late only holds more back.
                             StoreRequest::Fence { worker, socket } => fences.push((worker, socket)),
-                            StoreRequest::Stop => stop = true,
+                            // Nothing gets in any more; what did get in is still to be received.
+                            StoreRequest::Stop => queue.close(),
                         }
                     }
                     if !batch.is_empty() || !fences.is_empty() {
@@ -185,14 +219,7 @@ impl StoreThread {
                             (pending, saved.await, fences)
                         });
                     }
-                    if stop {
-                        while let Some(done) = in_flight.next().await {
-                            self.publish(done);
-                        }
-                        return;
-                    }
                 }
-                _ = retention.tick(), if self.config.retention.is_some() => self.forget_old().await,
             }
         }
     }
@@ -201,6 +228,10 @@ impl StoreThread {
     fn admit(&mut self, request: SaveRequest) -> Option<Pending> {
         let now = Instant::now();
         let SaveRequest { mut message, reach_m, origin, received_at } = request;
+        if self.bus.backlog() > MAX_BACKLOG {
+            self.refuse(origin, RefusalKind::Behind);
+            return None;
+        }
         if !self.users.take(message.author.idx, now) {
             self.refuse(origin, RefusalKind::TooManyMessages);
             return None;
@@ -215,12 +246,15 @@ impl StoreThread {
 
     fn submit(&self, batch: Vec<Pending>) -> (Vec<Pending>, impl Future<Output = Vec<Outcome>> + use<>) {
         let messages: Vec<_> = batch.iter().map(|pending| pending.message.clone()).collect();
-        let saved = (!messages.is_empty()).then(|| self.storage.save(messages));
+        let count = messages.len();
+        let patience = self.storage.patience();
+        let saved = (count > 0).then(|| self.storage.save(messages));
         (batch, async move {
-            match saved {
-                Some(saved) => saved.await,
-                None => Vec::new(),
-            }
+            let Some(saved) = saved else { return Vec::new() };
+            let answered = tokio::time::timeout(patience, saved).await;
+            answered.unwrap_or_else(|_| {
+                vec![Outcome::Unknown(format!("the storage did not answer within {patience:?}")); count]
+            })
         })
     }
 
@@ -231,9 +265,9 @@ impl StoreThread {
         let outcomes = outcomes
             .into_iter()
             .chain(std::iter::repeat_with(|| Outcome::Unknown("the storage gave no outcome".into())));
-        let mut failed_any = false;
+        let mut failures = Failures::default();
         for (pending, outcome) in pending.into_iter().zip(outcomes) {
-            let failed = match outcome {
+            let (kind, cause) = match outcome {
                 Outcome::Stored(idx) => {
                     self.metrics.observe(Stage::Commit, now.saturating_duration_since(pending.received_at));
                     envelopes.push(self.envelope(idx, pending));
@@ -242,10 +276,11 @@ impl StoreThread {
                 Outcome::Refused(cause) => (RefusalKind::StoreRefused, cause),
                 Outcome::Unknown(cause) => (RefusalKind::StoreUnknown, cause),
             };
-            failed_any = true;
-            tracing::error!(world = self.config.world.name(), cause = failed.1, "{}", failed.0.message());
-            self.refuse(pending.origin, failed.0);
+            failures.add(kind, cause);
+            self.refuse(pending.origin, kind);
         }
+        let failed_any = failures.any();
+        failures.log(self.config.world);
         if !envelopes.is_empty() {
             self.metrics.committed(self.config.world, envelopes.len() as u64);
         }
@@ -292,14 +327,66 @@ impl StoreThread {
         }
     }
 
-    async fn forget_old(&self) {
-        let Some(retention) = self.config.retention else { return };
-        let before = jiff::Timestamp::now().as_millisecond()
-            - i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
-        match self.storage.forget_before(before).await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(world = self.config.world.name(), count, "old messages deleted"),
-            Err(error) => tracing::warn!(world = self.config.world.name(), %error, "retention failed"),
+    /// What is older than this is to be deleted, in milliseconds since 1970.
+    fn forget_before(&self) -> Option<i64> {
+        let kept_ms = i64::try_from(self.config.retention?.as_millis()).unwrap_or(i64::MAX);
+        Some(jiff::Timestamp::now().as_millisecond().saturating_sub(kept_ms))
+    }
+
+    /// True when there may be more to delete.
+    fn forgot(&self, forgot: Result<u64, StorageError>) -> bool {
+        let world = self.config.world.name();
+        match forgot {
+            Ok(0) => false,
+            Ok(count) => {
+                tracing::debug!(world, count, "old messages deleted");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(world, %error, "retention failed");
+                false
+            }
+        }
+    }
+
+    fn probed(&self, probed: Result<(), StorageError>) {
+        let world = self.config.world.name();
+        match probed {
+            Ok(()) => {
+                if !self.state.healthy.swap(true, Ordering::Relaxed) {
+                    tracing::info!(world, "the store works again");
+                }
+            }
+            Err(error) => tracing::debug!(world, %error, "the store does not work yet"),
+        }
+    }
+}
+
+/// What went wrong in one group: one line in the log, however many messages it were.
+#[derive(Default)]
+struct Failures {
+    refused: u64,
+    unknown: u64,
+    first_cause: Option<String>,
+}
+
+impl Failures {
+    fn add(&mut self, kind: RefusalKind, cause: String) {
+        match kind {
+            RefusalKind::StoreUnknown => self.unknown += 1,
+            _ => self.refused += 1,
+        }
+        self.first_cause.get_or_insert(cause);
+    }
+
+    fn any(&self) -> bool {
+        self.refused + self.unknown > 0
+    }
+
+    fn log(self, world: World) {
+        if let Some(cause) = self.first_cause {
+            let (refused, unknown) = (self.refused, self.unknown);
+            tracing::error!(world = world.name(), refused, unknown, cause, "messages could not be stored");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use socketio_server::{AckId, Application, ConnectError, ConnectRequest, Event, Reason, Socket, SocketId};
@@ -312,8 +313,8 @@ impl Chat {
         binding
     }
 
-    /// Takes up what the store has published.
-    fn deliver(&self, envelope: &Envelope) {
+    /// Takes up what the store has published; answers how many hear it here.
+    fn deliver(&self, envelope: &Envelope) -> u64 {
         let start = Instant::now();
         self.shared.metrics.observe(Stage::Queue, start.saturating_duration_since(envelope.published_at));
         let publication = &envelope.publication;
@@ -366,6 +367,7 @@ impl Chat {
         }
         self.shared.metrics.delivered(envelope.world, delivered);
         self.shared.metrics.observe(Stage::Match, start.elapsed());
+        delivered
     }
 
     fn alert(&self, world: World, socket: &Rc<Socket<Self>>, publication: &Arc<Publication>, now: Instant) {
@@ -418,9 +420,6 @@ impl Chat {
                     tracing::warn!(%error, "an accepted connection could not be served");
                 }
             }
-            WorkerMessage::Published(envelopes) => {
-                envelopes.iter().for_each(|envelope| self.deliver(envelope))
-            }
             WorkerMessage::Refused { origin, kind } => {
                 if let Some(socket) = self.socket(origin.socket) {
                     refuse(&socket, origin.ack, &kind.into(), &self.shared.metrics);
@@ -433,8 +432,8 @@ impl Chat {
                 let rows = self.shard(query.world).borrow().people_near(&query, &self.shared.handles);
                 let _ = answer.send(rows);
             }
-            // Ends `run`'s loop instead.
-            WorkerMessage::Drain { .. } => {}
+            // Taken by `run` itself.
+            WorkerMessage::Published(_) | WorkerMessage::Drain { .. } => {}
         }
     }
 }
@@ -451,14 +450,20 @@ fn handshake_token(auth: &str) -> Option<String> {
     auth.get("token")?.as_str().map(str::to_owned)
 }
 
-/// Most messages taken from the queue before the sockets get their turn.
+/// Most messages taken from the queue at once.
 const MESSAGES_A_TURN: usize = 64;
+/// After a message with this many hearers the sockets get their turn.
+const CROWD: u64 = 1024;
+/// After this many bytes for one outbox everything is flushed first: an outbox fills up because its reader
+/// is slow, never because messages came in one go.
+const BYTES_UNFLUSHED: usize = 64 << 10;
 
-/// Runs a worker until it has drained.
+/// Runs a worker until it has drained. `waiting` counts the publications it has not taken up.
 pub(crate) async fn run(
     chat: Rc<Chat>,
     worker: Rc<socketio_server::Worker<Chat>>,
     mut queue: UnboundedReceiver<WorkerMessage>,
+    waiting: &AtomicUsize,
 ) {
     *chat.sockets.borrow_mut() = Rc::downgrade(&worker);
     let alerts = tokio::task::spawn_local({
@@ -466,15 +471,30 @@ pub(crate) async fn run(
         async move { chat.run_alerts().await }
     });
     let mut messages = Vec::with_capacity(MESSAGES_A_TURN);
+    let mut unflushed = 0;
     let deadline = 'running: loop {
         if queue.recv_many(&mut messages, MESSAGES_A_TURN).await == 0 {
             break Duration::ZERO;
         }
         for message in messages.drain(..) {
-            if let WorkerMessage::Drain { deadline } = message {
-                break 'running deadline;
+            match message {
+                WorkerMessage::Published(envelopes) => {
+                    for envelope in &envelopes {
+                        waiting.fetch_sub(1, Ordering::Relaxed);
+                        let delivered = chat.deliver(envelope);
+                        // The author's outbox takes the result twice, in the ack and in its copy.
+                        unflushed += 2 * envelope.publication.new_msg.len();
+                        if unflushed >= BYTES_UNFLUSHED {
+                            worker.flushed().await;
+                            unflushed = 0;
+                        } else if delivered >= CROWD {
+                            tokio::task::yield_now().await;
+                        }
+                    }
+                }
+                WorkerMessage::Drain { deadline } => break 'running deadline,
+                other => chat.take(other),
             }
-            chat.take(message);
         }
         // Lets this turn's frames be flushed before the next ones are appended.
         tokio::task::yield_now().await;

@@ -1,6 +1,7 @@
 //! The bus of a single node: one queue per worker, and a table that tells who need not be asked.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -17,12 +18,25 @@ use crate::world::PerWorld;
 #[derive(Debug)]
 pub struct InProcessBus {
     workers: Vec<UnboundedSender<WorkerMessage>>,
+    /// Publications sent to each worker and not taken up by it yet.
+    waiting: Vec<Arc<AtomicUsize>>,
     interest: PerWorld<Arc<Interest>>,
 }
 
 impl InProcessBus {
-    pub fn new(workers: Vec<UnboundedSender<WorkerMessage>>, interest: PerWorld<Arc<Interest>>) -> Self {
-        Self { workers, interest }
+    /// `waiting`: one counter per worker, which the worker counts down.
+    pub fn new(
+        workers: Vec<UnboundedSender<WorkerMessage>>,
+        waiting: Vec<Arc<AtomicUsize>>,
+        interest: PerWorld<Arc<Interest>>,
+    ) -> Self {
+        Self { workers, waiting, interest }
+    }
+
+    fn send(&self, worker: usize, group: Vec<Envelope>) {
+        self.waiting[worker].fetch_add(group.len(), Ordering::Relaxed);
+        // Closed only while shutting down, after the worker's sockets are gone.
+        let _ = self.workers[worker].send(WorkerMessage::Published(group));
     }
 
     /// Bit w: worker w gets this envelope.
@@ -45,11 +59,11 @@ impl Bus for InProcessBus {
     fn publish(&self, group: Vec<Envelope>) {
         if self.workers.len() == 1 {
             // Somebody may join while the mask is read; a lone worker is asked anyway.
-            let _ = self.workers[0].send(WorkerMessage::Published(group));
+            self.send(0, group);
             return;
         }
         let masks: Vec<u64> = group.iter().map(|envelope| self.mask(envelope)).collect();
-        for (worker, queue) in self.workers.iter().enumerate() {
+        for worker in 0..self.workers.len() {
             let share: Vec<Envelope> = group
                 .iter()
                 .zip(&masks)
@@ -57,10 +71,13 @@ impl Bus for InProcessBus {
                 .map(|(envelope, _)| envelope.clone())
                 .collect();
             if !share.is_empty() {
-                // Closed only while shutting down, after the worker's sockets are gone.
-                let _ = queue.send(WorkerMessage::Published(share));
+                self.send(worker, share);
             }
         }
+    }
+
+    fn backlog(&self) -> usize {
+        self.waiting.iter().map(|waiting| waiting.load(Ordering::Relaxed)).max().unwrap_or(0)
     }
 
     fn healthy(&self) -> BoxFuture<'static, bool> {

@@ -13,6 +13,10 @@ pub trait Bus: Send + Sync + 'static {
     /// Hands over a group of one world's publications. Never blocks on a slow worker.
     fn publish(&self, group: Vec<Envelope>);
 
+    /// Publications that the slowest worker has not taken up yet. Too many, and the store refuses new
+    /// messages instead of promising what will be seen only much later.
+    fn backlog(&self) -> usize;
+
     /// A worker (or node) that cannot take more, or nothing at all, is told about here; for `/readyz`.
     fn healthy(&self) -> BoxFuture<'static, bool>;
 }

@@ -6,6 +6,7 @@
 mod sqlite;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use geo_index::Position;
@@ -100,8 +101,17 @@ pub trait Storage: Send + Sync + 'static {
     /// What a returning client missed.
     fn missed(&self, query: MissedQuery) -> BoxFuture<'static, Result<Missed, StorageError>>;
 
-    /// Deletes messages older than this (milliseconds since 1970); answers how many.
+    /// Deletes messages older than this (milliseconds since 1970), a slice at a time where that is better
+    /// for those who are saving; answers how many, 0 when there are none left.
     fn forget_before(&self, created_at_ms: i64) -> BoxFuture<'static, Result<u64, StorageError>>;
+
+    /// Whether a message could be stored now. Asked only after one could not, every second.
+    fn probe(&self) -> BoxFuture<'static, Result<(), StorageError>>;
+
+    /// A batch not answered for this long counts as unknown, so that nobody waits for ever.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(30)
+    }
 
     /// Random at creation: a cursor from another database is recognised by it.
     fn epoch(&self) -> Arc<str>;

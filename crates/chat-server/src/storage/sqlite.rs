@@ -37,6 +37,10 @@ const CHECKPOINT_FROM_BYTES: u64 = 4 << 20;
 const TRUNCATE_FROM_BYTES: u64 = 64 << 20;
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
 
+/// Messages deleted in one transaction: a few milliseconds, for which those who save wait.
+const FORGET_AT_ONCE: u32 = 1000;
+const OLDEST: &str = "SELECT idx FROM message WHERE created_at < ?1 ORDER BY created_at, idx LIMIT ?2";
+
 pub struct SqliteStorage {
     writer: Mutex<Connection>,
     reader: Arc<Mutex<Connection>>,
@@ -127,14 +131,19 @@ impl SqliteStorage {
 enum CommitError {
     /// Rolled back for certain.
     NotStored(rusqlite::Error),
-    /// An I/O error during COMMIT: it may come back to life in recovery.
+    /// An I/O error while COMMIT flushed, or later: it may come back to life in recovery.
     Unknown(rusqlite::Error),
 }
 
 impl CommitError {
     fn classify(error: rusqlite::Error) -> Self {
+        // The frame that marks the commit is written last, so a log that could not be written (a quota, a
+        // limit on file sizes: not "disk full" to SQLite) holds no commit for recovery to find.
+        let not_written = error
+            .sqlite_error()
+            .is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_WRITE);
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::SystemIoFailure) => Self::Unknown(error),
+            Some(rusqlite::ErrorCode::SystemIoFailure) if !not_written => Self::Unknown(error),
             // Dropping the transaction rolls back; full disks and locks leave nothing behind.
             _ => Self::NotStored(error),
         }
@@ -165,13 +174,15 @@ impl Storage for SqliteStorage {
             let transaction =
                 connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
             let forgotten_to: Option<i64> = transaction.query_row(
-                "SELECT max(idx) FROM message WHERE created_at < ?1",
-                [created_at_ms],
+                &format!("SELECT max(idx) FROM ({OLDEST})"),
+                params![created_at_ms, FORGET_AT_ONCE],
                 |row| row.get(0),
             )?;
             let Some(forgotten_to) = forgotten_to else { return Ok(0) };
-            let deleted =
-                transaction.execute("DELETE FROM message WHERE created_at < ?1", [created_at_ms])?;
+            let deleted = transaction.execute(
+                &format!("DELETE FROM message WHERE idx IN ({OLDEST})"),
+                params![created_at_ms, FORGET_AT_ONCE],
+            )?;
             transaction.execute(
                 "INSERT INTO meta (key, value) VALUES ('forgotten_to', ?1) ON CONFLICT (key) DO UPDATE \
                  SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))",
@@ -182,6 +193,18 @@ impl Storage for SqliteStorage {
         })();
         let result =
             result.map_err(|error: rusqlite::Error| StorageError::new("forgetting old messages", error));
+        futures_util::future::ready(result).boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'static, Result<(), StorageError>> {
+        let connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // As large as a message may be, and committed: what it needs, a message needs.
+        let result = connection.execute(
+            "INSERT INTO meta (key, value) VALUES ('probe', hex(zeroblob(4096))) \
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            [],
+        );
+        let result = result.map(drop).map_err(|error| StorageError::new("probing the database", error));
         futures_util::future::ready(result).boxed()
     }
 
