@@ -390,6 +390,25 @@ pub const TABLE: &[Entry] = &[
     row(S::Flag, "--require-valid", Ours, "exit code 3 when the figures are not to be believed", "precedence"),
     row(S::Flag, "--workers", Ours, "threads; one schedule for all of them", "workers_share_one_schedule"),
     row(S::Flag, "--pairs", Ours, "who heard what, as CSV", "flags"),
+
+    row(S::Metric, "vusers.created", Yes, "v1: Scenarios launched", "exceptions_name_their_field_and_the_user_goes_on"),
+    row(S::Metric, "vusers.created_by_name.<name>", Yes, "v1: Scenario counts", "v1_summary"),
+    row(S::Metric, "vusers.completed", Yes, "v1: Scenarios completed", "exceptions_name_their_field_and_the_user_goes_on"),
+    row(S::Metric, "vusers.failed", Yes, "", "three_ways_to_fail_are_three_rows_with_their_stage_and_count"),
+    row(S::Metric, "vusers.skipped", Yes, "also in the summary, and a reason to call a run invalid", "arrivals_above_max_vusers_are_skipped_and_make_the_run_invalid"),
+    row(S::Metric, "vusers.session_length", Yes, "completed users only", "v2_summary"),
+    row(S::Metric, "http.requests", Yes, "", "three_ways_to_fail_are_three_rows_with_their_stage_and_count"),
+    row(S::Metric, "http.responses", Yes, "", "v2_summary"),
+    row(S::Metric, "http.codes.<n>", Yes, "", "redirects_cookies_and_answers_without_a_location"),
+    row(S::Metric, "http.response_time", Partly, "first byte, as in v2; v1 counted connecting in", "redirects_cookies_and_answers_without_a_location"),
+    row(S::Metric, "http.total", Yes, "always measured", "v2_summary"),
+    row(S::Metric, "socketio.emit", Yes, "", "deliveries_are_counted_missing_twice_and_out_of_order"),
+    row(S::Metric, "socketio.response_time", Partly, "only of acks and responses, once each; Artillery times the local call of unanswered emits, and records responses twice", "with_ack_every_emit_is_confirmed_and_a_refusal_in_the_ack_is_an_error"),
+    row(S::Metric, "errors.<code>", Partly, "each failure once, with step, endpoint, cause and sample in the result", "three_ways_to_fail_are_three_rows_with_their_stage_and_count"),
+    row(S::Metric, "http.request_rate", Partly, "the aggregate is total over time, not the mean of windows", "v2_summary"),
+    row(S::Metric, "socketio.emit_rate", Partly, "the aggregate is total over time, not the mean of windows", "v2_summary"),
+    row(S::Metric, "drumfire.start_lateness", Ours, "start minus due", "a_histogram_is_looked_at_before_it_is_believed"),
+    row(S::Metric, "drumfire.delivery", Ours, "heard minus sent", "deliveries_are_counted_missing_twice_and_out_of_order"),
 ];
 
 /// The keys a section knows.

@@ -196,10 +196,22 @@ impl<'a> Reader<'a> {
         }
         let mut rng = fastrand::Rng::with_seed(self.options.seed.unwrap_or(0));
         for (key, value) in node.entries() {
-            let values: Vec<Value> = list_of(value)
-                .iter()
-                .filter_map(|item| Some(self.template(item)?.render(&self.early, &mut rng)))
-                .collect();
+            let mut values = Vec::new();
+            for item in list_of(value) {
+                let Some(template) = self.template(item) else { continue };
+                for reference in template.references() {
+                    if self.early.get(&reference.root).is_none() && self.early.get(&reference.path).is_none()
+                    {
+                        let name = &reference.path;
+                        self.warn(
+                            item.place,
+                            format!("`{name}` is not known when `variables` are read: put `{{{{ {name} }}}}` where it is used"),
+                        );
+                        self.references.retain(|(place, ..)| *place != item.place);
+                    }
+                }
+                values.push(template.render(&self.early, &mut rng));
+            }
             if matches!(&value.kind, Kind::List(items) if items.is_empty()) {
                 self.error(
                     value.place,
@@ -375,6 +387,7 @@ impl<'a> Reader<'a> {
             };
             let known = |name: &String| everywhere.contains(name) || own.contains(name);
             if known(&reference.root) || known(&reference.path) {
+                self.check_environment(place, &reference);
                 continue;
             }
             let near = compat::suggestion(&reference.root, everywhere.iter().chain(own).map(String::as_str));
@@ -389,6 +402,15 @@ impl<'a> Reader<'a> {
                 format!("nothing sets `{name}`: it becomes `undefined` in text and is left out of data")
             };
             self.warn(place, message);
+        }
+    }
+
+    fn check_environment(&mut self, place: Place, reference: &Reference) {
+        let name =
+            ["$processEnvironment.", "$env."].iter().find_map(|root| reference.path.strip_prefix(root));
+        let Some(name) = name.filter(|name| !name.contains(['.', '['])) else { return };
+        if self.early.get("$env").is_some_and(|all| all.get(name).is_none()) {
+            self.warn(place, format!("the environment has no `{name}`: it becomes `undefined`"));
         }
     }
 

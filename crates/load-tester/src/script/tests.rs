@@ -935,6 +935,17 @@ fn unknown_variables_warn_with_their_place() {
         ]
     );
     assert!(warnings(&with("", "flow: [{log: '{{ a + b }}'}]"))[0].contains("no template expression"));
+    let environment = with("", "flow: [{log: '{{ $env.HOME }} {{ $processEnvironment.NOWHERE }}'}]");
+    assert_eq!(warnings(&environment), ["6: the environment has no `NOWHERE`: it becomes `undefined`"]);
+    // Variables are filled when the script is read: rows are not there yet.
+    let early = with(
+        "variables: {a: '{{ row }}'}\npayload: {path: x.csv, fields: [row]}",
+        "flow: [{log: '{{ a }}'}]",
+    );
+    assert_eq!(
+        warnings(&early),
+        ["4: `row` is not known when `variables` are read: put `{{ row }}` where it is used"]
+    );
 }
 
 #[test]
@@ -1117,7 +1128,9 @@ fn every_row_is_tested() {
         }
     }
     let mut text = String::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    for dir in ["src", "tests"] {
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(dir), &mut text);
+    }
     let mut seen = BTreeSet::new();
     for entry in TABLE {
         assert!(

@@ -1,0 +1,98 @@
+//! The program as it is typed: what it prints where, and its exit codes.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const GOOD: &str = "
+config:
+  target: http://127.0.0.1:9
+  phases: [{pause: 0}]
+scenarios:
+  - engine: socketio
+    flow: [{emit: [hello, {a: 1}]}]
+";
+
+fn drumfire(dir: &Path, words: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_drumfire"))
+        .args(words)
+        .current_dir(dir)
+        .output()
+        .expect("drumfire starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (status.code().expect("an exit code"), text(stdout), text(stderr))
+}
+
+#[test]
+fn check_prints_what_will_run_and_exits_1_on_errors() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("시나리오.yml"), GOOD).expect("written");
+    let (code, out, err) = drumfire(dir.path(), &["check", "시나리오.yml"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("socketio): emit hello") && out.contains("add `acknowledge: true`"), "{out}");
+
+    fs::write(dir.path().join("bad.yml"), GOOD.replace("emit", "emti")).expect("written");
+    let (code, out, err) = drumfire(dir.path(), &["check", "bad.yml"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("--> bad.yml:7:13") && err.contains("did you mean `emit`?"), "{err}");
+
+    fs::write(dir.path().join("warn.yml"), GOOD.replace("  - engine", "  - nmae: x\n    engine"))
+        .expect("written");
+    let (code, _, err) = drumfire(dir.path(), &["check", "warn.yml"]);
+    assert_eq!(code, 0);
+    assert!(
+        err.contains("warning: warn.yml:6:5: `nmae` is not known and ignored: did you mean `name`?"),
+        "{err}"
+    );
+    assert_eq!(drumfire(dir.path(), &["check", "--strict", "warn.yml"]).0, 1);
+}
+
+#[test]
+fn run_and_report_as_the_journal_types_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("시나리오.yml"), GOOD).expect("written");
+    let (code, out, err) = drumfire(dir.path(), &["run", "-o", "결과.json", "시나리오.yml"]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("결과.json"), "{out}");
+    let (code, out, err) = drumfire(dir.path(), &["report", "결과.json"]);
+    assert_eq!((code, out.as_str()), (0, "결과.json.html\n"), "{err}");
+    assert!(fs::read_to_string(dir.path().join("결과.json.html")).expect("a page").contains("<html"));
+
+    let (code, out, _) = drumfire(dir.path(), &["run", "-q", "시나리오.yml", "--name", "x"]);
+    assert_eq!((code, out.as_str()), (0, ""));
+    let (code, out, _) = drumfire(dir.path(), &["run", "--format", "v1", "시나리오.yml"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("Scenarios launched:  0"), "{out}");
+}
+
+#[test]
+fn what_cannot_be_done_exits_1_and_says_why() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("a.yml"), GOOD).expect("written");
+    let rows: [(&[&str], &str); 6] = [
+        (&["rum", "a.yml"], "unrecognized subcommand"),
+        (&["run", "nowhere.yml"], "nowhere.yml"),
+        (&["run", "a.yml", "-e", "live"], "no environment `live`"),
+        (&["run", "a.yml", "-o", "no/such/dir/x.json"], "no/such/dir"),
+        (&["report", "a.yml"], "a.yml"),
+        (&["run", "a.yml", "--cuont", "3"], "--cuont"),
+    ];
+    for (words, expected) in rows {
+        let (code, out, err) = drumfire(dir.path(), words);
+        assert_eq!((code, out.as_str()), (1, ""), "{words:?} {err}");
+        assert!(err.contains(expected), "{words:?} {err}");
+    }
+}
+
+#[test]
+fn help_teaches_by_examples() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for words in [&["--help"][..], &["run", "--help"], &["check", "--help"], &["report", "--help"]] {
+        let (code, out, err) = drumfire(dir.path(), words);
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(out.contains("Examples:\n  drumfire "), "{out}");
+    }
+    let (code, out, _) = drumfire(dir.path(), &["--version"]);
+    assert_eq!((code, out.starts_with("drumfire ")), (0, true));
+    assert_eq!(drumfire(dir.path(), &[]).0, 1);
+}
