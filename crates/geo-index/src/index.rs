@@ -355,7 +355,8 @@ mod tests {
         let mut met = 0;
         for round in 0..400 {
             let class = round % CLASSES;
-            let grid = Grid::new(if round % 3 == 0 { POSITION_CELL_M } else { CLASS_MAX_M[class] });
+            let layer_cell_m = CLASS_MAX_M[class] * CELL_PER_RADIUS;
+            let grid = Grid::new(if round % 3 == 0 { POSITION_CELL_M } else { layer_cell_m });
             let hub =
                 [(127.0, 37.5), (-180.0, 60.0), (0.0, 0.0), (10.0, 90.0), (10.0, -89.9), (180.0, -45.0)]
                     [rng.usize(0..6)];
