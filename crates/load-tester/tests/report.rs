@@ -194,6 +194,7 @@ fn artillery_1_7_reads() {
     // From the samples, which the file has in nanoseconds.
     assert_eq!(latency.count, Some(351));
     assert!(latency.mean.is_some_and(|mean| mean > 0.2 && mean < 2.0));
+    assert_eq!(latency.p999, Some(5.0));
     assert_eq!(loaded.slices.len(), 2);
     assert_eq!((loaded.slices[0].start_s, loaded.slices[0].length_s), (0.0, 10.0));
     assert_eq!(loaded.slices[0].concurrent_users, Some(8));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::loaded::{Loaded, Slice, Summary};
+use super::loaded::{Loaded, Origin, Slice, Summary};
 use super::story;
 use super::svg::{Chart, Mark, Series, Span};
 use super::units::{bytes, count, figure, rate, thousands};
@@ -21,7 +21,12 @@ pub(crate) fn charts(loaded: &Loaded) -> Vec<Chart> {
     let answers = percentiles(
         slices,
         "Latency, from sending",
-        "Service time: from sending each request to its answer, answered requests only.",
+        match loaded.origin {
+            Origin::Drumfire => {
+                "Service time: from sending each request to its answer, answered requests only."
+            }
+            _ => "From sending each request to its answer, as the file gives it.",
+        },
         |s| s.answered.as_ref(),
         loaded.total.answered.as_ref(),
     );
@@ -201,7 +206,7 @@ fn users(loaded: &Loaded) -> Option<Chart> {
     let connections = values(|s| s.connections);
     users.iter().flatten().next()?;
     let most = |values: &[Option<f64>]| {
-        format!("{} at most", figure(values.iter().flatten().copied().fold(0.0, f64::max)))
+        format!("{} at most", thousands(values.iter().flatten().copied().fold(0.0, f64::max) as u64))
     };
     let mut all = Vec::new();
     if connections.iter().flatten().any(|n| *n > 0.0) {
@@ -210,7 +215,7 @@ fn users(loaded: &Loaded) -> Option<Chart> {
     all.push(series("users", 1, Mark::Line, users.clone(), most(&users)));
     Some(Chart {
         title: "Concurrent users and connections".to_owned(),
-        note: "Alive at the end of each second; connections are the sockets of users and listeners."
+        note: "Alive at the end of each step of time; connections are the sockets of users and listeners."
             .to_owned(),
         unit: "open",
         spans: spans(slices),
@@ -282,7 +287,7 @@ fn errors(loaded: &Loaded) -> Option<Chart> {
     }
     Some(Chart {
         title: "Errors by kind".to_owned(),
-        note: "Failures in each second, stacked.".to_owned(),
+        note: "Failures a second, stacked.".to_owned(),
         unit: "errors/s",
         spans: spans(&loaded.slices),
         series: all,

@@ -135,7 +135,6 @@ struct CheckRow {
 #[derive(Serialize)]
 struct ChartData {
     id: String,
-    unit: &'static str,
     /// Start of each point, seconds.
     x: Vec<f64>,
     s: Vec<Vec<Option<f64>>>,
@@ -151,7 +150,6 @@ impl Page {
             .enumerate()
             .map(|(i, c)| ChartData {
                 id: format!("c{i}"),
-                unit: c.unit,
                 x: c.spans.iter().map(|s| s.from_s).collect(),
                 s: c.series.iter().map(|s| s.values.iter().map(|v| v.map(rounded)).collect()).collect(),
             })
@@ -216,9 +214,7 @@ fn clock(ms: u64, zone: &TimeZone, form: &str) -> String {
 }
 
 fn axis(loaded: &Loaded) -> Span {
-    let last = loaded.slices.iter().map(|s| s.start_s + s.length_s).fold(loaded.duration_s, f64::max);
-    let last = loaded.phases.iter().map(|p| p.start_s + p.duration_s).fold(last, f64::max);
-    Span { from_s: 0.0, to_s: last.max(1.0) }
+    Span { from_s: 0.0, to_s: loaded.end_s().max(1.0) }
 }
 
 fn x_ticks(axis: Span) -> Vec<(f64, String)> {

@@ -35,10 +35,11 @@ const MOST_EMBEDDED_BYTES: usize = 8 << 20;
 /// A result file that could not be written or read: where, what, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{path}: cannot write here: {source}\n  {remedy}", path = .path.display())]
-    Write { path: PathBuf, source: io::Error, remedy: String },
-    #[error("{path}: cannot be read: {source}", path = .path.display())]
-    Read { path: PathBuf, source: io::Error },
+    #[error("{path}: cannot write here: {cause}\n  {remedy}", path = .path.display())]
+    // Not named `source`: whoever prints the chain of causes would say it twice.
+    Write { path: PathBuf, cause: io::Error, remedy: String },
+    #[error("{path}: cannot be read: {cause}", path = .path.display())]
+    Read { path: PathBuf, cause: io::Error },
     #[error("{path}: {bytes} bytes is more than the {MOST_BYTES} this reads\n  \
              shorten the file: Artillery 1's `intermediate[].latencies` may be removed", path = .path.display())]
     TooLarge { path: PathBuf, bytes: u64 },
@@ -66,8 +67,8 @@ pub fn probe(path: &Path) -> Result<PathBuf, Error> {
         return Ok(path);
     }
     if path.file_name().is_none() {
-        let source = io::Error::new(io::ErrorKind::InvalidInput, "no file name");
-        return Err(Error::Write { path, source, remedy: "name a file: -o result.json".to_owned() });
+        let cause = io::Error::new(io::ErrorKind::InvalidInput, "no file name");
+        return Err(Error::Write { path, cause, remedy: "name a file: -o result.json".to_owned() });
     }
     // The same steps as in `write`, so that what works here works there.
     let target = resolve(&path);
@@ -78,7 +79,7 @@ pub fn probe(path: &Path) -> Result<PathBuf, Error> {
             let _ = fs::remove_file(&beside);
             Ok(path)
         }
-        Err(source) => Err(write_error(&path, source)),
+        Err(cause) => Err(write_error(&path, cause)),
     }
 }
 
@@ -124,9 +125,9 @@ fn temporary(target: &Path) -> PathBuf {
     target.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
 }
 
-fn write_error(path: &Path, source: io::Error) -> Error {
+fn write_error(path: &Path, cause: io::Error) -> Error {
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let remedy = match source.kind() {
+    let remedy = match cause.kind() {
         io::ErrorKind::NotFound => {
             format!("the directory {} does not exist: create it first", directory.display())
         }
@@ -138,7 +139,7 @@ fn write_error(path: &Path, source: io::Error) -> Error {
         }
         _ => "choose another place with -o".to_owned(),
     };
-    Error::Write { path: path.to_owned(), source, remedy }
+    Error::Write { path: path.to_owned(), cause, remedy }
 }
 
 /// The result file's text.
@@ -404,7 +405,7 @@ fn decode_histogram(text: &str) -> Result<Histogram<u64>, String> {
 
 /// Reads a result of ours or of Artillery.
 pub fn read(path: &Path) -> Result<Loaded, Error> {
-    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let failed = |cause| Error::Read { path: path.to_owned(), cause };
     let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
@@ -642,7 +643,9 @@ impl<'de> Deserialize<'de> for Latencies {
                         Some(Sample::Row(..)) | None => continue,
                     };
                     // An hour is more than any request of Artillery's could take.
-                    histogram.saturating_record((nanoseconds / 1000.0).clamp(0.0, 3.6e9) as u64);
+                    let microseconds = (nanoseconds / 1000.0).clamp(0.0, 3.6e9) as u64;
+                    // Not `saturating_record`: it would clamp to the size the histogram happens to have.
+                    histogram.record(microseconds).map_err(serde::de::Error::custom)?;
                 }
                 Ok(Latencies(histogram))
             }
@@ -766,7 +769,7 @@ fn fill_gaps(slice: &mut Slice, sampled: &Summary) {
     if let Some(latency) = &mut slice.answered {
         latency.count = sampled.count;
         latency.mean = sampled.mean;
-        latency.p999 = sampled.p999;
+        latency.p999 = sampled.p999.map(|p999| p999.min(latency.max));
         slice.summaries.insert("latency".to_owned(), *latency);
     }
 }

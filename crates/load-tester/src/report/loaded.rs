@@ -272,28 +272,40 @@ pub(crate) fn seconds_per_slice(seconds: usize) -> usize {
 }
 
 /// What rates over a whole run are divided by: the time in which the phases let users arrive, unless requests went on
-/// for longer than a second after it or ended before it.
-pub(crate) fn elapsed_s(phases: &[PhaseInfo], active: Option<(f64, f64)>, duration_s: f64) -> f64 {
-    let Some((first, last)) = active else { return duration_s };
+/// after it or ended before it.
+pub(crate) fn elapsed_s(phases: &[PhaseInfo], active: Option<Active>, duration_s: f64) -> f64 {
+    let Some(Active { first_s, last_s, step_s }) = active else { return duration_s };
     let asked: f64 = phases.iter().filter(|p| p.planned > 0).map(|p| p.duration_s).sum();
-    let inside = |p: &&PhaseInfo| p.planned == 0 && p.start_s >= first && p.start_s + p.duration_s <= last;
+    let inside =
+        |p: &&PhaseInfo| p.planned == 0 && p.start_s >= first_s && p.start_s + p.duration_s <= last_s;
     let pauses: f64 = phases.iter().filter(inside).map(|p| p.duration_s).sum();
-    let span = (last - first - pauses).max(1.0);
-    if asked >= 1.0 && span >= asked && span <= asked + 1.0 { asked } else { span }
+    let span = (last_s - first_s - pauses).max(1.0);
+    // The last request may have been sent anywhere in its step of time, so a span that much longer says nothing.
+    if asked >= 1.0 && span >= asked && span <= asked + step_s + 1e-6 { asked } else { span }
 }
 
-/// From the first second in which a request was sent to the end of the last one.
+/// Where in a run requests were sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Active {
+    first_s: f64,
+    /// End of the last step of time in which any was.
+    last_s: f64,
+    /// Length of that step.
+    step_s: f64,
+}
+
+/// From the first step of time in which a request was sent to the end of the last one.
 pub(crate) fn active<'a>(
-    windows: impl Iterator<Item = (f64, f64, &'a BTreeMap<String, u64>)>,
-) -> Option<(f64, f64)> {
-    let mut span = None;
-    for (start_s, length_s, counters) in windows {
-        if ["http.requests", "socketio.emit", "websocket.messages_sent", "vusers.created"]
+    steps: impl Iterator<Item = (f64, f64, &'a BTreeMap<String, u64>)>,
+) -> Option<Active> {
+    let mut span: Option<Active> = None;
+    for (start_s, length_s, counters) in steps {
+        let sent = ["http.requests", "socketio.emit", "websocket.messages_sent", "vusers.created"]
             .iter()
-            .any(|name| counters.get(*name).is_some_and(|n| *n > 0))
-        {
-            let end = start_s + length_s;
-            span = Some(span.map_or((start_s, end), |(first, _)| (first, end)));
+            .any(|name| counters.get(*name).is_some_and(|n| *n > 0));
+        if sent {
+            let first_s = span.map_or(start_s, |s| s.first_s);
+            span = Some(Active { first_s, last_s: start_s + length_s, step_s: length_s });
         }
     }
     span
@@ -324,7 +336,7 @@ impl Loaded {
         run: Run,
         total: &Window,
         slices: Vec<Slice>,
-        active: Option<(f64, f64)>,
+        active: Option<Active>,
         scenario_counts: BTreeMap<String, u64>,
     ) -> Self {
         let meta = &run.meta;
@@ -372,6 +384,18 @@ impl Loaded {
             .filter_map(|s| s.concurrent_users)
             .max()
             .max(self.total.concurrent_users.filter(|_| self.run.is_some()))
+    }
+
+    /// When nothing more was measured; after it the run only waited.
+    pub fn end_s(&self) -> f64 {
+        let busy = |s: &&Slice| {
+            !s.summaries.is_empty()
+                || s.counters.values().any(|n| *n > 0)
+                || s.concurrent_users.is_some_and(|n| n > 0)
+        };
+        let measured = self.slices.iter().rfind(busy).map_or(0.0, |s| s.start_s + s.length_s);
+        let planned = self.phases.iter().map(|p| p.start_s + p.duration_s).fold(0.0, f64::max);
+        measured.max(planned).max(self.duration_s)
     }
 
     /// The file's last component, for headings and file names.

@@ -34,6 +34,7 @@
 
   const figureText = (v) => {
     if (v === null || v === undefined) return "–";
+    if (Number.isInteger(v)) return v.toLocaleString("en-US");
     const size = Math.abs(v);
     if (size >= 999.5) return Math.round(v).toLocaleString("en-US");
     return v.toFixed(size === 0 || size >= 99.95 ? 0 : size >= 9.995 ? 1 : size >= 0.9995 ? 2 : 3);
@@ -64,7 +65,7 @@
     idle.textContent = "at " + clock(second);
     for (const chart of charts) {
       const i = index(chart.x, second);
-      for (const cell of chart.values) cell.textContent = figureText(chart.s[cell.dataset.series]?.[i]) + " " + chart.unit;
+      for (const cell of chart.values) cell.textContent = figureText(chart.s[cell.dataset.series]?.[i]);
     }
   };
 

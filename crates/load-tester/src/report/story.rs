@@ -43,7 +43,8 @@ pub(crate) fn bottleneck(loaded: &Loaded) -> Bottleneck {
     let busiest = |samples: &[ProcessSample]| {
         samples.iter().flat_map(|s| s.threads.iter().map(|t| t.1)).fold(0.0, f64::max)
     };
-    if !run.tester.is_empty()
+    if run.validity.valid
+        && !run.tester.is_empty()
         && !target.samples.is_empty()
         && busiest(&run.tester) < IDLE
         && busiest(&target.samples) < IDLE
