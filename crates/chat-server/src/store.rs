@@ -178,7 +178,12 @@ impl StoreThread {
             // The queue stands last: it may be full all the time, the others are not.
             tokio::select! {
                 biased;
-                Some(done) = in_flight.next(), if !in_flight.is_empty() => self.publish(done),
+                Some(done) = in_flight.next(), if !in_flight.is_empty() => {
+                    self.publish(done);
+                    if healthy && !self.state.healthy.load(Ordering::Relaxed) {
+                        probe_at = tokio::time::Instant::now() + PROBE_EVERY;
+                    }
+                }
                 Some(forgot) = forgetting.next(), if !forgetting.is_empty() => {
                     let rest = if self.forgot(forgot) { FORGET_PAUSE } else { FORGET_EVERY };
                     forget_at = tokio::time::Instant::now() + rest;
@@ -276,11 +281,9 @@ impl StoreThread {
                 Outcome::Refused(cause) => (RefusalKind::StoreRefused, cause),
                 Outcome::Unknown(cause) => (RefusalKind::StoreUnknown, cause),
             };
-            failures.add(kind, cause);
-            self.refuse(pending.origin, kind);
+            failures.add(pending.origin, kind, cause);
         }
-        let failed_any = failures.any();
-        failures.log(self.config.world);
+        let failed_any = !failures.told.is_empty();
         if !envelopes.is_empty() {
             self.metrics.committed(self.config.world, envelopes.len() as u64);
         }
@@ -288,7 +291,12 @@ impl StoreThread {
             self.metrics.rolled_back(self.config.world);
         }
         if failed_any || !envelopes.is_empty() {
-            self.state.healthy.store(!failed_any, Ordering::Relaxed);
+            // Before anybody is told: who has his answer finds `/readyz` agreeing with it.
+            self.state.healthy.store(!failed_any, Ordering::SeqCst);
+        }
+        failures.log(self.config.world);
+        for &(origin, kind) in &failures.told {
+            self.refuse(origin, kind);
         }
         if let Some(last) = envelopes.iter().map(|envelope| envelope.publication.stored.idx).max() {
             self.bus.publish(envelopes);
@@ -365,27 +373,20 @@ impl StoreThread {
 /// What went wrong in one group: one line in the log, however many messages it were.
 #[derive(Default)]
 struct Failures {
-    refused: u64,
-    unknown: u64,
+    told: Vec<(Origin, RefusalKind)>,
     first_cause: Option<String>,
 }
 
 impl Failures {
-    fn add(&mut self, kind: RefusalKind, cause: String) {
-        match kind {
-            RefusalKind::StoreUnknown => self.unknown += 1,
-            _ => self.refused += 1,
-        }
+    fn add(&mut self, origin: Origin, kind: RefusalKind, cause: String) {
+        self.told.push((origin, kind));
         self.first_cause.get_or_insert(cause);
     }
 
-    fn any(&self) -> bool {
-        self.refused + self.unknown > 0
-    }
-
-    fn log(self, world: World) {
-        if let Some(cause) = self.first_cause {
-            let (refused, unknown) = (self.refused, self.unknown);
+    fn log(&self, world: World) {
+        if let Some(cause) = &self.first_cause {
+            let unknown = self.told.iter().filter(|(_, kind)| *kind == RefusalKind::StoreUnknown).count();
+            let refused = self.told.len() - unknown;
             tracing::error!(world = world.name(), refused, unknown, cause, "messages could not be stored");
         }
     }

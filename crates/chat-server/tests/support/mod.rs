@@ -1,6 +1,6 @@
 //! `dna` inside the test's own process, people who talk to it, and a storage that behaves badly on demand.
 
-#![allow(dead_code, unreachable_pub)] // each test file uses its part
+#![allow(dead_code, unreachable_pub, unused_imports, missing_debug_implementations)] // each test file uses its part
 
 mod person;
 mod slow_storage;
@@ -16,7 +16,7 @@ use chat_server::token::{Claims, TokenKey, now_s};
 use chat_server::world::PerWorld;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-pub use person::{Heard, Person};
+pub use person::{Heard, Person, message};
 pub use slow_storage::SlowStorage;
 
 /// Nothing here takes this long, however busy the machine; a test that waits for it has failed.

@@ -98,9 +98,18 @@ impl SlowStorage {
         self.inner.gated.store(true, Ordering::SeqCst);
     }
 
-    /// No more gates; the batches that wait go on waiting.
+    /// No more gates for those who come; the batches that wait go on waiting.
     pub fn ungate(&self) {
         self.inner.gated.store(false, Ordering::SeqCst);
+    }
+
+    /// No more gates; whoever waits is answered, the last first.
+    pub fn open_all(&self) {
+        let mut gates = lock(&self.inner.gates);
+        self.ungate();
+        for gate in gates.iter_mut().rev().filter_map(Option::take) {
+            let _ = gate.send(());
+        }
     }
 
     /// Waits until `count` gated batches have arrived in all; gives their texts.
@@ -192,12 +201,14 @@ impl Storage for SlowStorage {
                 message,
             })
             .collect();
+        let mut gates = lock(&inner.gates);
         let gate = inner.gated.load(Ordering::SeqCst).then(|| {
             let (open, opened) = oneshot::channel();
-            lock(&inner.gates).push(Some(open));
+            gates.push(Some(open));
             inner.arrived.send_modify(|arrived| arrived.push(texts));
             opened
         });
+        drop(gates);
         let pause = Duration::from_millis(fastrand::u64(inner.pause_ms.clone()));
         async move {
             match gate {
