@@ -85,6 +85,16 @@ fn what_cannot_be_done_exits_1_and_says_why() {
 }
 
 #[test]
+fn not_yet_and_never_exit_1() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for command in ["quick", "convert", "dino", "run-fargate", "run-lambda", "run-aci"] {
+        let (code, out, err) = drumfire(dir.path(), &[command, "x"]);
+        assert_eq!((code, out.as_str()), (1, ""), "{command}");
+        assert!(err.contains(&format!("unrecognized subcommand '{command}'")), "{err}");
+    }
+}
+
+#[test]
 fn help_teaches_by_examples() {
     let dir = tempfile::tempdir().expect("a directory");
     for words in [&["--help"][..], &["run", "--help"], &["check", "--help"], &["report", "--help"]] {

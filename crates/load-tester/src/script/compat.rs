@@ -37,6 +37,7 @@ pub enum Section {
     Capture,
     Match,
     Template,
+    Command,
     Flag,
     Metric,
 }
@@ -366,6 +367,16 @@ pub const TABLE: &[Entry] = &[
     row(S::Template, "{{ $testId }}", Refused, "a run's id is not known to templates", "unknown_template_functions_are_refused"),
     row(S::Template, "{{ $fakeData() }}", Refused, "functions of plugins: use CSV rows or `$randomString`", "unknown_template_functions_are_refused"),
 
+    row(S::Command, "run", Yes, "exit codes 0; 1 script error or failed `ensure`; 3 figures not to be believed where something is claimed of them; 21 failed `expect`; 130, 143 signals, results written all the same", "precedence"),
+    row(S::Command, "report", Yes, "results of 1.6, 1.7, 2 and ours; the page needs nothing from elsewhere", "run_and_report_as_the_journal_types_them"),
+    row(S::Command, "check", Ours, "what would run, what is ignored; exit code 1 on errors", "check_prints_what_will_run_and_exits_1_on_errors"),
+    row(S::Command, "quick", Refused, "not yet", "not_yet_and_never_exit_1"),
+    row(S::Command, "convert", Refused, "scripts may be YAML or JSON as they are", "not_yet_and_never_exit_1"),
+    row(S::Command, "dino", Refused, "no dinosaur", "not_yet_and_never_exit_1"),
+    row(S::Command, "run-fargate", Refused, "no cloud launchers", "not_yet_and_never_exit_1"),
+    row(S::Command, "run-lambda", Refused, "no cloud launchers", "not_yet_and_never_exit_1"),
+    row(S::Command, "run-aci", Refused, "no cloud launchers", "not_yet_and_never_exit_1"),
+
     row(S::Flag, "--target", Yes, "`-t`", "flags"),
     row(S::Flag, "--config", Yes, "`-c`; merged over the script", "several_files_merge"),
     row(S::Flag, "--environment", Yes, "`-e`", "environments"),
@@ -488,6 +499,7 @@ impl Section {
             S::Capture => "`capture`",
             S::Match => "`match`",
             S::Template => "Templates",
+            S::Command => "Commands",
             S::Flag => "Flags",
             S::Metric => "Metrics",
         }
