@@ -96,7 +96,7 @@ fn local_runtime() -> tokio::runtime::LocalRuntime {
 
 /// Reads everything on all sockets, in a thread of its own, and counts the bytes.
 fn read_all(sockets: Vec<TcpStream>, bytes: Arc<AtomicU64>) {
-    std::thread::spawn(move || {
+    _ = std::thread::Builder::new().name("readers".into()).spawn(move || {
         local_runtime().block_on(async move {
             for socket in sockets {
                 let bytes = Arc::clone(&bytes);
@@ -125,7 +125,7 @@ fn push(arguments: &Arguments) -> Outcome {
     listener.set_nonblocking(true).unwrap();
     let (sender, receiver) = mpsc::channel();
     let options = arguments.clone();
-    std::thread::spawn(move || {
+    _ = std::thread::Builder::new().name("server".into()).spawn(move || {
         local_runtime().block_on(async move {
             let stats = Arc::new(Stats::default());
             let worker = Worker::new(Rc::new(Quiet), Config::default(), Arc::clone(&stats));

@@ -9,6 +9,9 @@ use crate::frame::Frame;
 /// Most frames handed to one write call.
 const BATCH: usize = 64;
 
+/// What a frame in the queue is taken to cost at least, in bytes.
+const LEAST_COST: usize = 64;
+
 /// Microseconds on the worker's clock, wrapping after 71 minutes; only differences of entries much younger
 /// than that are taken.
 pub(crate) type Micros = u32;
@@ -61,8 +64,10 @@ impl Outbox {
         self.bytes
     }
 
+    /// Whether a frame of `len` bytes keeps the queue within `limit` bytes. Short frames count as [`LEAST_COST`],
+    /// or a queue of them would hold far more memory than bytes.
     pub(crate) fn has_room(&self, len: usize, limit: usize) -> bool {
-        self.queue.is_empty() || self.bytes + len <= limit
+        self.queue.is_empty() || (self.bytes + len <= limit && self.queue.len() < limit.div_ceil(LEAST_COST))
     }
 
     pub(crate) fn push_back(&mut self, frame: Frame, now: Micros) {
@@ -235,6 +240,10 @@ mod tests {
         outbox.push_back(Frame::text(&"x".repeat(497)), 0);
         assert!(outbox.has_room(498, 1_000));
         assert!(!outbox.has_room(499, 1_000));
+
+        let mut many = Outbox::default();
+        (0..16).for_each(|_| many.push_back(Frame::text("x"), 0));
+        assert!(many.has_room(3, 64 * 17) && !many.has_room(3, 64 * 16), "frames cost more than their bytes");
     }
 
     #[test]

@@ -566,12 +566,11 @@ impl<A: Application> Session<A> {
             add(&self.worker.stats().frames_late, 1);
             return;
         }
-        let mut outbox = self.outbox.borrow_mut();
-        if !outbox.has_room(frame.len(), self.worker.config().outbox_bytes) {
-            drop(outbox);
+        if !self.has_room(frame.len()) {
             self.give_up(Reason::OutboxBytes);
             return;
         }
+        let mut outbox = self.outbox.borrow_mut();
         // The list first: it reads the clock when this push is the first of its turn.
         if !self.listed.get() && !self.blocked.get() {
             self.listed.set(true);
@@ -582,10 +581,28 @@ impl<A: Application> Session<A> {
 
     /// Puts an engine's own packet before everything not yet begun, and has it flushed first.
     pub(crate) fn push_control(self: &Rc<Self>, frame: Frame) {
-        if self.is_open() {
-            self.outbox.borrow_mut().push_control(frame, self.worker.clock());
-            self.hurry();
+        if !self.is_open() {
+            return;
         }
+        if !self.has_room(frame.len()) {
+            self.give_up(Reason::OutboxBytes);
+            return;
+        }
+        self.outbox.borrow_mut().push_control(frame, self.worker.clock());
+        self.hurry();
+    }
+
+    /// Whether the outbox takes a frame. A full one is written out first: it is full because its reader is slow
+    /// only when the socket takes no more.
+    fn has_room(self: &Rc<Self>, len: usize) -> bool {
+        let limit = self.worker.config().outbox_bytes;
+        while !self.outbox.borrow().has_room(len, limit) {
+            if self.blocked.get() || self.phase.get() != Phase::Open {
+                return false;
+            }
+            self.worker.flush_now(self);
+        }
+        true
     }
 
     /// Has this session flushed before larger bursts.
@@ -616,6 +633,10 @@ impl<A: Application> Session<A> {
         if self.is_open() {
             self.begin_close(reason, Some((code, why)));
         }
+    }
+
+    pub(crate) fn drain(self: &Rc<Self>, code: CloseCode) {
+        self.close(Reason::Drain(code), code, "restarting");
     }
 
     /// Ends the session without what is queued: the peer does not take it.

@@ -63,7 +63,8 @@ pub struct Worker<A: Application> {
     session_left: Notify,
     /// Woken when nothing is left to flush.
     all_flushed: Notify,
-    draining: Cell<bool>,
+    /// Set when new sessions are refused: what they would be closed with.
+    draining: Cell<Option<CloseCode>>,
     /// Frames pushed to a socket while the application is being asked about it.
     held: RefCell<Vec<Frame>>,
     read_buffer: RefCell<Box<[u8]>>,
@@ -80,7 +81,7 @@ struct Lists<A: Application> {
     /// The application is to be told of an end.
     chores: Vec<Rc<Session<A>>>,
     /// Answers and heartbeats.
-    urgent: Vec<Rc<Session<A>>>,
+    urgent: VecDeque<Rc<Session<A>>>,
     /// Dirty since the last flush.
     fresh: Vec<Rc<Session<A>>>,
     /// The rest of bursts too large for one slice.
@@ -123,7 +124,7 @@ impl<A: Application> Worker<A> {
             generation: Cell::new(0),
             lists: RefCell::new(Lists {
                 chores: Vec::new(),
-                urgent: Vec::new(),
+                urgent: VecDeque::new(),
                 fresh: Vec::new(),
                 bulk: VecDeque::new(),
             }),
@@ -142,7 +143,7 @@ impl<A: Application> Worker<A> {
             first_session: Notify::new(),
             session_left: Notify::new(),
             all_flushed: Notify::new(),
-            draining: Cell::new(false),
+            draining: Cell::new(None),
             held: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
             http,
@@ -227,10 +228,10 @@ impl<A: Application> Worker<A> {
     /// Refuses new sessions, closes all with `code` after what they have queued, and waits until they are gone;
     /// what is left at the deadline is reset.
     pub async fn drain(self: &Rc<Self>, code: CloseCode, deadline: Duration) {
-        self.draining.set(true);
+        self.draining.set(Some(code));
         let sessions: Vec<_> = self.sessions.borrow().iter().map(|(_, session)| Rc::clone(session)).collect();
         for session in sessions {
-            session.close(Reason::Drain(code), code, "restarting");
+            session.drain(code);
         }
         let gone = async {
             while self.connections() > 0 {
@@ -249,7 +250,7 @@ impl<A: Application> Worker<A> {
         }
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
+    pub(crate) fn draining(&self) -> Option<CloseCode> {
         self.draining.get()
     }
 
@@ -400,7 +401,7 @@ impl<A: Application> Worker<A> {
 
     pub(crate) fn list_urgent(&self, session: &Rc<Session<A>>) {
         self.wake_flusher();
-        self.lists.borrow_mut().urgent.push(Rc::clone(session));
+        self.lists.borrow_mut().urgent.push_back(Rc::clone(session));
     }
 
     /// Has the flush task call [`Session::settle`].
@@ -456,10 +457,14 @@ impl<A: Application> Worker<A> {
         let slice = self.config.flush_slice.as_micros() as Micros;
         let mut lists = self.lists.borrow_mut();
         let Lists { urgent, fresh, bulk, .. } = &mut *lists;
-        for session in urgent.drain(..) {
-            if session.urgent.replace(false) && self.flush(&session) {
+        while let Some(session) = urgent.pop_front() {
+            if session.urgent.get() && self.flush(&session) {
                 session.listed.set(true);
                 bulk.push_back(session);
+            }
+            // Everybody's heartbeat may be due at once.
+            if self.clock().wrapping_sub(start) >= slice {
+                break;
             }
         }
         let small = fresh.len() <= self.config.small_burst;

@@ -201,6 +201,94 @@ fn one_that_never_reads_again_is_reset() {
 }
 
 #[test]
+fn a_flood_of_pings_without_reading_is_a_slow_reader() {
+    let server = Server::start(Config { outbox_bytes: 20_000, ..config() });
+    let mut slow = narrow(&server);
+    let pings: Vec<u8> = (0..500).flat_map(|_| support::masked(0x89, &[b'p'; 100])).collect();
+    // Written until the server stops: it closes, so a write fails or everything was taken in.
+    let writer = std::thread::spawn({
+        let mut stream = slow.stream.try_clone().unwrap();
+        move || while std::io::Write::write_all(&mut stream, &pings).is_ok() {}
+    });
+    server.expect("disconnect / outbox_bytes");
+    while !matches!(slow.next(), Got::Close(_) | Got::Eof | Got::Reset) {}
+    slow.stream.shutdown(std::net::Shutdown::Both).unwrap_or(());
+    writer.join().unwrap();
+}
+
+#[test]
+fn a_burst_beyond_the_bound_is_no_fault_of_one_that_takes_it() {
+    let server = Server::start(Config { outbox_bytes: 50_000, notsent_lowat: None, ..config() });
+    let mut client = server.client(4);
+    server.run(|worker| {
+        let socket = worker.sockets().remove(0);
+        // Four times the bound in one turn; the kernel has room for it.
+        burst(0, 100).for_each(|frame| socket.push(&frame));
+    });
+    for n in 0..100 {
+        assert!(client.text().starts_with(&format!(r#"42["flood",{n},"#)));
+    }
+}
+
+#[test]
+fn whoever_waits_for_the_flush_fills_no_outbox() {
+    let server = Server::start(Config { outbox_bytes: 50_000, flush_slice: Duration::ZERO, ..config() });
+    let mut clients: Vec<Client> = (0..100).map(|_| server.client(4)).collect();
+    let (sender, done) = std::sync::mpsc::channel();
+    server.run(move |worker| {
+        let worker = std::rc::Rc::clone(worker);
+        tokio::task::spawn_local(async move {
+            for frame in burst(0, 5) {
+                worker.sockets().iter().for_each(|socket| socket.push(&frame));
+                worker.flushed().await;
+                let waiting: usize = worker.sockets().iter().map(|socket| socket.outbox_len()).sum();
+                sender.send(waiting).unwrap();
+            }
+        });
+    });
+    for _ in 0..5 {
+        assert_eq!(done.recv_timeout(support::PATIENCE), Ok(0));
+    }
+    for client in &mut clients {
+        for n in 0..5 {
+            assert!(client.text().starts_with(&format!(r#"42["flood",{n},"#)));
+        }
+    }
+}
+
+#[test]
+fn a_small_burst_does_not_wait_for_a_large_one() {
+    let server = Server::start(Config { flush_slice: Duration::ZERO, small_burst: 10, ..config() });
+    let mut clients: Vec<Client> = (0..200).map(|_| server.client(4)).collect();
+    let (sender, done) = std::sync::mpsc::channel();
+    server.run(move |worker| {
+        let worker = std::rc::Rc::clone(worker);
+        tokio::task::spawn_local(async move {
+            let sockets = worker.sockets();
+            let crowd = Frame::event("crowd", "1");
+            sockets.iter().for_each(|socket| socket.push(&crowd));
+            tokio::task::yield_now().await;
+            // One slice has passed. The last of the crowd is not served yet, but asks for an answer.
+            let last = sockets.iter().rfind(|socket| socket.outbox_len() == 1).unwrap();
+            last.ack(socketio_server::AckId(9), "");
+            // Which of two yielding tasks runs first is the runtime's choice: two slices at most.
+            tokio::task::yield_now().await;
+            if last.outbox_len() > 0 {
+                tokio::task::yield_now().await;
+            }
+            let others = sockets.iter().filter(|socket| socket.outbox_len() > 0).count();
+            sender.send((last.outbox_len(), others)).unwrap();
+        });
+    });
+    let (answered, others) = done.recv_timeout(support::PATIENCE).unwrap();
+    assert_eq!(answered, 0, "the answer left with its next slice");
+    assert!(others > 50, "while {others} of the crowd waited");
+    for client in &mut clients {
+        client.expect(r#"42["crowd",1]"#);
+    }
+}
+
+#[test]
 fn a_slow_reader_that_reads_in_time_loses_nothing() {
     let server = Server::start(config());
     let mut slow = narrow(&server);
@@ -286,7 +374,7 @@ fn order_holds_under_a_sliced_flush() {
 fn frames_of_one_turn_leave_in_one_write() {
     let server = Server::start(config());
     let mut client = server.client(4);
-    let before = server.stats.writes.load(Relaxed);
+    let before = server.run(|worker| worker.stats().writes.load(Relaxed));
     server.run(|worker| {
         let socket = worker.sockets().remove(0);
         (0..50).for_each(|n| socket.emit("many", &n.to_string()));

@@ -127,7 +127,7 @@ fn open<A: Application>(
     peer: SocketAddr,
     mut request: Request<Incoming>,
 ) -> Result<(Pending, String), Refusal> {
-    if worker.is_draining() {
+    if worker.draining().is_some() {
         return Err(Refusal::Draining);
     }
     let query = request.uri().query().unwrap_or("");

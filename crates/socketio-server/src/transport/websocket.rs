@@ -64,6 +64,10 @@ pub(crate) async fn run<A: Application>(worker: Rc<Worker<A>>, upgraded: Upgrade
     let transport = Transport::Websocket(Writer { stream: Rc::clone(&stream) });
     let session = Session::open(&worker, revision, handshake, transport);
     let reader = Reader::new(Role::Server, worker.config().max_payload);
+    if let Some(code) = worker.draining() {
+        // The drain began between the upgrade's answer and now.
+        session.drain(code);
+    }
     let mut connection = Connection { session, stream, reader, remainder: Vec::new() };
     drop(worker);
     if !leftover.is_empty() {
@@ -172,6 +176,7 @@ impl<A: Application> Connection<A> {
             let consumed = self.parse(&mut own);
             if consumed < own.len() {
                 own.drain(..consumed);
+                own.shrink_to(LEAST_ROOM);
                 self.remainder = own;
             }
             (outcome, length)
