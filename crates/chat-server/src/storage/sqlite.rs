@@ -33,8 +33,9 @@ pub enum Durability {
 const SCHEMA_VERSION: i64 = 1;
 /// From this size on the log is copied into the database.
 const CHECKPOINT_FROM_BYTES: u64 = 4 << 20;
-/// From this size on writers wait for a full checkpoint that also empties the file.
-const TRUNCATE_FROM_BYTES: u64 = 64 << 20;
+/// From this size on writers wait for the rest of the checkpoint, which also empties the file: under steady
+/// load one that lets them pass never reaches the end of the log.
+const TRUNCATE_FROM_BYTES: u64 = 16 << 20;
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
 
 /// Messages deleted in one transaction: a few milliseconds, for which those who save wait.
@@ -383,12 +384,14 @@ fn spawn_checkpointer(
         .spawn(move || {
             while stopped.recv_timeout(CHECKPOINT_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let bytes = std::fs::metadata(&wal).map_or(0, |file| file.len());
-                let mode = match bytes {
-                    TRUNCATE_FROM_BYTES.. => "TRUNCATE",
-                    CHECKPOINT_FROM_BYTES.. => "PASSIVE",
+                let checkpoint =
+                    |mode| connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
+                let result = match bytes {
+                    // The bulk first, beside the writers; then they wait for the little that came meanwhile.
+                    TRUNCATE_FROM_BYTES.. => checkpoint("PASSIVE").and_then(|()| checkpoint("TRUNCATE")),
+                    CHECKPOINT_FROM_BYTES.. => checkpoint("PASSIVE"),
                     _ => continue,
                 };
-                let result = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
                 let failed = result.is_err();
                 if let Err(error) = result
                     && !failing.load(Ordering::Relaxed)

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports, missing_debug_implementations)] // each test file uses its part
 
 mod person;
+pub mod program;
 mod slow_storage;
 
 use std::net::SocketAddr;
