@@ -295,6 +295,44 @@ fn a_histogram_is_looked_at_before_it_is_believed() {
 }
 
 #[test]
+fn a_damaged_file_is_read_or_refused_and_never_panics() {
+    let ours = json::to_string(&samples::journal());
+    let files = [
+        ours.as_str(),
+        include_str!("fixtures/artillery-1.7.9.json"),
+        include_str!("fixtures/artillery-2.0.21.json"),
+        JOURNAL,
+    ];
+    let mut noise = samples::Noise(42);
+    let mut read = 0;
+    for file in files {
+        for _ in 0..300 {
+            let mut bytes = file.as_bytes().to_vec();
+            for _ in 0..=(noise.unit() * 3.0) as usize {
+                let at = (noise.unit() * bytes.len() as f64) as usize;
+                let splinters = b"0123456789-+.eE\"{}[],:ntf\\ \xff";
+                let splinter = splinters[(noise.unit() * splinters.len() as f64) as usize];
+                match (noise.unit() * 3.0) as usize {
+                    0 => bytes[at] = splinter,
+                    1 => bytes.insert(at, splinter),
+                    _ => drop(bytes.remove(at)),
+                }
+            }
+            if let Ok(loaded) = json::parse(&bytes, Path::new("report.json")) {
+                read += 1;
+                if read % 10 == 0 {
+                    assert_balanced(&page(&loaded));
+                    for format in [Format::Plain, Format::V1, Format::V2] {
+                        summary(format, &loaded);
+                    }
+                }
+            }
+        }
+    }
+    assert!(read > 100, "most damage hits a figure and still reads: {read}");
+}
+
+#[test]
 fn every_shortened_file_is_refused_without_a_panic() {
     let whole = json::to_string(&samples::journal());
     for cut in (0..whole.len()).step_by(whole.len() / 97) {
@@ -347,6 +385,38 @@ fn a_symbolic_link_is_written_through() {
     json::write(&samples::journal(), &link).expect("writes");
     assert!(fs::symlink_metadata(&link).expect("is there").is_symlink());
     assert_eq!(json::read(&file).expect("reads").total.launched(), 9000);
+}
+
+#[test]
+fn the_exit_code_follows_the_outcome() {
+    let valid = samples::good();
+    let mut limit_broken = valid.clone();
+    limit_broken.checks[0].passed = false;
+    let mut expectation_broken = limit_broken.clone();
+    expectation_broken.checks[1].passed = false;
+    let mut lenient = valid.clone();
+    (lenient.checks[0].passed, lenient.checks[0].strict) = (false, false);
+    let mut invalid = valid.clone();
+    invalid.validity.valid = false;
+    let mut unclaimed = invalid.clone();
+    unclaimed.checks.clear();
+    let mut stopped = invalid.clone();
+    stopped.interrupted = Some("SIGTERM");
+    let rows = [
+        ("valid", &valid, false, 0),
+        ("valid, must be", &valid, true, 0),
+        ("ensure failed", &limit_broken, false, 1),
+        ("expect failed too", &expectation_broken, false, 21),
+        ("not strict", &lenient, false, 0),
+        ("invalid under a claim", &invalid, false, 3),
+        ("invalid, nothing claimed", &unclaimed, false, 0),
+        ("invalid, validity asked for", &unclaimed, true, 3),
+        ("stopped", &stopped, false, 143),
+        ("bad", &samples::bad(), false, 3),
+    ];
+    for (what, outcome, require_valid, code) in rows {
+        assert_eq!(load_tester::exit::code_of(outcome, require_valid), code, "{what}");
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------- HTML

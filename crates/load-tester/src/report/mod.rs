@@ -4,6 +4,7 @@
 //! Two rules hold everywhere: what is not a response is never called latency, and nothing is called complete without
 //! an expectation.
 
+mod artillery;
 mod charts;
 pub mod console;
 mod console_v1;

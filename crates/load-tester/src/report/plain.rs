@@ -10,6 +10,7 @@ use crate::outcome::{CheckKind, PhaseInfo, names};
 
 /// Rows of a table shown before the rest is only counted.
 const ROWS: usize = 20;
+const SAMPLES: usize = 5;
 
 pub(super) fn phase_started(index: usize, phase: &PhaseInfo) -> String {
     let name = if phase.name.is_empty() { String::new() } else { format!(" “{}”", phase.name) };
@@ -217,8 +218,11 @@ fn delivery(out: &mut String, run: &Run) {
             &format!("{} not sent, so nobody was to hear them", count(d.not_sent, "message", "messages")),
         );
     }
-    for sample in d.samples.iter().take(ROWS) {
-        row(out, "", &format!("- {sample}"));
+    for sample in d.samples.iter().take(SAMPLES) {
+        row(out, "", &format!("- {}", one_line(sample, 200)));
+    }
+    if d.samples.len() > SAMPLES {
+        row(out, "", &format!("- and {} more, in the result file", d.samples.len() - SAMPLES));
     }
 }
 
