@@ -49,8 +49,10 @@ pub(crate) enum Status {
     Written = 1,
     /// The bytes did not leave: nobody is expected to hear it.
     NotSent = 2,
-    /// The server said no.
+    /// The server said no in its ack.
     Refused = 3,
+    /// The sender got an `exception` after it and no ack: refused, unless somebody hears it all the same.
+    Complained = 4,
 }
 
 impl Messages {
@@ -117,6 +119,7 @@ impl Messages {
             0 => return None,
             2 => Status::NotSent,
             3 => Status::Refused,
+            4 => Status::Complained,
             _ => Status::Written,
         };
         Some(Said {
@@ -375,14 +378,18 @@ impl Judge<'_> {
         for message in 0..self.messages.len() {
             let Some(said) = self.messages.said(message) else { continue };
             delivery.messages += 1;
-            let nobody = said.status != Status::Written;
+            let nobody = match said.status {
+                Status::Written => false,
+                Status::NotSent | Status::Refused => true,
+                Status::Complained => self.tally.last_heard_us(message) == 0,
+            };
             if nobody {
                 delivery.not_sent += 1;
             }
             match self.expectation {
                 None => {}
                 Some(DeliveryExpectation::Number(number)) => {
-                    self.judge_number(message, if nobody { 0 } else { number }, &mut delivery)
+                    self.judge_number(message, if nobody { 0 } else { number }, &mut delivery);
                 }
                 Some(DeliveryExpectation::All) => {
                     self.judge_pairs(message, said, &mut delivery, |_| {
@@ -390,7 +397,7 @@ impl Judge<'_> {
                     });
                 }
                 Some(DeliveryExpectation::Nobody) => {
-                    self.judge_pairs(message, said, &mut delivery, |_| Should::NotHear)
+                    self.judge_pairs(message, said, &mut delivery, |_| Should::NotHear);
                 }
                 Some(DeliveryExpectation::Circle) => {
                     if nobody {
@@ -510,7 +517,7 @@ impl Judge<'_> {
                 let status = match said.status {
                     Status::Written => "sent",
                     Status::NotSent => "not sent",
-                    Status::Refused => "refused",
+                    Status::Refused | Status::Complained => "refused",
                 };
                 let until = self.matched_by(message, said.sent);
                 writeln!(out, "{message},{},{},{},{until},{status}", said.lng, said.lat, said.sent)?;

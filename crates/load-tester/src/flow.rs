@@ -34,6 +34,8 @@ pub(crate) struct Flow {
     pub(crate) engine: Engine,
     pub(crate) connect: StepId,
     pub(crate) steps: Vec<FlowStep>,
+    /// No step from this one on makes an HTTP request.
+    pub(crate) http_ends: usize,
 }
 
 #[derive(Debug)]
@@ -126,7 +128,12 @@ impl Maker<'_> {
             bail!("`engine: ws` is not supported yet");
         }
         let connect = self.names.step(format!("{}connect", self.who), format!("{} in /", self.target));
-        Ok(Flow { engine, connect, steps: self.steps(steps)? })
+        let steps = self.steps(steps)?;
+        let asks = |step: &FlowStep| {
+            any_step(std::slice::from_ref(step), &|action| matches!(action, FlowAction::Http(_)))
+        };
+        let http_ends = steps.iter().rposition(asks).map_or(0, |last| last + 1);
+        Ok(Flow { engine, connect, steps, http_ends })
     }
 
     fn steps(&mut self, steps: &[Step]) -> anyhow::Result<Vec<FlowStep>> {

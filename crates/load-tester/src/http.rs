@@ -60,7 +60,20 @@ struct Origin {
 #[derive(Debug)]
 struct Pool {
     permits: Semaphore,
-    idle: RefCell<Vec<Sender>>,
+    idle: RefCell<Vec<Link>>,
+}
+
+/// One connection. Dropping the sender ends its task, which leaves the open socket in `parked`, without hyper's
+/// buffers (30 kB): a user that will ask for nothing more keeps its connection as a client with keep-alive does.
+struct Link {
+    sender: Sender,
+    parked: Rc<RefCell<Option<Stream>>>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
 }
 
 impl Origins {
@@ -111,7 +124,9 @@ impl Origins {
 /// What one user keeps between its requests.
 #[derive(Default)]
 pub(crate) struct Session {
-    open: Vec<(Rc<Origin>, Sender)>,
+    open: Vec<(Rc<Origin>, Link)>,
+    /// Connections kept open for their own sake.
+    parked: Vec<Rc<RefCell<Option<Stream>>>>,
     /// Made by the first cookie.
     jar: Option<Box<CookieStore>>,
 }
@@ -470,7 +485,7 @@ fn expectation(
 
 /// A connection in use, with its place in the pool if there is one.
 struct Lease<'p> {
-    sender: Sender,
+    link: Link,
     _permit: Option<SemaphorePermit<'p>>,
 }
 
@@ -484,30 +499,36 @@ impl Session {
         if let Some(pool) = &origin.pool {
             let permit =
                 pool.permits.acquire().await.map_err(|_| NoAnswer::new("pool", "the pool is closed"))?;
-            let idle = std::iter::from_fn(|| pool.idle.borrow_mut().pop()).find(|sender| !sender.is_closed());
+            let idle =
+                std::iter::from_fn(|| pool.idle.borrow_mut().pop()).find(|link| !link.sender.is_closed());
             let reused = idle.is_some();
-            let sender = match idle {
-                Some(sender) => sender,
+            let link = match idle {
+                Some(link) => link,
                 None => open(worker, origin).await?,
             };
-            return Ok((Lease { sender, _permit: Some(permit) }, reused));
+            return Ok((Lease { link, _permit: Some(permit) }, reused));
         }
         if let Some(at) = self.open.iter().position(|(known, _)| Rc::ptr_eq(known, origin)) {
-            let (_, sender) = self.open.swap_remove(at);
-            if !sender.is_closed() {
-                return Ok((Lease { sender, _permit: None }, true));
+            let (_, link) = self.open.swap_remove(at);
+            if !link.sender.is_closed() {
+                return Ok((Lease { link, _permit: None }, true));
             }
         }
-        Ok((Lease { sender: open(worker, origin).await?, _permit: None }, false))
+        Ok((Lease { link: open(worker, origin).await?, _permit: None }, false))
+    }
+
+    /// The user will ask for nothing more.
+    pub(crate) fn park(&mut self) {
+        self.parked.extend(self.open.drain(..).map(|(_, link)| link.parked));
     }
 
     fn give_back(&mut self, origin: &Rc<Origin>, lease: Lease<'_>) {
-        if lease.sender.is_closed() {
+        if lease.link.sender.is_closed() {
             return;
         }
         match &origin.pool {
-            Some(pool) => pool.idle.borrow_mut().push(lease.sender),
-            None => self.open.push((Rc::clone(origin), lease.sender)),
+            Some(pool) => pool.idle.borrow_mut().push(lease.link),
+            None => self.open.push((Rc::clone(origin), lease.link)),
         }
     }
 }
@@ -520,7 +541,11 @@ impl Lease<'_> {
         outgoing: &Outgoing,
         keep_body: bool,
     ) -> Result<(Instant, Incoming), NoAnswer> {
-        self.sender.ready().await.map_err(|error| NoAnswer { again: true, ..NoAnswer::hyper(&error) })?;
+        self.link
+            .sender
+            .ready()
+            .await
+            .map_err(|error| NoAnswer { again: true, ..NoAnswer::hyper(&error) })?;
         let mut request = http::Request::new(Full::new(outgoing.body.clone()));
         *request.method_mut() = outgoing.method.clone();
         *request.uri_mut() = outgoing.path.clone().into();
@@ -530,7 +555,8 @@ impl Lease<'_> {
         headers.entry(header::USER_AGENT).or_insert_with(|| worker.origins.user_agent.clone());
         headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         let sent = Instant::now();
-        let response = self.sender.send_request(request).await.map_err(|error| NoAnswer::hyper(&error))?;
+        let response =
+            self.link.sender.send_request(request).await.map_err(|error| NoAnswer::hyper(&error))?;
         let first_byte = Instant::now();
         let (parts, mut body) = response.into_parts();
         let mut kept = Bytes::new();
@@ -559,7 +585,7 @@ impl Lease<'_> {
 }
 
 /// Opens a connection and leaves it to a task of its own, which ends with it.
-async fn open(worker: &Rc<Worker>, origin: &Rc<Origin>) -> Result<Sender, NoAnswer> {
+async fn open(worker: &Rc<Worker>, origin: &Rc<Origin>) -> Result<Link, NoAnswer> {
     if origin.addresses.borrow().is_empty() {
         let scheme = if origin.secure { "https" } else { "http" };
         let endpoint = crate::flow::endpoint(&format!("{scheme}://{}:{}", origin.host, origin.port));
@@ -590,7 +616,7 @@ async fn open(worker: &Rc<Worker>, origin: &Rc<Origin>) -> Result<Sender, NoAnsw
     }
     let Some(stream) = stream else { return Err(failure) };
     stream.set_nodelay(true).map_err(|error| NoAnswer::io("connect", &error))?;
-    let stream = match (&worker.shared.tls, origin.secure) {
+    let stream = match (origin.secure.then(|| worker.shared.tls()).flatten(), origin.secure) {
         (Some(tls), true) => {
             let host = origin.host.trim_matches(['[', ']']).to_owned();
             let name = rustls::pki_types::ServerName::try_from(host)
@@ -606,11 +632,17 @@ async fn open(worker: &Rc<Worker>, origin: &Rc<Origin>) -> Result<Sender, NoAnsw
     };
     let (sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| NoAnswer::hyper(&error))?;
+    let parked = Rc::new(RefCell::new(None));
+    let slot = Rc::downgrade(&parked);
     // Its errors reach the request that was under way; an idle connection that ends is no event.
     tokio::task::spawn_local(async move {
-        let _ = connection.await;
+        if let Ok(parts) = connection.without_shutdown().await
+            && let Some(slot) = slot.upgrade()
+        {
+            *slot.borrow_mut() = Some(parts.io.into_inner());
+        }
     });
-    Ok(sender)
+    Ok(Link { sender, parked })
 }
 
 /// TCP, with TLS or without.

@@ -155,6 +155,7 @@ impl Actor {
         }
         let sent = Instant::now();
         let message = self.person.write_arguments(action, sent, &mut packet);
+        self.person.unconfirmed = if ack.is_none() { message } else { None };
         self.person.record(|recorder| {
             recorder.count(Count::Emits);
             recorder.count(if confirmed { Count::ConfirmedEmits } else { Count::UnconfirmedEmits });
@@ -241,7 +242,7 @@ impl Actor {
         match answer {
             Ok(Ok(Ok(()))) => {
                 person.record(|recorder| {
-                    recorder.time(Time::SocketResponse, received.saturating_duration_since(sent))
+                    recorder.time(Time::SocketResponse, received.saturating_duration_since(sent));
                 });
                 person.got_answer(received);
                 Ok(())
@@ -253,7 +254,7 @@ impl Actor {
                     person.worker.shared.messages.set_status(message, Status::Refused);
                 }
                 person.record(|recorder| {
-                    recorder.time(Time::SocketResponse, received.saturating_duration_since(sent))
+                    recorder.time(Time::SocketResponse, received.saturating_duration_since(sent));
                 });
                 person.got_answer(received);
                 Ok(())

@@ -46,7 +46,8 @@ pub(crate) struct Shared {
     /// Set once `before` has run.
     pub(crate) vars: OnceLock<Arc<SharedVars>>,
     pub(crate) socket: SocketTemplate,
-    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
+    /// Made for the target, or when a URL or redirect first asks for it; `None` when this machine trusts nobody.
+    pub(crate) tls: OnceLock<Option<Arc<rustls::ClientConfig>>>,
     /// Of the target, the one that answered first in front.
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) delivery: Option<DeliveryConfig>,
@@ -82,6 +83,14 @@ impl Shared {
     pub(crate) fn nanos(&self, at: Instant) -> Nanos {
         let zero = self.zero.get().copied().unwrap_or(at);
         u64::try_from(at.saturating_duration_since(zero).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn tls(&self) -> Option<&Arc<rustls::ClientConfig>> {
+        let make = || match self.script.config.tls_verify {
+            true => socketio_client::tls::native_roots().ok(),
+            false => Some(socketio_client::tls::insecure()),
+        };
+        self.tls.get_or_init(make).as_ref()
     }
 
     fn choose(&self, rng: &mut fastrand::Rng) -> &ScenarioFlow {
@@ -179,6 +188,8 @@ pub(crate) struct Person {
     /// Whom to blame for what the server says next.
     pub(crate) last_emit: StepId,
     pub(crate) last_message: Option<u32>,
+    /// The last message when no ack will tell what became of it.
+    pub(crate) unconfirmed: Option<u32>,
 }
 
 impl Person {
@@ -193,7 +204,7 @@ impl Person {
         if !self.answered {
             self.answered = true;
             self.record(|recorder| {
-                recorder.time(Time::ResponseFromDue, at.saturating_duration_since(self.due))
+                recorder.time(Time::ResponseFromDue, at.saturating_duration_since(self.due));
             });
         }
     }
@@ -203,7 +214,7 @@ impl Person {
             worker: Rc::clone(&self.worker),
             ears: self.ears.clone(),
             step: self.last_emit,
-            last_message: self.last_message,
+            unconfirmed: self.unconfirmed,
         }
     }
 }
@@ -214,7 +225,7 @@ pub(crate) struct Hearing {
     worker: Rc<Worker>,
     ears: Option<Rc<RefCell<Ears>>>,
     step: StepId,
-    last_message: Option<u32>,
+    unconfirmed: Option<u32>,
 }
 
 impl Hearing {
@@ -269,9 +280,9 @@ impl Hearing {
         let arguments: Vec<Value> = serde_json::from_str(data).unwrap_or_default();
         let cause = complaint_cause(name, arguments.get(1).unwrap_or(&Value::Null));
         self.worker.error(self.step, &cause, &cause, || data.to_owned());
-        // A server that complains has not delivered what it complains of.
-        if let Some(message) = self.last_message {
-            self.worker.shared.messages.set_status(message, Status::Refused);
+        // A server that complains has most likely not delivered what it complains of.
+        if let Some(message) = self.unconfirmed {
+            self.worker.shared.messages.set_status(message, Status::Complained);
         }
     }
 
@@ -364,6 +375,7 @@ impl Actor {
                 ears: None,
                 last_emit: flow.connect,
                 last_message: None,
+                unconfirmed: None,
             },
         }
     }
@@ -373,7 +385,12 @@ impl Actor {
         if flow.engine == Engine::SocketIo {
             Box::pin(self.connect(flow.connect)).await?;
         }
-        self.walk(&flow.steps).await
+        let (with_http, without) = flow.steps.split_at(flow.http_ends);
+        if !with_http.is_empty() {
+            self.walk(with_http).await?;
+            self.person.web.park();
+        }
+        self.walk(without).await
     }
 
     /// Takes the steps in order; the first that fails ends it.

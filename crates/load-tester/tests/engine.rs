@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use load_tester::outcome::{Outcome, names};
 use load_tester::run::{RunOptions, run};
@@ -37,6 +37,9 @@ struct Server {
     on_request: Box<OnRequest>,
     upgrades: AtomicUsize,
     closed_politely: AtomicUsize,
+    accepted: AtomicUsize,
+    /// How long each HTTP connection stayed open after its last answer.
+    idled: Mutex<Vec<Duration>>,
     /// Those that emitted `store`.
     standing: Mutex<Vec<Arc<Socket>>>,
 }
@@ -86,6 +89,8 @@ impl Server {
             on_request: Box::new(on_request),
             upgrades: AtomicUsize::new(0),
             closed_politely: AtomicUsize::new(0),
+            accepted: AtomicUsize::new(0),
+            idled: Mutex::default(),
             standing: Mutex::default(),
         });
         let this = Arc::clone(&server);
@@ -99,11 +104,14 @@ impl Server {
     }
 
     fn serve(self: &Arc<Self>, stream: TcpStream) -> Option<()> {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
         let mut reader = BufReader::new(stream.try_clone().ok()?);
+        let mut answered = None;
         loop {
             let mut head = String::new();
             while !head.ends_with("\r\n\r\n") {
                 if reader.read_line(&mut head).ok()? == 0 {
+                    self.idled.lock().unwrap().extend(answered.map(|at: Instant| at.elapsed()));
                     return None;
                 }
             }
@@ -130,6 +138,7 @@ impl Server {
                 (self.on_request)(&path, &head)
             };
             (&stream).write_all(answer.as_bytes()).ok()?;
+            answered = Some(Instant::now());
             if !stays {
                 let _ = stream.shutdown(Shutdown::Both);
                 return None;
@@ -388,6 +397,33 @@ scenarios:
 }
 
 #[test]
+fn a_user_keeps_one_connection_to_its_end_and_a_pool_is_shared() {
+    let yaml = r#"
+config:
+  target: "{target}"
+  phases: [{duration: 1, arrivalCount: 4}]
+scenarios:
+  - flow:
+      - get: {url: "/"}
+      - loop: [{get: {url: "/{{ $loopCount }}"}}]
+        count: 3
+      - think: 0.4
+"#;
+    let server = Server::start(|_| Manner::Serve, |_, _, _, _, _| {}, plain_page);
+    let outcome = drum(&server, yaml).unwrap();
+    assert_eq!(counter(&outcome, "http.codes.200"), 16);
+    assert_eq!(server.accepted.load(Ordering::Relaxed), 4);
+    let idled = server.idled.lock().unwrap().clone();
+    assert!(idled.iter().all(|idle| *idle > Duration::from_millis(350)), "{idled:?}");
+
+    let server = Server::start(|_| Manner::Serve, |_, _, _, _, _| {}, plain_page);
+    let pooled = yaml.replace("  phases:", "  http: {pool: 2}\n  phases:");
+    let outcome = drum(&server, &pooled).unwrap();
+    assert_eq!(counter(&outcome, "http.codes.200"), 16);
+    assert_eq!(server.accepted.load(Ordering::Relaxed), 2, "one for each of two workers");
+}
+
+#[test]
 fn redirects_cookies_and_answers_without_a_location() {
     let page = |path: &str, head: &str| match path {
         "/start" => (
@@ -537,7 +573,7 @@ scenarios:
 "#,
     )
     .unwrap();
-    let delivery = outcome.delivery.clone().unwrap();
+    let delivery = outcome.delivery.unwrap();
     assert_eq!((delivery.messages, delivery.not_sent), (5, 5));
     assert_eq!((delivery.expected, delivery.missing), (Some(0), 0));
 }
