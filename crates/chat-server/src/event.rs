@@ -100,20 +100,41 @@ impl MessageKind {
     }
 }
 
+/// Reads an event's arguments, raw JSON without the name.
+type Parse = fn(&[&RawValue]) -> Result<ClientEvent, Refusal>;
+
+/// Every event a client may send: the list that docs/events.md is held against.
+const EVENTS: [(&str, Parse); 5] = [
+    ("store", |args| Ok(ClientEvent::Store(parse_store(&object(args, 0, "store")?)?))),
+    ("update", parse_update),
+    ("save_msg", |args| Ok(ClientEvent::SaveMsg(parse_save_msg(&object(args, 0, "save_msg")?)?))),
+    ("like", |_| Ok(ClientEvent::NotBuilt("like"))),
+    ("save_dm", |_| Ok(ClientEvent::NotBuilt("save_dm"))),
+];
+
+/// The fields of `store` and of `update`'s object.
+pub const STORE_FIELDS: &[&str] =
+    &["token", "position", "radius", "nickname", "avatar", "anonymity", "test", "since"];
+/// The fields of `save_msg`.
+pub const SAVE_MSG_FIELDS: &[&str] = &["token", "messageData", "radius", "testing"];
+/// The fields of its `messageData`.
+pub const MESSAGE_DATA_FIELDS: &[&str] = &["lng", "lat", "contents", "type", "test"];
+
 impl ClientEvent {
     /// `args` are the event's arguments as raw JSON, without the name.
     ///
     /// # Errors
     /// A [`Refusal`] naming every wrong field.
     pub fn parse(name: &str, args: &[&RawValue]) -> Result<ClientEvent, Refusal> {
-        match name {
-            "store" => Ok(Self::Store(parse_store(&object(args, 0, "store")?)?)),
-            "update" => parse_update(args),
-            "save_msg" => Ok(Self::SaveMsg(parse_save_msg(&object(args, 0, "save_msg")?)?)),
-            "like" => Ok(Self::NotBuilt("like")),
-            "save_dm" => Ok(Self::NotBuilt("save_dm")),
-            other => Ok(Self::Unknown(other.chars().take(64).collect())),
+        match EVENTS.iter().find(|(known, _)| *known == name) {
+            Some((_, parse)) => parse(args),
+            None => Ok(Self::Unknown(name.chars().take(64).collect())),
         }
+    }
+
+    /// The names of all events a client may send.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        EVENTS.iter().map(|(name, _)| *name)
     }
 }
 
@@ -154,7 +175,7 @@ fn object(args: &[&RawValue], at: usize, event: &str) -> Result<Map<String, Valu
 }
 
 fn parse_store(map: &Map<String, Value>) -> Result<Store, Refusal> {
-    let mut fields = Fields::new(map, "");
+    let mut fields = Fields::new(map, STORE_FIELDS);
     let token = fields.token();
     let position = fields.position_pair();
     let radius_m = fields.radius("radius").or_else(|| {
@@ -179,12 +200,12 @@ fn parse_store(map: &Map<String, Value>) -> Result<Store, Refusal> {
 }
 
 fn parse_save_msg(map: &Map<String, Value>) -> Result<SaveMsg, Refusal> {
-    let mut fields = Fields::new(map, "");
+    let mut fields = Fields::new(map, SAVE_MSG_FIELDS);
     let token = fields.token();
     let radius_m = fields.radius("radius");
     let testing = fields.flag("testing");
     let empty = Map::new();
-    let data = match map.get("messageData") {
+    let data = match fields.value("messageData") {
         Some(Value::Object(data)) => data,
         _ => {
             fields.missing("messageData", "must be an object with lng, lat, contents");
@@ -192,7 +213,7 @@ fn parse_save_msg(map: &Map<String, Value>) -> Result<SaveMsg, Refusal> {
         }
     };
     let errors = std::mem::take(&mut fields.errors);
-    let mut inner = Fields { map: data, prefix: "messageData.", errors };
+    let mut inner = Fields { map: data, known: MESSAGE_DATA_FIELDS, prefix: "messageData.", errors };
     let (mut position, mut contents, mut kind, mut test) = (None, None, MessageKind::Message, None);
     if !data.is_empty() || inner.errors.is_empty() {
         position = inner.position_fields();
@@ -221,14 +242,16 @@ fn parse_save_msg(map: &Map<String, Value>) -> Result<SaveMsg, Refusal> {
 /// Reads fields of one object and gathers what is wrong with them.
 struct Fields<'a> {
     map: &'a Map<String, Value>,
+    /// The names it may ask for: a new one has to be in the list, hence in the document.
+    known: &'static [&'static str],
     /// Put before a field's name in errors, e.g. `messageData.`.
     prefix: &'static str,
     errors: Vec<(String, String)>,
 }
 
 impl<'a> Fields<'a> {
-    fn new(map: &'a Map<String, Value>, prefix: &'static str) -> Self {
-        Self { map, prefix, errors: Vec::new() }
+    fn new(map: &'a Map<String, Value>, known: &'static [&'static str]) -> Self {
+        Self { map, known, prefix: "", errors: Vec::new() }
     }
 
     fn wrong(&mut self, field: &str, why: impl Into<String>) {
@@ -245,6 +268,7 @@ impl<'a> Fields<'a> {
 
     /// Absent and `null` are the same.
     fn value(&self, field: &str) -> Option<&'a Value> {
+        debug_assert!(self.known.contains(&field), "{field} is not in its list");
         self.map.get(field).filter(|value| !value.is_null())
     }
 

@@ -78,8 +78,11 @@ async fn live_latencies(sender: &mut Person, listener: &mut Person) -> Vec<Durat
     futures_util::future::join(sending, listener.until_heard(LIVE_MESSAGES)).await;
     sender.round_trip().await;
     sender.heard.clear();
-    let mut latencies: Vec<Duration> =
-        listener.heard.iter().map(|heard| heard.at.duration_since(sent[heard.text.parse::<usize>().unwrap()])).collect();
+    let mut latencies: Vec<Duration> = listener
+        .heard
+        .iter()
+        .map(|heard| heard.at.duration_since(sent[heard.text.parse::<usize>().unwrap()]))
+        .collect();
     latencies.sort();
     latencies
 }
