@@ -41,7 +41,7 @@ pub(crate) fn charts(loaded: &Loaded) -> Vec<Chart> {
     charts.extend(due);
     if let Some(target) = loaded.run.as_ref().and_then(|r| r.target.as_ref()) {
         charts.extend(cpu(
-            &format!("Target CPU, {}", target.command),
+            &format!("Target CPU, {}", story::program(&target.command)),
             "Each thread of the target, stacked; 1 is one core busy all the time.",
             &target.samples,
         ));
@@ -391,7 +391,10 @@ fn cpu(title: &str, note: &str, samples: &[ProcessSample]) -> Option<Chart> {
         return None;
     }
     let n = samples.len() as f64;
-    let kept = if threads.len() > MOST_SERIES { MOST_SERIES - 1 } else { threads.len() };
+    // Threads that hardly ever ran would only fill the legend.
+    let all_use: f64 = threads.iter().map(|t| t.1).sum();
+    let busy = threads.iter().take_while(|t| t.1 >= all_use * 0.01).count().max(1);
+    let kept = if busy > MOST_SERIES { MOST_SERIES - 1 } else { busy };
     let mut all: Vec<Series> = threads[..kept]
         .iter()
         .zip([1, 8, 5, 2, 4, 7])

@@ -306,7 +306,12 @@ fn machines(out: &mut String, run: &Run) {
         row(
             out,
             "target",
-            &format!("{} (pid {}): {cpu}; {}", target.command, target.pid, memory(&target.samples)),
+            &format!(
+                "{} (pid {}): {cpu}; {}",
+                story::program(&target.command),
+                target.pid,
+                memory(&target.samples)
+            ),
         );
     }
     if let Some(cpu) = story::cpu_text(&run.tester) {

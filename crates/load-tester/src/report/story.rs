@@ -38,7 +38,7 @@ pub(crate) fn bottleneck(loaded: &Loaded) -> Bottleneck {
     }
     let Some(target) = &run.target else { return Bottleneck::Unknown };
     if let Some((thread, seconds)) = longest_busy(&target.samples) {
-        return Bottleneck::Target { command: target.command.clone(), thread, seconds };
+        return Bottleneck::Target { command: program(&target.command).to_owned(), thread, seconds };
     }
     let busiest = |samples: &[ProcessSample]| {
         samples.iter().flat_map(|s| s.threads.iter().map(|t| t.1)).fold(0.0, f64::max)
@@ -53,6 +53,12 @@ pub(crate) fn bottleneck(loaded: &Loaded) -> Bottleneck {
     } else {
         Bottleneck::Unknown
     }
+}
+
+/// The program's name out of a command line: `/usr/bin/node server.js` is `node`.
+pub(crate) fn program(command: &str) -> &str {
+    let first = command.split_whitespace().next().unwrap_or(command);
+    first.rsplit('/').next().unwrap_or(first)
 }
 
 /// The thread that was busy longest without a pause, and for how many seconds, if that is long enough to matter.
