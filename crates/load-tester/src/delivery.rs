@@ -769,6 +769,33 @@ mod tests {
     }
 
     #[test]
+    fn a_complaint_refuses_a_message_only_when_nobody_heard_it() {
+        let messages = Messages::new();
+        let marks = Marks::new("new_msg", "r");
+        let mut recorder = Recorder::default();
+        let [heard, unheard, refused] = [1, 2, 3].map(|at| messages.add(at, at, None, None).unwrap());
+        messages.set_status(heard, Status::Complained);
+        messages.set_status(unheard, Status::Complained);
+        messages.set_status(refused, Status::Refused);
+        let mut listener = ears(0, &[]);
+        hear(&mut listener, &messages, &marks, heard, &mut recorder);
+        hear(&mut listener, &messages, &marks, refused, &mut recorder);
+        let mut tally = Tally::default();
+        tally.add(&recorder.heard);
+        let listeners = [listener];
+        let delivery = Judge {
+            event: "new_msg",
+            expectation: Some(DeliveryExpectation::All),
+            messages: &messages,
+            listeners: &listeners,
+            tally: &tally,
+        }
+        .judge();
+        assert_eq!((delivery.expected, delivery.missing), (Some(1), 0));
+        assert_eq!((delivery.not_sent, delivery.unexpected), (2, 1), "{:?}", delivery.samples);
+    }
+
+    #[test]
     fn a_message_sent_while_a_listener_moves_is_undecided_only_where_its_places_disagree() {
         const MS: Nanos = 1_000_000;
         let said = |sent| Said { sent, lng: 127.0276, lat: 37.4979, status: Status::Written };

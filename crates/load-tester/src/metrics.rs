@@ -303,9 +303,14 @@ impl Recorder {
         }
     }
 
-    /// Takes over the errors of another and nothing else.
-    pub(crate) fn keep_errors_of(&mut self, other: Self) {
-        self.errors = other.errors;
+    /// Takes over what of the time before the first phase belongs to the run: errors, and how listeners connected.
+    pub(crate) fn begin_with(&mut self, mut before: Self) {
+        self.errors = before.errors;
+        let index = Time::ListenerConnect as usize;
+        if let Some(times) = before.times.get_mut(index).and_then(Option::take) {
+            self.times.resize_with(index + 1, || None);
+            self.times[index] = Some(times);
+        }
     }
 
     /// Ready for the next second, keeping what it has allocated.

@@ -557,9 +557,8 @@ async fn work(
     let mut crowd = listeners::stand_up(&worker, index, &reports, &orders);
     // An error means that the conductor is gone.
     if orders.wait_for(|order| *order >= Order::Start).await.is_ok_and(|order| *order == Order::Start) {
-        // What was measured before the first phase is no part of the figures, but its errors are.
         let before = std::mem::take(&mut *worker.recorder.borrow_mut());
-        worker.recorder.borrow_mut().keep_errors_of(before);
+        worker.recorder.borrow_mut().begin_with(before);
         let hand_over =
             HandOver { worker: Rc::clone(&worker), index, reports: reports.clone(), spares, second: 0 };
         let hand_over = std::cell::RefCell::new(hand_over);
@@ -642,6 +641,8 @@ async fn pace(worker: &Rc<Worker>, index: usize, users: &mut JoinSet<()>) {
         shared.alive.fetch_add(1, Ordering::Relaxed);
         users.spawn_local(live(Rc::clone(worker), arrival, at));
     }
+    // A pause at the end is part of the plan too.
+    timer.until(zero + shared.plan.duration()).await;
 }
 
 /// Gives the recorder away once a second.

@@ -536,6 +536,8 @@ scenarios:
     assert_eq!((delivery.unexpected, delivery.not_sent, delivery.undecided), (0, 0, 0));
     assert_eq!(outcome.server_events["new_msg"], 599);
     assert_eq!(outcome.total.histograms[names::DELIVERY].len(), 594);
+    assert_eq!(outcome.total.histograms[names::LISTENER_CONNECT].len(), 10);
+    assert_eq!(outcome.total.histograms[names::CONNECT_TOTAL].len(), 30, "users only");
     assert_eq!(outcome.total.histograms[names::DELIVERY_LAST].len(), 60);
     assert_eq!(counter(&outcome, "socketio.emit"), 60, "listeners' emits are no load");
     assert_eq!(outcome.meta.listeners, 10);
