@@ -519,7 +519,11 @@ impl Crew {
             let thread = std::thread::Builder::new()
                 .name(format!("{}{index}", validity::WORKER_THREAD))
                 .spawn(move || {
-                    LocalSet::new().block_on(&runtime, work(shared, index, report, order, spares));
+                    // A set polls its outermost future at every wake of any task, so that one had better be small.
+                    let all = async move {
+                        check(tokio::task::spawn_local(work(shared, index, report, order, spares)).await);
+                    };
+                    LocalSet::new().block_on(&runtime, all);
                 });
             crew.threads.push(thread.context("starting a worker thread")?);
         }
