@@ -146,7 +146,6 @@ fn push(arguments: &Arguments) -> Outcome {
             })
             .await;
             sender.send((outcome, stats)).unwrap();
-            std::future::pending::<()>().await;
         });
     });
     let clients: Vec<TcpStream> = (0..arguments.connections).map(|_| connect(address)).collect();

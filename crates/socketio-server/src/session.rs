@@ -824,10 +824,11 @@ impl<A: Application> Session<A> {
         }
     }
 
-    fn heard_heartbeat(&self, wait: std::time::Duration) {
-        // Only later than before: the wheel finds out when it looks.
+    fn heard_heartbeat(self: &Rc<Self>, wait: std::time::Duration) {
         self.due.awaits_pong.set(false);
         self.due.heartbeat.set(self.worker.tick_after(self.worker.tick(), wait));
+        // Sooner than what the wheel knows only where the timeout is longer than the interval.
+        self.worker.schedule(self);
     }
 
     // ---- in ----

@@ -24,6 +24,8 @@ fn revision_4_is_pinged_and_lives_while_it_answers() {
         client.send("3");
     }
     assert!(start.elapsed() >= Duration::from_millis(500), "pings come no faster than agreed");
+    // The wait for a pong is far longer than the interval, and must not be what the next ping waits for.
+    assert!(start.elapsed() < Duration::from_secs(8), "pings come as often as agreed");
     client.send(r#"420["echo"]"#);
     client.expect("430[]");
 }
