@@ -66,6 +66,8 @@ pub struct Metrics {
     servers: Vec<Arc<Stats>>,
 }
 
+type ServerCounter = fn(&Stats) -> &AtomicU64;
+
 /// `world="live"|"test"`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PeopleLabel {
@@ -85,13 +87,10 @@ impl Metrics {
         let mut registry = Registry::with_prefix("dna");
         // 10 us to 10 s, doubling and halving around the decades.
         let stages = ["parse", "commit", "match", "queue"].map(|stage| {
-            let histogram = Histogram::new(
-                [
-                    1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2,
-                    0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
-                ]
-                .into_iter(),
-            );
+            let histogram = Histogram::new([
+                1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2,
+                0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+            ]);
             let help = match stage {
                 "parse" => "Reading and checking an event",
                 "commit" => "From taking a message to having it stored",
@@ -225,7 +224,7 @@ impl Metrics {
             text,
             "# HELP dna_connected Open sessions.\n# TYPE dna_connected gauge\ndna_connected {connected}"
         );
-        let counters: [(&str, &str, fn(&Stats) -> &AtomicU64); 10] = [
+        let counters: [(&str, &str, ServerCounter); 10] = [
             ("accepted", "TCP connections accepted", |stats| &stats.accepted),
             ("sessions_opened", "Sessions opened", |stats| &stats.opened),
             ("handshakes_refused", "Requests refused before a session began", |stats| &stats.refused),

@@ -35,6 +35,7 @@ pub(crate) enum Reception {
 const MAX_HELD: usize = 4096;
 
 /// What became of a push.
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Pushed {
     Sent,
     Held,

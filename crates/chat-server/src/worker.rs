@@ -218,8 +218,8 @@ impl Chat {
         let parsed = ClientEvent::parse(event.name, event.payload.args);
         self.shared.metrics.observe(Stage::Parse, start.elapsed());
         match parsed? {
-            ClientEvent::Store(store) => handlers::store::handle(self, reply, store),
-            ClientEvent::Update { answer, store } => handlers::update::handle(self, reply, answer, store),
+            ClientEvent::Store(store) => handlers::store::handle(self, reply, &store),
+            ClientEvent::Update { answer, store } => handlers::update::handle(self, reply, answer, &store),
             ClientEvent::SaveMsg(save) => handlers::save_msg::handle(self, reply, save, start),
             ClientEvent::NotBuilt(name) => Err(handlers::unknown::not_built(name)),
             ClientEvent::Unknown(name) => Err(handlers::unknown::unknown(&name)),
@@ -245,11 +245,11 @@ impl Chat {
         if claims.expired(now_s()) {
             return Err(RefusalKind::TokenExpired.into());
         }
-        let bound_to = connection.binding.borrow().as_ref().map(|binding| binding.author.idx);
-        if bound_to.is_some_and(|idx| idx != claims.idx) {
+        let mut verified = connection.verified.borrow_mut();
+        // Also the handshake's, though nothing may have been asked with it yet.
+        if verified.as_ref().is_some_and(|(_, first)| first.idx != claims.idx) {
             return Err(RefusalKind::OtherUser.into());
         }
-        let mut verified = connection.verified.borrow_mut();
         if verified.as_ref().is_none_or(|(text, _)| **text != *token) {
             *verified = Some((token.into(), claims.clone()));
         }
@@ -426,7 +426,7 @@ impl Chat {
                 }
             }
             WorkerMessage::Fence { world, socket, noted } => {
-                handlers::store::fence(self, world, socket, noted)
+                handlers::store::fence(self, world, socket, noted);
             }
             WorkerMessage::People(PeopleQuestion { query, answer }) => {
                 let rows = self.shard(query.world).borrow().people_near(&query, &self.shared.handles);

@@ -233,7 +233,7 @@ async fn what_a_running_server_sends() {
     let dna = Dna::on(&storage);
     let mut near = dna.person_at(1, HERE, 500.0).await;
     let cursor = near.cursor.clone().unwrap();
-    let anonymous = sign(Claims {
+    let anonymous = sign(&Claims {
         idx: 2,
         exp: now_s() + 3600,
         nickname: Some("Ann".into()),

@@ -22,10 +22,10 @@ use crate::world::World;
 const MAX_MISSED: usize = 500;
 const MAX_MISSED_BYTES: usize = 512 << 10;
 
-pub(crate) fn handle(chat: &Chat, reply: &Reply<'_>, store: Store) -> Result<(), Refusal> {
+pub(crate) fn handle(chat: &Chat, reply: &Reply<'_>, store: &Store) -> Result<(), Refusal> {
     let binding = chat.authorize(reply.socket, store.token.as_deref(), store.test)?;
     let world = binding.world;
-    let placed = place_on_map(chat, reply.socket, binding, &store);
+    let placed = place_on_map(chat, reply.socket, binding, store);
     let world_store = chat.shared.stores.get(world);
     let catch_up = store.since.as_deref().zip(reply.ack);
     if let Some((since, ack)) = catch_up {
@@ -155,8 +155,11 @@ async fn finish(chat: &Rc<Chat>, world: World, id: SocketId, noted: u64) {
         "missed": rows,
     }});
     socket.ack(catch_up.ack, &body.to_string());
+    // What came before the cursor was heard on another connection, perhaps of a worker ahead of this one.
+    let heard_to = catch_up.since.filter(|_| recovered).map_or(0, |since| since.idx);
     for publication in held {
-        let told = missed.binary_search_by_key(&publication.stored.idx, |(idx, _)| *idx).is_ok();
+        let idx = publication.stored.idx;
+        let told = idx <= heard_to || missed.binary_search_by_key(&idx, |(idx, _)| *idx).is_ok();
         if !told {
             socket.push(&publication.new_msg);
         }

@@ -22,13 +22,13 @@ pub(crate) fn handle(
     chat: &Chat,
     reply: &Reply<'_>,
     answer: UpdateAnswer,
-    store: Store,
+    store: &Store,
 ) -> Result<(), Refusal> {
     if answer == UpdateAnswer::Direct {
         return Err(super::unknown::not_built("update direct"));
     }
     let binding = chat.authorize(reply.socket, store.token.as_deref(), store.test)?;
-    let placed = place_on_map(chat, reply.socket, binding, &store);
+    let placed = place_on_map(chat, reply.socket, binding, store);
     reply.ok(&json!({ "status": 200, "message": "Updated", "result": {
         "idx": placed.idx, "radius": placed.radius_m,
     }}));
@@ -62,7 +62,7 @@ async fn send_geo(chat: &Rc<Chat>, id: SocketId) {
     let Some((world, query)) = query_for(chat, id) else { return };
     let mut rows = gather(chat, world, &query).await;
     // Several devices of one user are one person; inside any of their circles is inside.
-    rows.sort_by(|a, b| (a.idx.to_string(), !a.inside).cmp(&(b.idx.to_string(), !b.inside)));
+    rows.sort_by_cached_key(|row| (row.idx.to_string(), !row.inside));
     rows.dedup_by(|a, b| a.idx == b.idx);
     rows.truncate(MAX_PEOPLE);
     if let (Some(socket), Ok(body)) = (chat.socket(id), serde_json::to_string(&rows)) {

@@ -98,15 +98,15 @@ impl Drop for Dna {
 }
 
 pub fn token(idx: u64) -> String {
-    sign(Claims { idx, exp: now_s() + 3600, nickname: None, avatar: None, anonymity: None, test: false })
+    sign(&Claims { idx, exp: now_s() + 3600, nickname: None, avatar: None, anonymity: None, test: false })
 }
 
 pub fn test_token(idx: u64) -> String {
-    sign(Claims { idx, exp: now_s() + 3600, nickname: None, avatar: None, anonymity: None, test: true })
+    sign(&Claims { idx, exp: now_s() + 3600, nickname: None, avatar: None, anonymity: None, test: true })
 }
 
-pub fn sign(claims: Claims) -> String {
-    TokenKey::new(SECRET).sign(&claims).unwrap()
+pub fn sign(claims: &Claims) -> String {
+    TokenKey::new(SECRET).sign(claims).unwrap()
 }
 
 pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
