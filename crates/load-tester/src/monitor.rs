@@ -3,6 +3,7 @@
 //! Elsewhere than on Linux nothing is found and nothing is claimed.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -108,7 +109,9 @@ pub(crate) fn listener_on(addresses: &[SocketAddr]) -> Option<u32> {
     let &port = ports.first()?;
     let mut inodes = FxHashSet::default();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        inodes.extend(listening_inodes(&fs::read_to_string(table).unwrap_or_default(), port));
+        if let Ok(table) = fs::File::open(table) {
+            inodes.extend(listening_inodes(BufReader::new(table), port));
+        }
     }
     if inodes.is_empty() {
         return None;
@@ -135,15 +138,21 @@ fn is_ours(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified()
 }
 
-/// Inodes of the listening sockets on a port; state `0A` is LISTEN.
-fn listening_inodes(table: &str, port: u16) -> Vec<u64> {
+/// Inodes of the listening sockets on a port; state `0A` is LISTEN. Read line by line: after a load test the table
+/// holds tens of thousands of closed connections.
+fn listening_inodes(mut table: impl BufRead, port: u16) -> Vec<u64> {
     let wanted = format!(":{port:04X}");
-    let row = |line: &str| {
-        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
-        (local.ends_with(&wanted) && *state == "0A").then(|| inode.parse().ok()).flatten()
-    };
-    table.lines().skip(1).filter_map(row).collect()
+    let mut inodes = Vec::new();
+    let mut line = String::new();
+    while table.read_line(&mut line).is_ok_and(|length| length > 0) {
+        let mut fields = line.split_ascii_whitespace();
+        let local = fields.nth(1).is_some_and(|local| local.ends_with(&wanted));
+        if local && fields.nth(1) == Some("0A") {
+            inodes.extend(fields.nth(5).and_then(|inode| inode.parse::<u64>().ok()));
+        }
+        line.clear();
+    }
+    inodes
 }
 
 #[cfg(test)]
@@ -156,7 +165,7 @@ mod tests {
              0: 0100007F:2335 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0 100 0 0 10 0\n\
              1: 0100007F:2335 0100007F:A001 01 00000000:00000000 00:00000000 00000000  1000        0 4712 1 0 20 4 30 10 -1\n\
              2: 0100007F:2336 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4713 1 0 100 0 0 10 0\n";
-        assert_eq!(listening_inodes(table, 9013), [4711]);
+        assert_eq!(listening_inodes(table.as_bytes(), 9013), [4711]);
     }
 
     #[cfg(target_os = "linux")]
