@@ -225,6 +225,8 @@ async fn who_comes_and_goes_hears_everything_once() {
             std::mem::replace(&mut reader, dna.person(1).await).abort();
             let joined = reader.join(HERE, 500.0, Some(&cursor)).await;
             assert_eq!(joined["recovered"], true, "{joined}");
+            let missed = joined["missed"].as_array().unwrap().len();
+            assert_eq!(reader.heard.len(), missed, "live messages follow behind what was missed");
             returns += 1;
         }
     };
