@@ -3,6 +3,9 @@
 //! Everything listens on loopback on a port of its own. Tests that load the machine take [`alone`], so
 //! that they do not measure each other.
 
+pub mod oracle;
+pub mod stage;
+
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;

@@ -26,7 +26,7 @@ use crate::world::{PerWorld, World};
 
 /// The page as Vite built it; in debug builds read from the disk at each request.
 #[derive(RustEmbed)]
-#[folder = "$CARGO_MANIFEST_DIR/../../web/dist"]
+#[folder = "../../web/dist"]
 #[allow_missing = true]
 struct Page;
 
