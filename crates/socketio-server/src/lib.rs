@@ -12,7 +12,9 @@
 //! - [`config`]: limits and times.
 //! - [`frame`]: one encoded message shared by many outboxes.
 //! - [`worker`]: accepts, routes HTTP, flushes what is dirty, drains.
-//! - [`session`]: one Engine.IO client, its namespaces ([`Socket`]), its reason for closing.
+//! - [`session`]: one Engine.IO client and its namespaces ([`Socket`]).
+//! - [`handshake`]: the request it came with.
+//! - [`reason`]: why it ended, and which rule was broken.
 //! - `outbox`: the bounded queue of one session.
 //! - `heartbeat`: one timer wheel per worker.
 //! - `transport`: bytes in, bytes out: `http` routes a request, `websocket` runs the upgraded socket.
@@ -21,8 +23,10 @@
 pub mod application;
 pub mod config;
 pub mod frame;
+pub mod handshake;
 mod heartbeat;
 mod outbox;
+pub mod reason;
 pub mod session;
 pub mod stats;
 mod transport;
@@ -31,7 +35,9 @@ pub mod worker;
 pub use application::{AckId, Application, ConnectError, ConnectRequest, Event, Message, Payload};
 pub use config::{Config, Cors, Mode, Revisions};
 pub use frame::Frame;
-pub use session::{Handshake, Reason, Socket, SocketId, Violation};
+pub use handshake::Handshake;
+pub use reason::{Reason, Violation};
+pub use session::{Socket, SocketId};
 pub use socketio_wire::engineio::Revision;
 pub use socketio_wire::websocket::close::CloseCode;
 pub use stats::Stats;

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -20,13 +20,15 @@ use socketio_wire::engineio::{Revision, handshake as open_packet, packet as engi
 use socketio_wire::socketio::packet::{self as socketio, Packet, PacketType};
 use socketio_wire::socketio::reassembly::{Limits, Reassembler, Text};
 use socketio_wire::websocket::close::CloseCode;
-use socketio_wire::websocket::frame::{FrameError, Opcode};
+use socketio_wire::websocket::frame::Opcode;
 
 use crate::application::{AckId, Application, ConnectError, ConnectRequest, Event, Message, Payload};
 use crate::config::Mode;
 use crate::frame::{Frame, push_json_string};
+use crate::handshake::Handshake;
 use crate::heartbeat::{Due, NEVER, Tick};
 use crate::outbox::Outbox;
+use crate::reason::{Reason, Violation};
 use crate::stats::{add, sub};
 use crate::transport::Transport;
 use crate::worker::Worker;
@@ -45,232 +47,6 @@ impl SocketId {
     pub(crate) fn slot(self) -> usize {
         (self.0 & 0xff_ffff) as usize
     }
-}
-
-/// Why a socket or its session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The client sent DISCONNECT for this namespace.
-    ClientDisconnect,
-    /// The application called [`Socket::disconnect`].
-    ServerDisconnect,
-    /// The client closed the session: an Engine.IO close packet (no code), or a WebSocket close with or
-    /// without a code.
-    ClientClose(Option<CloseCode>),
-    /// The connection ended without a close.
-    TransportClose,
-    /// The operating system reported an error on the connection.
-    TransportError(std::io::ErrorKind),
-    /// No heartbeat in time.
-    PingTimeout,
-    /// No namespace was connected in time.
-    ConnectTimeout,
-    /// The client broke a rule of the protocol.
-    Violation(Violation),
-    /// The client reads too slowly: its outbox held too many bytes. Closed with 4008.
-    OutboxBytes,
-    /// The client reads too slowly: its outbox held a frame for too long. Closed with 4008.
-    OutboxAge,
-    /// The application called [`Socket::close`].
-    ServerClose(CloseCode),
-    /// The worker drained.
-    Drain(CloseCode),
-}
-
-impl Reason {
-    /// Names of the reasons, as metric labels.
-    pub const KINDS: [&'static str; 12] = [
-        "client_disconnect",
-        "server_disconnect",
-        "client_close",
-        "transport_close",
-        "transport_error",
-        "ping_timeout",
-        "connect_timeout",
-        "violation",
-        "outbox_bytes",
-        "outbox_age",
-        "server_close",
-        "drain",
-    ];
-
-    /// This reason's name, one of [`Reason::KINDS`].
-    pub fn kind(&self) -> &'static str {
-        Self::KINDS[self.index()]
-    }
-
-    pub(crate) fn index(&self) -> usize {
-        match self {
-            Reason::ClientDisconnect => 0,
-            Reason::ServerDisconnect => 1,
-            Reason::ClientClose(_) => 2,
-            Reason::TransportClose => 3,
-            Reason::TransportError(_) => 4,
-            Reason::PingTimeout => 5,
-            Reason::ConnectTimeout => 6,
-            Reason::Violation(_) => 7,
-            Reason::OutboxBytes => 8,
-            Reason::OutboxAge => 9,
-            Reason::ServerClose(_) => 10,
-            Reason::Drain(_) => 11,
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::Violation(violation) => write!(f, "violation: {violation}"),
-            Reason::TransportError(kind) => write!(f, "transport_error: {kind}"),
-            Reason::ClientClose(Some(code)) | Reason::ServerClose(code) | Reason::Drain(code) => {
-                write!(f, "{} ({code})", self.kind())
-            }
-            other => f.write_str(other.kind()),
-        }
-    }
-}
-
-/// Which rule a client broke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Violation {
-    /// WebSocket: closed with the error's own code, 1002, 1007 or 1009.
-    Frame(FrameError),
-    /// An Engine.IO packet that cannot be decoded.
-    EngineIo(socketio_wire::Error),
-    /// A Socket.IO packet that cannot be decoded, or attachments that do not fit it.
-    SocketIo(socketio_wire::Error),
-    /// A ping from a revision 4 client, or a pong from a revision 3 one.
-    HeartbeatDirection,
-    /// A packet for a namespace that is not connected.
-    NotConnected,
-    /// A CONNECT for a namespace that is connected, or for one too many.
-    Connect,
-    /// A packet only servers send.
-    Direction,
-}
-
-impl Violation {
-    fn close_code(&self) -> CloseCode {
-        match self {
-            Violation::Frame(error) => error.close_code(),
-            _ => CloseCode::POLICY,
-        }
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Violation::Frame(error) => error.fmt(f),
-            Violation::EngineIo(error) | Violation::SocketIo(error) => error.fmt(f),
-            Violation::HeartbeatDirection => f.write_str("heartbeat in the wrong direction"),
-            Violation::NotConnected => f.write_str("packet for a namespace that is not connected"),
-            Violation::Connect => f.write_str("namespace connected twice, or one too many"),
-            Violation::Direction => f.write_str("packet that only servers send"),
-        }
-    }
-}
-
-/// The HTTP request that opened a session, kept in one piece of memory.
-pub struct Handshake {
-    peer: SocketAddr,
-    query_len: u16,
-    /// The query, then for each header field: length of the name (1 byte), name, length of the value
-    /// (2 bytes, big-endian), value.
-    head: Box<[u8]>,
-}
-
-impl Handshake {
-    pub(crate) fn new(peer: SocketAddr, parts: &http::request::Parts) -> Self {
-        let query = parts.uri.query().unwrap_or("");
-        let query = &query[..query.floor_char_boundary(usize::from(u16::MAX))];
-        let size: usize =
-            parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 3).sum();
-        let mut head = Vec::with_capacity(query.len() + size);
-        head.extend_from_slice(query.as_bytes());
-        for (name, value) in &parts.headers {
-            // Longer ones do not pass the limits of the HTTP reader, or are of no use to anybody.
-            let (Ok(name_len), Ok(value_len)) =
-                (u8::try_from(name.as_str().len()), u16::try_from(value.len()))
-            else {
-                continue;
-            };
-            head.push(name_len);
-            head.extend_from_slice(name.as_str().as_bytes());
-            head.extend_from_slice(&value_len.to_be_bytes());
-            head.extend_from_slice(value.as_bytes());
-        }
-        Self { peer, query_len: query.len() as u16, head: head.into() }
-    }
-
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
-    /// The raw query, percent-encoded: `EIO=4&transport=websocket&token=x`.
-    pub fn query(&self) -> &str {
-        std::str::from_utf8(&self.head[..self.query_len.into()]).unwrap_or("")
-    }
-
-    /// The first value of this name in the query, decoded; `None` also when it is not UTF-8.
-    pub fn query_value(&self, name: &str) -> Option<Cow<'_, str>> {
-        query_value(self.query(), name)
-    }
-
-    /// The first header field of this name (any case), if it is text.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers()
-            .find(|(field, _)| field.eq_ignore_ascii_case(name))
-            .and_then(|(_, value)| std::str::from_utf8(value).ok())
-    }
-
-    /// All header fields in their order, names in lower case.
-    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let mut rest = &self.head[self.query_len.into()..];
-        std::iter::from_fn(move || {
-            let (&name_len, after) = rest.split_first()?;
-            let (name, after) = after.split_at_checked(name_len.into())?;
-            let (value_len, after) = after.split_first_chunk::<2>()?;
-            let (value, after) = after.split_at_checked(u16::from_be_bytes(*value_len).into())?;
-            rest = after;
-            Some((std::str::from_utf8(name).unwrap_or(""), value))
-        })
-    }
-}
-
-impl fmt::Debug for Handshake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Neither query nor headers: tokens stand in them.
-        f.debug_struct("Handshake").field("peer", &self.peer).finish_non_exhaustive()
-    }
-}
-
-/// The first value of `name` in a query string, percent-decoded, `+` read as a space.
-pub(crate) fn query_value<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
-    let raw = query.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (key == name).then_some(value)
-    })?;
-    if !raw.contains(['%', '+']) {
-        return Some(Cow::Borrowed(raw));
-    }
-    let bytes = raw.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = |index: usize| bytes.get(index).and_then(|byte| char::from(*byte).to_digit(16));
-        match (bytes[at], hex(at + 1), hex(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push((high << 4 | low) as u8);
-                at += 3;
-                continue;
-            }
-            (b'+', ..) => decoded.push(b' '),
-            (byte, ..) => decoded.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
 /// A random name of 120 bits in 20 characters that fit a URL.
@@ -345,7 +121,7 @@ impl<A: Application> Socket<A> {
 
     /// Address of the TCP peer (a proxy's, behind a proxy).
     pub fn peer(&self) -> IpAddr {
-        self.session.handshake.peer.ip()
+        self.session.handshake.peer().ip()
     }
 
     /// Whether what is pushed still goes out.
@@ -653,7 +429,7 @@ impl<A: Application> Session<A> {
     }
 
     pub(crate) fn violate(self: &Rc<Self>, violation: Violation) {
-        tracing::debug!(peer = %self.handshake.peer, %violation, "protocol violation");
+        tracing::debug!(peer = %self.handshake.peer(), %violation, "protocol violation");
         self.close(Reason::Violation(violation), violation.close_code(), &violation.to_string());
     }
 
@@ -1014,40 +790,6 @@ fn refusal(revision: Revision, namespace: &str, error: &ConnectError) -> Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn query_values_are_decoded() {
-        let rows: &[(&str, &str, Option<&str>)] = &[
-            ("EIO=4&transport=websocket", "transport", Some("websocket")),
-            ("EIO=4&transport=websocket", "EIO", Some("4")),
-            ("EIO=4", "sid", None),
-            ("sid", "sid", Some("")),
-            ("a=%ED%95%9C+b", "a", Some("한 b")),
-            ("a=%zz%2", "a", Some("%zz%2")),
-            ("a=%ff", "a", None),
-            ("a=1&a=2", "a", Some("1")),
-        ];
-        for (query, name, expected) in rows {
-            assert_eq!(query_value(query, name).as_deref(), *expected, "{name} in {query}");
-        }
-    }
-
-    #[test]
-    fn a_handshake_gives_back_what_the_request_said() {
-        let (parts, ()) = http::Request::get("/socket.io/?EIO=4&token=a%20b")
-            .header("Host", "example.org")
-            .header("X-Empty", "")
-            .body(())
-            .unwrap()
-            .into_parts();
-        let handshake = Handshake::new(([127, 0, 0, 1], 5).into(), &parts);
-        assert_eq!(handshake.query(), "EIO=4&token=a%20b");
-        assert_eq!(handshake.query_value("token").as_deref(), Some("a b"));
-        assert_eq!(handshake.header("host"), Some("example.org"));
-        assert_eq!(handshake.header("x-empty"), Some(""));
-        assert_eq!(handshake.header("cookie"), None);
-        assert_eq!(handshake.headers().count(), 2);
-    }
 
     #[test]
     fn a_socket_id_keeps_slot_generation_and_worker_apart() {

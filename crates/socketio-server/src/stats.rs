@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::session::Reason;
+use crate::reason::Reason;
 
 /// What has happened so far. Any thread may read while workers count. Give each worker its own and add them up
 /// when reading: workers that share one also share its cache lines.

@@ -31,7 +31,7 @@ use tokio::net::TcpStream;
 
 use crate::application::Application;
 use crate::config::{Cors, Revisions};
-use crate::session::{Handshake, query_value};
+use crate::handshake::{Handshake, query_value};
 use crate::stats::add;
 use crate::worker::Worker;
 

@@ -16,7 +16,8 @@ use tokio::net::TcpStream;
 
 use crate::application::Application;
 use crate::frame::Frame;
-use crate::session::{Phase, Reason, Session, Violation};
+use crate::reason::{Reason, Violation};
+use crate::session::{Phase, Session};
 use crate::stats::add;
 use crate::transport::Transport;
 use crate::transport::http::Upgraded;

@@ -1,0 +1,130 @@
+//! Why a session ended, and which rule was broken.
+
+use std::fmt;
+
+use socketio_wire::websocket::close::CloseCode;
+use socketio_wire::websocket::frame::FrameError;
+
+/// Why a socket or its session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The client sent DISCONNECT for this namespace.
+    ClientDisconnect,
+    /// The application called [`Socket::disconnect`].
+    ServerDisconnect,
+    /// The client closed the session: an Engine.IO close packet (no code), or a WebSocket close with or
+    /// without a code.
+    ClientClose(Option<CloseCode>),
+    /// The connection ended without a close.
+    TransportClose,
+    /// The operating system reported an error on the connection.
+    TransportError(std::io::ErrorKind),
+    /// No heartbeat in time.
+    PingTimeout,
+    /// No namespace was connected in time.
+    ConnectTimeout,
+    /// The client broke a rule of the protocol.
+    Violation(Violation),
+    /// The client reads too slowly: its outbox held too many bytes. Closed with 4008.
+    OutboxBytes,
+    /// The client reads too slowly: its outbox held a frame for too long. Closed with 4008.
+    OutboxAge,
+    /// The application called [`Socket::close`].
+    ServerClose(CloseCode),
+    /// The worker drained.
+    Drain(CloseCode),
+}
+
+impl Reason {
+    /// Names of the reasons, as metric labels.
+    pub const KINDS: [&'static str; 12] = [
+        "client_disconnect",
+        "server_disconnect",
+        "client_close",
+        "transport_close",
+        "transport_error",
+        "ping_timeout",
+        "connect_timeout",
+        "violation",
+        "outbox_bytes",
+        "outbox_age",
+        "server_close",
+        "drain",
+    ];
+
+    /// This reason's name, one of [`Reason::KINDS`].
+    pub fn kind(&self) -> &'static str {
+        Self::KINDS[self.index()]
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        match self {
+            Reason::ClientDisconnect => 0,
+            Reason::ServerDisconnect => 1,
+            Reason::ClientClose(_) => 2,
+            Reason::TransportClose => 3,
+            Reason::TransportError(_) => 4,
+            Reason::PingTimeout => 5,
+            Reason::ConnectTimeout => 6,
+            Reason::Violation(_) => 7,
+            Reason::OutboxBytes => 8,
+            Reason::OutboxAge => 9,
+            Reason::ServerClose(_) => 10,
+            Reason::Drain(_) => 11,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Violation(violation) => write!(f, "violation: {violation}"),
+            Reason::TransportError(kind) => write!(f, "transport_error: {kind}"),
+            Reason::ClientClose(Some(code)) | Reason::ServerClose(code) | Reason::Drain(code) => {
+                write!(f, "{} ({code})", self.kind())
+            }
+            other => f.write_str(other.kind()),
+        }
+    }
+}
+
+/// Which rule a client broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// WebSocket: closed with the error's own code, 1002, 1007 or 1009.
+    Frame(FrameError),
+    /// An Engine.IO packet that cannot be decoded.
+    EngineIo(socketio_wire::Error),
+    /// A Socket.IO packet that cannot be decoded, or attachments that do not fit it.
+    SocketIo(socketio_wire::Error),
+    /// A ping from a revision 4 client, or a pong from a revision 3 one.
+    HeartbeatDirection,
+    /// A packet for a namespace that is not connected.
+    NotConnected,
+    /// A CONNECT for a namespace that is connected, or for one too many.
+    Connect,
+    /// A packet only servers send.
+    Direction,
+}
+
+impl Violation {
+    pub(crate) fn close_code(&self) -> CloseCode {
+        match self {
+            Violation::Frame(error) => error.close_code(),
+            _ => CloseCode::POLICY,
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Violation::Frame(error) => error.fmt(f),
+            Violation::EngineIo(error) | Violation::SocketIo(error) => error.fmt(f),
+            Violation::HeartbeatDirection => f.write_str("heartbeat in the wrong direction"),
+            Violation::NotConnected => f.write_str("packet for a namespace that is not connected"),
+            Violation::Connect => f.write_str("namespace connected twice, or one too many"),
+            Violation::Direction => f.write_str("packet that only servers send"),
+        }
+    }
+}
