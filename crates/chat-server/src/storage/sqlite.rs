@@ -478,6 +478,29 @@ mod tests {
         assert_eq!(storage.missed(query(5, 5)).await.unwrap(), Missed::All(vec![]));
     }
 
+    #[tokio::test]
+    async fn much_is_forgotten_a_slice_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = SqliteStorage::open(&dir.path().join("dna.db"), Durability::Process).unwrap();
+        let slice = u64::from(FORGET_AT_ONCE);
+        for at in [10, 20, 30] {
+            save(&storage, vec![message("old", 127.1, at); FORGET_AT_ONCE as usize]);
+        }
+        save(&storage, vec![message("new", 127.0, 40)]);
+        assert_eq!(storage.forget_before(40).await.unwrap(), slice);
+        // What is left of the old may be asked for until it is gone as well.
+        assert_eq!(storage.missed(query(slice - 1, slice)).await.unwrap(), Missed::Forgotten);
+        assert_eq!(storage.missed(query(slice, slice + 1)).await.unwrap(), Missed::All(vec![]));
+        assert_eq!(storage.forget_before(40).await.unwrap(), slice);
+        assert_eq!(storage.forget_before(40).await.unwrap(), slice);
+        assert_eq!(storage.forget_before(40).await.unwrap(), 0);
+        assert_eq!(storage.missed(query(3 * slice - 1, 3 * slice + 1)).await.unwrap(), Missed::Forgotten);
+        assert!(matches!(
+            storage.missed(query(3 * slice, 3 * slice + 1)).await.unwrap(),
+            Missed::All(kept) if kept.len() == 1
+        ));
+    }
+
     #[test]
     fn a_newer_schema_is_refused_with_advice() {
         let dir = tempfile::tempdir().unwrap();
