@@ -284,6 +284,8 @@ mod tests {
     fn the_defaults_are_sound_and_survive_being_written_down() {
         let defaults = Config::default();
         assert_eq!(defaults.problems(), Vec::<String>::new());
+        // Where the journal's script looks for it.
+        assert_eq!(defaults.listen.to_string(), "127.0.0.1:9013");
         let text = toml::to_string(&defaults).unwrap();
         assert_eq!(toml::from_str::<Config>(&text).unwrap(), defaults);
     }

@@ -288,3 +288,31 @@ impl Metrics {
         let _ = writeln!(text, "dna_{name}_seconds_count {total}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transactions_messages_and_deliveries_are_counted_by_world() {
+        let metrics = Metrics::new(vec![Arc::default()]);
+        metrics.committed(World::Test, 3);
+        metrics.committed(World::Test, 1);
+        metrics.rolled_back(World::Live);
+        metrics.delivered(World::Test, 90);
+        let text = metrics.encode(&PerWorld { live: 0, test: 4096 });
+        for line in [
+            "dna_commits_total{world=\"test\"} 2",
+            "dna_commits_total{world=\"live\"} 0",
+            "dna_rollbacks_total{world=\"live\"} 1",
+            "dna_rollbacks_total{world=\"test\"} 0",
+            "dna_messages_total{world=\"test\"} 4",
+            "dna_deliveries_total{world=\"test\"} 90",
+            "dna_wal_bytes{world=\"test\"} 4096",
+            "dna_connected 0",
+        ] {
+            assert!(text.lines().any(|have| have == line), "no {line} in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}
