@@ -41,6 +41,8 @@ pub enum WorkerMessage {
         origin: Origin,
         kind: RefusalKind,
     },
+    /// From this worker to itself: a `store` to be acknowledged behind what is queued.
+    Stored(handlers::store::Stored),
     /// All of this world's publications up to `noted` have been seen before this.
     Fence {
         world: World,
@@ -80,6 +82,8 @@ pub(crate) struct Chat {
     shards: PerWorld<RefCell<Shard>>,
     pub(crate) sockets: RefCell<Weak<socketio_server::Worker<Chat>>>,
     alerts: AlertQueue,
+    /// The highest `idx` of each world taken up here.
+    last_taken: PerWorld<Cell<u64>>,
     people: PerWorld<prometheus_client::metrics::gauge::Gauge>,
     /// Reused between messages.
     slots: RefCell<Vec<u32>>,
@@ -195,6 +199,7 @@ impl Chat {
             shards: PerWorld { live: RefCell::new(shards.live), test: RefCell::new(shards.test) },
             sockets: RefCell::default(),
             alerts: AlertQueue::default(),
+            last_taken: PerWorld::default(),
             people,
             slots: RefCell::default(),
         })
@@ -206,6 +211,10 @@ impl Chat {
 
     pub(crate) fn socket(&self, id: SocketId) -> Option<Rc<Socket<Self>>> {
         self.sockets.borrow().upgrade()?.get(id)
+    }
+
+    pub(crate) fn last_taken(&self, world: World) -> u64 {
+        self.last_taken.get(world).get()
     }
 
     pub(crate) fn joined(&self, world: World) {
@@ -319,6 +328,8 @@ impl Chat {
         self.shared.metrics.observe(Stage::Queue, start.saturating_duration_since(envelope.published_at));
         let publication = &envelope.publication;
         let place = publication.stored.message.position;
+        let last_taken = self.last_taken.get(envelope.world);
+        last_taken.set(last_taken.get().max(publication.stored.idx));
         let mut shard = self.shard(envelope.world).borrow_mut();
         let mut slots = self.slots.borrow_mut();
         let mut delivered = 0;
@@ -425,6 +436,7 @@ impl Chat {
                     refuse(&socket, origin.ack, &kind.into(), &self.shared.metrics);
                 }
             }
+            WorkerMessage::Stored(stored) => handlers::store::acknowledge(self, &stored),
             WorkerMessage::Fence { world, socket, noted } => {
                 handlers::store::fence(self, world, socket, noted);
             }

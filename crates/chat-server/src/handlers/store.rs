@@ -5,6 +5,7 @@
 //! is among the held. Then the ack carries `missed`, and what was held and not among them follows.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -15,7 +16,7 @@ use crate::event::Store;
 use crate::presence::{Person, Reception};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::storage::{Missed, MissedQuery};
-use crate::worker::{Binding, Chat, Reply};
+use crate::worker::{Binding, Chat, Reply, WorkerMessage};
 use crate::world::World;
 
 /// More than this many messages, or bytes of text, are not caught up: the client should load anew.
@@ -39,13 +40,45 @@ pub(crate) fn handle(chat: &Chat, reply: &Reply<'_>, store: &Store) -> Result<()
         world_store.fence(chat.number, reply.socket.id())?;
         return Ok(());
     }
-    let published = world_store.state.published.load(std::sync::atomic::Ordering::SeqCst);
-    reply.ok(&json!({ "status": 200, "message": "Stored", "result": {
-        "idx": placed.idx,
-        "radius": placed.radius_m,
-        "cursor": Cursor { epoch: world_store.state.epoch.to_string(), idx: published }.to_string(),
-    }}));
+    if let Some(ack) = reply.ack {
+        // Answered in order with the publications: what the cursor covers has been delivered before it.
+        let noted = world_store.state.published.load(Ordering::SeqCst);
+        let stored = Stored {
+            world,
+            socket: reply.socket.id(),
+            ack,
+            idx: placed.idx,
+            radius_m: placed.radius_m,
+            noted,
+        };
+        let _ = chat.shared.workers[chat.number].send(WorkerMessage::Stored(stored));
+    }
     Ok(())
+}
+
+/// A `store` whose ack waits behind the publications its cursor covers.
+#[derive(Debug)]
+pub struct Stored {
+    world: World,
+    socket: SocketId,
+    ack: AckId,
+    idx: u64,
+    radius_m: f64,
+    noted: u64,
+}
+
+/// Everything up to `noted` has been delivered here.
+pub(crate) fn acknowledge(chat: &Chat, stored: &Stored) {
+    let Some(socket) = chat.socket(stored.socket) else { return };
+    // A publication may have come between the note and this.
+    let idx = stored.noted.max(chat.last_taken(stored.world));
+    let epoch = chat.shared.stores.get(stored.world).state.epoch.to_string();
+    let body = json!({ "status": 200, "message": "Stored", "result": {
+        "idx": stored.idx,
+        "radius": stored.radius_m,
+        "cursor": Cursor { epoch, idx }.to_string(),
+    }});
+    socket.ack(stored.ack, &body.to_string());
 }
 
 /// A `store` with `since`, waiting for its fence.
