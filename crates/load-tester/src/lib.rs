@@ -17,6 +17,7 @@ pub mod http; // requests of a user
 pub mod listeners; // connections that stand and listen
 pub mod run; // threads, pacer, listeners first, results last
 pub mod socketio; // emits, acks and responses of a user
+mod timer; // wakes the pacer on time
 pub mod virtual_user; // one user walking one scenario
 
 // What is measured.

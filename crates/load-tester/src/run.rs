@@ -24,6 +24,7 @@ use crate::plan::Plan;
 use crate::script::model::{Action, DeliveryExpectation, Engine, EngineRevision, PhaseKind, Script, Step};
 use crate::script::vars::SharedVars;
 use crate::socketio::SocketTemplate;
+use crate::timer::Timer;
 use crate::virtual_user::{Actor, ListenerFlow, ScenarioFlow, Shared, Worker, live, rng_of};
 use crate::{ensure, listeners, monitor, validity};
 
@@ -620,7 +621,7 @@ fn check(joined: Result<(), tokio::task::JoinError>) {
 async fn pace(worker: &Rc<Worker>, index: usize, users: &mut JoinSet<()>) {
     let shared = Arc::clone(&worker.shared);
     let zero = *shared.zero.get().expect("set before the start");
-    let timer = timer::Timer::new();
+    let timer = Timer::new();
     let mut in_a_row = 0;
     for (arrival, due) in shared.plan.of_worker(index as u64, shared.workers as u64) {
         let at = zero + due;
@@ -993,68 +994,6 @@ impl Signals {
     }
 }
 
-/// Instants kept better than tokio's timers keep them (a millisecond late at the median, a timerfd 0.05 ms).
-mod timer {
-    use std::time::Instant;
-
-    #[cfg(target_os = "linux")]
-    #[derive(Debug)]
-    pub(super) struct Timer(Option<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>>);
-
-    #[cfg(target_os = "linux")]
-    impl Timer {
-        pub(super) fn new() -> Self {
-            use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
-            let fd =
-                timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC);
-            // SAFETY: the descriptor is owned by the AsyncFd, so it stays open and the same for as long as it is registered.
-            #[allow(unsafe_code)]
-            let register = |fd| unsafe { tokio::io::unix::AsyncFd::register(fd) };
-            Self(fd.ok().and_then(|fd| register(fd).ok()))
-        }
-
-        pub(super) async fn until(&self, at: Instant) {
-            use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
-            let Some(fd) = &self.0 else { return tokio::time::sleep_until(at.into()).await };
-            loop {
-                let left = at.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return;
-                }
-                let value =
-                    Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-                let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-                if timerfd_settime(fd, TimerfdTimerFlags::empty(), &once).is_err() {
-                    return tokio::time::sleep_until(at.into()).await;
-                }
-                match fd.readable().await {
-                    Ok(mut ready) => {
-                        // Reading rearms the readiness; an error means that it had not fired after all.
-                        let _ = rustix::io::read(fd, &mut [0_u8; 8]);
-                        ready.clear_ready();
-                    }
-                    Err(_) => return tokio::time::sleep_until(at.into()).await,
-                }
-            }
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    #[derive(Debug)]
-    pub(super) struct Timer;
-
-    #[cfg(not(target_os = "linux"))]
-    impl Timer {
-        pub(super) fn new() -> Self {
-            Self
-        }
-
-        pub(super) async fn until(&self, at: Instant) {
-            tokio::time::sleep_until(at.into()).await;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -1069,19 +1008,5 @@ mod tests {
         assert_eq!(peak_users(&Plan::new(std::slice::from_ref(&rate), 1), Duration::MAX), 9000);
         let capped = Phase { max_vusers: Some(50), ..rate };
         assert_eq!(peak_users(&Plan::new(&[capped], 1), second), 50);
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn the_timer_keeps_its_instants() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let timer = timer::Timer::new();
-            for _ in 0..20 {
-                let at = Instant::now() + Duration::from_micros(700);
-                timer.until(at).await;
-                assert!(Instant::now() >= at);
-            }
-        });
     }
 }
