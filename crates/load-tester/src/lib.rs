@@ -16,6 +16,7 @@ mod flow; // a scenario made ready to be walked
 pub mod http; // requests of a user
 pub mod listeners; // connections that stand and listen
 pub mod run; // threads, pacer, listeners first, results last
+mod signals; // the first ends gently, the second at once
 pub mod socketio; // emits, acks and responses of a user
 mod timer; // wakes the pacer on time
 pub mod virtual_user; // one user walking one scenario

@@ -23,6 +23,7 @@ use crate::outcome::{Check, CheckKind, Meta, Outcome, PhaseInfo, ProcessSample, 
 use crate::plan::Plan;
 use crate::script::model::{Action, DeliveryExpectation, Engine, EngineRevision, PhaseKind, Script, Step};
 use crate::script::vars::SharedVars;
+use crate::signals::Signals;
 use crate::socketio::SocketTemplate;
 use crate::timer::Timer;
 use crate::virtual_user::{Actor, ListenerFlow, ScenarioFlow, Shared, Worker, live, rng_of};
@@ -947,49 +948,6 @@ impl<'a> Show<'a> {
     fn sample_if_never(&mut self) {
         if self.tester.is_empty() {
             self.sample();
-        }
-    }
-}
-
-/// Ctrl-C and SIGTERM.
-struct Signals {
-    #[cfg(unix)]
-    both: Option<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)>,
-}
-
-impl Signals {
-    #[cfg(unix)]
-    fn new(handle: bool) -> anyhow::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let both = handle.then(|| {
-            Ok::<_, std::io::Error>((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
-        });
-        Ok(Self { both: both.transpose().context("listening for signals")? })
-    }
-
-    /// The name of the next signal.
-    #[cfg(unix)]
-    async fn next(&mut self) -> &'static str {
-        match &mut self.both {
-            None => std::future::pending().await,
-            Some((interrupt, terminate)) => tokio::select! {
-                _ = interrupt.recv() => "SIGINT",
-                _ = terminate.recv() => "SIGTERM",
-            },
-        }
-    }
-
-    /// The first has been heeded; whoever asks again wants out now.
-    #[cfg(unix)]
-    fn next_one_kills(&mut self) {
-        if let Some((mut interrupt, mut terminate)) = self.both.take() {
-            tokio::task::spawn_local(async move {
-                let code = tokio::select! {
-                    _ = interrupt.recv() => 130,
-                    _ = terminate.recv() => 143,
-                };
-                std::process::exit(code);
-            });
         }
     }
 }
