@@ -83,7 +83,9 @@ async fn websocket(mut stream: TcpStream, head: &str, fault: Option<Fault>) -> s
         while stream.read(&mut bytes).await? > 0 {}
         return Ok(());
     }
-    stream.read(&mut bytes).await?;
+    if stream.read(&mut bytes).await? == 0 {
+        return Ok(());
+    }
     stream.write_all(&text_frame(r#"40{"sid":"n"}"#)).await?;
     loop {
         let count = stream.read(&mut bytes).await?;
