@@ -7,6 +7,12 @@ import { after, before, describe, it } from "node:test";
 import { join } from "node:path";
 import { Dna, GANGNAM, ask, hears, message, offset, once, say, says, texts, within } from "./lib.mjs";
 
+/** So many events took at least so long; a busy machine may have shown us the first one late. */
+function assertPaced(times, interval) {
+  const span = times.at(-1) - times[0];
+  assert.ok(span + interval / 2 >= (times.length - 1) * interval, `${times}`);
+}
+
 const stored = (dna, world) =>
   execFileSync("sqlite3", ["-readonly", join(dna.data, world), "SELECT contents FROM message ORDER BY idx"], {
     encoding: "utf8",
@@ -273,7 +279,7 @@ describe("LoudSpeaker", () => {
     })());
     assert.equal(told(), 50);
     const times = alerts().map(({ at }) => at);
-    for (let n = 1; n < times.length; n++) assert.ok(times[n] - times[n - 1] > 1900, `${times}`);
+    assertPaced(times, 2000);
     assert.equal(alerts()[0].body.contents, "loud 0");
     assert.equal(alerts().at(-1).body.contents, "loud 49");
     // Sentinels for those who must have heard nothing.
@@ -346,7 +352,7 @@ describe("geo", () => {
     const full = await hears(me, ({ event, body }) => event === "geo" && body.length > 1);
     assert.equal(full.body.length, 200);
     const times = me.heard.filter(({ event }) => event === "geo").map(({ at }) => at);
-    for (let n = 1; n < times.length; n++) assert.ok(times[n] - times[n - 1] > 900, `${times}`);
+    assertPaced(times, 1000);
   });
 
   it("anonymous people have a handle, no name and no number", async () => {

@@ -14,8 +14,8 @@ const GIVE_UP_MS = 20_000;
 
 async function stand(token, position, radius) {
   const socket = io(url, { transports: ["websocket"], forceNew: true, reconnection: false });
-  const sums = { new_msg: 0, contents: {}, places: {}, alerts: 0, told: 0, shortest_gap_ms: null };
-  let last;
+  const sums = { new_msg: 0, contents: {}, places: {}, alerts: 0, told: 0, alerts_span_ms: 0 };
+  let first;
   socket.on("new_msg", ({ result }) => {
     sums.new_msg += 1;
     const text = result.contents.split(" ")[0];
@@ -24,11 +24,8 @@ async function stand(token, position, radius) {
     sums.places[at] = (sums.places[at] ?? 0) + 1;
   });
   socket.on("speaker", ({ folded }) => {
-    const now = performance.now();
-    if (last !== undefined) {
-      sums.shortest_gap_ms = Math.min(sums.shortest_gap_ms ?? Infinity, now - last);
-    }
-    last = now;
+    first ??= performance.now();
+    sums.alerts_span_ms = performance.now() - first;
     sums.alerts += 1;
     sums.told += 1 + folded;
   });
