@@ -208,6 +208,71 @@ describe("refusals", () => {
   });
 });
 
+describe("radii and reach", () => {
+  let dna;
+  before(async () => (dna = await Dna.start({ flags: ["--no-limits"] })));
+  after(() => dna.stop());
+
+  it("a hearing radius is clamped to 20 km, and the ack says so", async () => {
+    const socket = await dna.person(1, GANGNAM, 50_000);
+    assert.equal(socket.stored.result.radius, 20_000);
+    const writer = await dna.client();
+    writer.token = dna.token(2);
+    await say(writer, offset(GANGNAM, 0, 20_100), "beyond");
+    await say(writer, offset(GANGNAM, 0, 19_900), "within");
+    await hears(socket, says("within"));
+    assert.deepEqual(texts(socket), ["within"]);
+  });
+
+  it("save_msg.radius says how far a LoudSpeaker reaches and nothing else", async () => {
+    const place = offset(GANGNAM, 0, 100_000);
+    const near = await dna.person(11, offset(place, 300, 0), 1);
+    const listener = await dna.person(12, offset(place, 100, 0), 200);
+    const writer = await dna.person(13, place, 200);
+    const alerted = (text) => ({ event, body }) => event === "speaker" && body.contents === text;
+    // An ordinary message: its radius moves nothing.
+    await say(writer, place, "quiet", { radius: 5000 });
+    // Without one the sender's own radius is the reach: 200 m.
+    await say(writer, place, "own radius", { type: "LoudSpeaker" });
+    await hears(listener, alerted("own radius"));
+    await say(writer, place, "told radius", { type: "LoudSpeaker", radius: 400 });
+    await hears(near, alerted("told radius"));
+    await hears(listener, says("told radius"));
+    assert.deepEqual(near.heard.map(({ body }) => body.contents), ["told radius"]);
+    assert.deepEqual(texts(listener), ["quiet", "own radius", "told radius"]);
+    // Somebody who never said where he is reaches 500 m.
+    const nowhere = await dna.client();
+    nowhere.token = dna.token(14);
+    const edge = await dna.person(15, offset(place, 0, 480), 1);
+    const past = await dna.person(16, offset(place, 0, 520), 1);
+    await say(nowhere, place, "default", { type: "LoudSpeaker" });
+    await hears(edge, alerted("default"));
+    await say(nowhere, offset(place, 0, 520), "sentinel", { type: "LoudSpeaker", radius: 10 });
+    await hears(past, alerted("sentinel"));
+    assert.equal(past.heard.filter(({ event }) => event === "speaker").length, 1);
+  });
+
+  it("a place takes only so much, whoever writes; elsewhere goes on", async () => {
+    const strict = await Dna.start({ flags: ["--config", "places.toml"] });
+    try {
+      const answers = [];
+      for (let idx = 1; idx <= 5; idx++) {
+        const writer = await strict.client();
+        writer.token = strict.token(idx);
+        answers.push(await say(writer, GANGNAM, `from ${idx}`));
+      }
+      assert.deepEqual(answers.map(({ status }) => status), [201, 201, 201, 429, 429]);
+      assert.equal(answers[3].code, 12429);
+      const elsewhere = await strict.client();
+      elsewhere.token = strict.token(9);
+      assert.equal((await say(elsewhere, offset(GANGNAM, 10_000, 0), "here I may")).status, 201);
+      assert.equal(stored(strict, "dna.db").length, 4);
+    } finally {
+      await strict.stop();
+    }
+  });
+});
+
 describe("two worlds", () => {
   let dna;
   before(async () => (dna = await Dna.start({ flags: ["--test-world", "closed"] })));
