@@ -13,8 +13,10 @@ const JS_PACKAGES: [(&str, &str); 3] =
     [("e2e/js", "e2e packages"), ("e2e/artillery-1", "Artillery 1"), ("e2e/artillery-2", "Artillery 2")];
 
 /// Programs tests call; what each is for, and how Debian and macOS get it.
-const PROGRAMS: [(&str, &str, &str); 1] =
-    [("git", "lists the project's files", "apt-get install git | xcode-select --install")];
+const PROGRAMS: [(&str, &str, &str); 2] = [
+    ("git", "lists the project's files", "apt-get install git | xcode-select --install"),
+    ("sqlite3", "reads what dna stored, independently of dna", "apt-get install sqlite3 | comes with macOS"),
+];
 
 pub(crate) fn run() -> Result<u8> {
     let started = Instant::now();
@@ -50,8 +52,11 @@ fn tests() -> Result<Part> {
         logged("tests", tree::cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]), |line| {
             count.see(line);
         });
+    // One plain line that a reader, or a program, finds in the log.
+    println!("tests: {} passed, {} failed, {} skipped", count.passed, count.failed, count.ignored);
     let failed = count.failures.join("\n  ");
     match result {
+        Ok(_) if count.passed == 0 => bail!("no test ran"),
         Ok(mut part) => {
             part.note = count.words();
             Ok(part)
