@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use geo_index::Interest;
-use socketio_server::Stats;
+use socketio_server::{Seat, Stats};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
@@ -151,7 +151,10 @@ pub fn start(
         workers: workers.clone(),
     });
     let mut worker_threads = Vec::new();
-    for (number, ((queue, stats), waiting)) in queues.into_iter().zip(&stats).zip(waiting).enumerate() {
+    let seats = socketio_server::seats(count);
+    for (number, (((queue, stats), waiting), seat)) in
+        queues.into_iter().zip(&stats).zip(waiting).zip(seats).enumerate()
+    {
         let parts = WorkerParts {
             number,
             shared: shared.clone(),
@@ -161,6 +164,7 @@ pub fn start(
             stats: stats.clone(),
             queue,
             waiting,
+            seat,
         };
         worker_threads.push(parts.spawn()?);
     }
@@ -238,6 +242,7 @@ struct WorkerParts {
     stats: Arc<Stats>,
     queue: UnboundedReceiver<WorkerMessage>,
     waiting: Arc<AtomicUsize>,
+    seat: Seat,
 }
 
 impl WorkerParts {
@@ -252,7 +257,8 @@ impl WorkerParts {
                     let PerWorld { live, test } = interest;
                     let shards = PerWorld { live: Shard::new(live), test: Shard::new(test) };
                     let chat = Chat::new(self.number, self.shared, shards);
-                    let worker = socketio_server::Worker::new(chat.clone(), self.sockets, self.stats);
+                    let worker =
+                        socketio_server::Worker::with_seat(chat.clone(), self.sockets, self.stats, self.seat);
                     worker.set_fallback(fallback(self.routes));
                     worker::run(chat, worker, self.queue, &self.waiting).await;
                 });

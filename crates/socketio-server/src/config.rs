@@ -12,12 +12,16 @@ pub struct Config {
     pub mode: Mode,
     /// Which Engine.IO revisions are accepted; others get HTTP 400 with code 5.
     pub revisions: Revisions,
+    /// Whether sessions may begin, and stay, with HTTP long polling; without it only WebSockets are served.
+    pub polling: bool,
+    /// How long a WebSocket that a polling session changes to may take from its opening to the last step.
+    pub upgrade_timeout: Duration,
     /// Time between two heartbeats of one session.
     pub ping_interval: Duration,
     /// How long a heartbeat may stay unanswered.
     pub ping_timeout: Duration,
-    /// Largest incoming message in bytes (a WebSocket message, all fragments together). A larger one closes the
-    /// connection with 1009. Attachments of one Socket.IO packet together obey it too.
+    /// Largest incoming message in bytes (a WebSocket message, all fragments together; the body of a POST). A
+    /// larger one closes the session, with 1009 or HTTP 413. Attachments of one Socket.IO packet together obey it too.
     pub max_payload: usize,
     /// Most attachments one Socket.IO packet may announce.
     pub max_attachments: u32,
@@ -40,6 +44,8 @@ pub struct Config {
     pub notsent_lowat: Option<u32>,
     /// How long an HTTP request's head may take to arrive, the first one included.
     pub header_timeout: Duration,
+    /// How long the body of a POST may take to arrive; then it is answered with HTTP 408.
+    pub body_timeout: Duration,
     /// Size of one connection's HTTP read buffer in bytes (at least 8192, the HTTP library's minimum); a
     /// connection with a larger head is closed.
     pub max_head_bytes: usize,
@@ -61,6 +67,8 @@ impl Default for Config {
             path: "/socket.io/".to_owned(),
             mode: Mode::SocketIo,
             revisions: Revisions::Both,
+            polling: true,
+            upgrade_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
             max_payload: 1_000_000,
@@ -73,6 +81,7 @@ impl Default for Config {
             small_burst: 256,
             notsent_lowat: Some(16 << 10),
             header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(20),
             max_head_bytes: 16 << 10,
             max_headers: 64,
             open_delay: Duration::ZERO,

@@ -99,16 +99,11 @@ impl Frame {
     /// The Engine.IO packet without the WebSocket header: what a polling response carries (binary ones still
     /// to be put into that transport's form).
     pub fn payload(&self) -> &[u8] {
-        // An unmasked server frame: the second byte is the length or says how long the length is.
-        match self.0[1] {
-            126 => &self.0[4..],
-            127 => &self.0[10..],
-            _ => &self.0[2..],
-        }
+        payload(&self.0)
     }
 
     pub fn is_binary(&self) -> bool {
-        self.0[0] & 0x0f == 2
+        is_binary(&self.0)
     }
 
     /// Length of the whole WebSocket frame in bytes.
@@ -128,6 +123,21 @@ impl fmt::Debug for Frame {
         let head = String::from_utf8_lossy(&payload[..payload.len().min(80)]);
         write!(f, "Frame({} bytes, {head:?})", self.len())
     }
+}
+
+/// The payload of a whole frame's bytes.
+pub(crate) fn payload(frame: &[u8]) -> &[u8] {
+    // An unmasked server frame: the second byte is the length or says how long the length is.
+    match frame[1] {
+        126 => &frame[4..],
+        127 => &frame[10..],
+        _ => &frame[2..],
+    }
+}
+
+/// Whether a whole frame's bytes are a binary message.
+pub(crate) fn is_binary(frame: &[u8]) -> bool {
+    frame[0] & 0x0f == 2
 }
 
 /// `/` is not written; any other namespace stands before a comma.

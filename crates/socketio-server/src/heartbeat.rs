@@ -74,6 +74,11 @@ impl Wheel {
         start + wait.as_nanos().div_ceil(self.tick.as_nanos()) as Tick + 1
     }
 
+    /// The last tick before `wait` has passed, counted from `start`, but never `start` itself.
+    pub(crate) fn within(&self, start: Tick, wait: Duration) -> Tick {
+        start + ((wait.as_nanos() / self.tick.as_nanos()) as Tick).max(1)
+    }
+
     /// Puts a session where `at` is, unless it stands at an earlier tick already.
     pub(crate) fn schedule(&mut self, slot: usize, due: &Due, at: Tick) {
         if at >= due.scheduled.get() || at == NEVER {
@@ -162,5 +167,13 @@ mod tests {
         assert_eq!(wheel.tick(), Duration::from_millis(5));
         assert_eq!(wheel.after(7, Duration::from_millis(200)), 48);
         assert_eq!(wheel.after(7, Duration::from_millis(201)), 49);
+    }
+
+    #[test]
+    fn what_may_come_early_is_never_late() {
+        let wheel = Wheel::new(Duration::from_millis(300));
+        assert_eq!(wheel.within(7, Duration::from_millis(300)), 67);
+        assert_eq!(wheel.within(7, Duration::from_millis(304)), 67);
+        assert_eq!(wheel.within(7, Duration::from_millis(1)), 8);
     }
 }

@@ -14,10 +14,12 @@
 //! - [`worker`]: accepts, routes HTTP, flushes what is dirty, drains.
 //! - [`session`]: one Engine.IO client and its namespaces ([`Socket`]).
 //! - [`handshake`]: the request it came with.
+//! - [`peers`]: the workers of one server, and what one hands to another.
 //! - [`reason`]: why it ended, and which rule was broken.
 //! - `outbox`: the bounded queue of one session.
 //! - `heartbeat`: one timer wheel per worker.
-//! - `transport`: bytes in, bytes out: `http` routes a request, `websocket` runs the upgraded socket.
+//! - `transport`: bytes in, bytes out: `http` routes a request, `polling` answers polls and posts, `websocket` runs
+//!   the upgraded socket.
 //! - [`stats`]: counters and histograms.
 
 pub mod application;
@@ -26,6 +28,7 @@ pub mod frame;
 pub mod handshake;
 mod heartbeat;
 mod outbox;
+pub mod peers;
 pub mod reason;
 pub mod session;
 pub mod stats;
@@ -36,6 +39,7 @@ pub use application::{AckId, Application, ConnectError, ConnectRequest, Event, M
 pub use config::{Config, Cors, Mode, Revisions};
 pub use frame::Frame;
 pub use handshake::Handshake;
+pub use peers::{Seat, seats};
 pub use reason::{Reason, Violation};
 pub use session::{Socket, SocketId};
 pub use socketio_wire::engineio::Revision;

@@ -105,12 +105,17 @@ pub enum Violation {
     Connect,
     /// A packet only servers send.
     Direction,
+    /// Two polls, or two posts, of one session at the same time.
+    Overlap,
+    /// A POST larger than the limit.
+    TooLarge,
 }
 
 impl Violation {
     pub(crate) fn close_code(&self) -> CloseCode {
         match self {
             Violation::Frame(error) => error.close_code(),
+            Violation::TooLarge => CloseCode::TOO_LARGE,
             _ => CloseCode::POLICY,
         }
     }
@@ -125,6 +130,8 @@ impl fmt::Display for Violation {
             Violation::NotConnected => f.write_str("packet for a namespace that is not connected"),
             Violation::Connect => f.write_str("namespace connected twice, or one too many"),
             Violation::Direction => f.write_str("packet that only servers send"),
+            Violation::Overlap => f.write_str("two polls or two posts at the same time"),
+            Violation::TooLarge => f.write_str("body larger than the limit"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One Engine.IO client: its namespaces, its heartbeat's answers, its outbox, and why it ended.
 //!
 //! A session does not read or write by itself. A transport hands it what arrived (`receive_text`,
-//! `receive_binary`) and takes from its outbox what is to leave; the worker's flush and timers do the rest.
+//! `receive_binary`, `receive`) and takes from its outbox what is to leave; the worker's flush and timers do the rest.
 //! So a session may change its transport while it lives.
 
 use std::borrow::Cow;
@@ -49,17 +49,33 @@ impl SocketId {
     }
 }
 
-/// A random name of 120 bits in 20 characters that fit a URL.
-#[derive(Clone, Copy)]
+/// A name of 20 characters that fit a URL: the seat of its session's worker and 112 random bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Sid([u8; 20]);
 
 impl Sid {
-    pub(crate) fn random() -> Self {
-        let mut random = [0; 15];
-        getrandom::fill(&mut random).expect("the operating system's random source");
+    pub(crate) fn random(seat: u8) -> Self {
+        let mut bytes = [seat; 15];
+        getrandom::fill(&mut bytes[1..]).expect("the operating system's random source");
         let mut text = [0; 20];
-        URL_SAFE_NO_PAD.encode_slice(random, &mut text).expect("15 bytes are 20 characters");
+        URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).expect("15 bytes are 20 characters");
         Self(text)
+    }
+
+    /// What a request names; `None` when it cannot be one of ours.
+    pub(crate) fn from_query(text: &str) -> Option<Self> {
+        let sid = Self(text.as_bytes().try_into().ok()?);
+        sid.decode().map(|_| sid)
+    }
+
+    /// Of the worker whose session it is.
+    pub(crate) fn seat(&self) -> u8 {
+        self.decode().map_or(0, |bytes| bytes[0])
+    }
+
+    fn decode(&self) -> Option<[u8; 15]> {
+        let mut bytes = [0; 15];
+        (URL_SAFE_NO_PAD.decode_slice(self.0, &mut bytes) == Ok(15)).then_some(bytes)
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -108,6 +124,11 @@ impl<A: Application> Socket<A> {
 
     pub fn revision(&self) -> Revision {
         self.session.revision
+    }
+
+    /// Whether the session polls over HTTP at this moment; it may change to a WebSocket later.
+    pub fn is_polling(&self) -> bool {
+        self.session.transport.borrow().is_polling()
     }
 
     /// The application's own state of this socket.
@@ -289,7 +310,7 @@ impl<A: Application> Session<A> {
             slot: Cell::new(usize::MAX),
             due: Due::default(),
             revision,
-            sid: Sid::random(),
+            sid: Sid::random(worker.seat()),
             sockets: RefCell::default(),
             reassembler: RefCell::new(Reassembler::new(limits)),
             reason: Cell::new(None),
@@ -301,7 +322,11 @@ impl<A: Application> Session<A> {
         worker.add_session(&session);
         let open = open_packet::Handshake {
             sid: session.sid.as_str().to_owned(),
-            upgrades: Vec::new(),
+            upgrades: if session.transport.borrow().is_polling() {
+                vec!["websocket".to_owned()]
+            } else {
+                Vec::new()
+            },
             ping_interval_ms: config.ping_interval.as_millis() as u64,
             ping_timeout_ms: config.ping_timeout.as_millis() as u64,
             max_payload: (revision == Revision::V4).then_some(config.max_payload as u64),
@@ -311,11 +336,10 @@ impl<A: Application> Session<A> {
         session.push(Frame::from_parts(Opcode::Text, &[&packet]));
 
         let now = worker.tick();
-        let first = match revision {
-            Revision::V4 => config.ping_interval,
-            Revision::V3 => config.ping_interval + config.ping_timeout,
-        };
-        session.due.heartbeat.set(worker.tick_after(now, first));
+        session.due.heartbeat.set(match revision {
+            Revision::V4 => worker.tick_within(now, config.ping_interval),
+            Revision::V3 => worker.tick_after(now, config.ping_interval + config.ping_timeout),
+        });
         match config.mode {
             Mode::EngineIo => session.connect("", "", ""),
             Mode::SocketIo => {
@@ -332,6 +356,18 @@ impl<A: Application> Session<A> {
 
     pub(crate) fn is_open(&self) -> bool {
         self.phase.get() == Phase::Open
+    }
+
+    pub(crate) fn sid(&self) -> &Sid {
+        &self.sid
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    pub(crate) fn has_violated(&self) -> bool {
+        matches!(self.reason.get(), Some(Reason::Violation(_)))
     }
 
     // ---- out ----
@@ -386,6 +422,19 @@ impl<A: Application> Session<A> {
         if !self.urgent.get() && !self.blocked.get() && !self.outbox.borrow().is_empty() {
             self.urgent.set(true);
             self.worker.list_urgent(self);
+        }
+    }
+
+    /// Goes on with another transport; what is queued leaves by that one.
+    pub(crate) fn change_transport(self: &Rc<Self>, transport: Transport) {
+        let before = self.transport.replace(transport);
+        if let Transport::Polling(writer) = before {
+            writer.end_poll();
+        }
+        add(&self.worker.stats().upgraded, 1);
+        self.blocked.set(false);
+        if !self.outbox.borrow().is_empty() {
+            self.worker.flush_now(self);
         }
     }
 
@@ -447,8 +496,15 @@ impl<A: Application> Session<A> {
         self.phase.set(Phase::Closing);
         self.reason.set(Some(reason));
         worker.stats().count_closed(&reason);
-        let frame = self.transport.borrow().close_frame(close);
+        let (frame, can_wait) = {
+            let transport = self.transport.borrow();
+            (transport.close_frame(&reason, close), transport.takes_goodbye(&reason))
+        };
         self.outbox.borrow_mut().push_back(frame, worker.clock());
+        if !can_wait {
+            self.kill();
+            return;
+        }
         self.hurry();
         self.due.close.set(worker.tick_after(worker.tick(), worker.config().close_timeout));
         worker.schedule(self);
@@ -462,16 +518,6 @@ impl<A: Application> Session<A> {
             self.worker.stats().count_closed(&reason);
         }
         self.kill();
-    }
-
-    /// As [`Session::lost`]; the lists may be borrowed, so the flush task hears of it from the transport's task.
-    pub(crate) fn fail_later(self: &Rc<Self>, reason: Reason) {
-        if self.reason.get().is_none() {
-            self.reason.set(Some(reason));
-            self.worker.stats().count_closed(&reason);
-        }
-        self.phase.set(Phase::Dead);
-        self.wake_task();
     }
 
     /// Has the transport's task drop everything now.
@@ -506,6 +552,13 @@ impl<A: Application> Session<A> {
         }
     }
 
+    /// A polling session has no task that would end it.
+    pub(crate) fn release_if_polling(&self) {
+        if self.phase.get() == Phase::Dead && self.transport.borrow().is_polling() {
+            self.release();
+        }
+    }
+
     fn forget(&self, socket: &Rc<Socket<A>>, reason: &Reason) {
         self.worker.remove_socket(socket.id);
         sub(&self.worker.stats().sockets, 1);
@@ -527,6 +580,7 @@ impl<A: Application> Session<A> {
         self.phase.set(Phase::Dead);
         let dropped = self.outbox.borrow_mut().take();
         add(&self.worker.stats().frames_dropped, dropped as u64);
+        self.worker.remove_polling(&self.sid);
         *self.transport.borrow_mut() = Transport::Gone;
         *self.task.borrow_mut() = None;
         for socket in self.sockets.take() {
@@ -600,9 +654,18 @@ impl<A: Application> Session<A> {
         }
     }
 
-    fn heard_heartbeat(self: &Rc<Self>, wait: std::time::Duration) {
+    /// Ends a polling session whose heartbeat is overdue before the wheel gets there: a poll that comes in the
+    /// wheel's last moments before the end of the wait comes too late.
+    pub(crate) fn check_heartbeat(self: &Rc<Self>) {
+        let waits_for_peer = self.revision == Revision::V3 || self.due.awaits_pong.get();
+        if self.is_open() && waits_for_peer && self.due.heartbeat.get() <= self.worker.tick() + 1 {
+            self.give_up(Reason::PingTimeout);
+        }
+    }
+
+    fn heard_heartbeat(self: &Rc<Self>, next: Tick) {
         self.due.awaits_pong.set(false);
-        self.due.heartbeat.set(self.worker.tick_after(self.worker.tick(), wait));
+        self.due.heartbeat.set(next);
         // Sooner than what the wheel knows only where the timeout is longer than the interval.
         self.worker.schedule(self);
     }
@@ -611,29 +674,53 @@ impl<A: Application> Session<A> {
 
     /// One Engine.IO packet in text form.
     pub(crate) fn receive_text(self: &Rc<Self>, text: &str) {
-        use engineio::PacketType::{Close, Message as MessageType, Noop, Open, Ping, Pong, Upgrade};
-        let config = self.worker.config();
-        match (engineio::decode_text(text), self.revision) {
-            (Ok((MessageType, data)), _) => self.receive_message(Message::Text(data)),
-            (Ok((Ping, data)), Revision::V3) => {
-                self.heard_heartbeat(config.ping_interval + config.ping_timeout);
-                self.push_control(Frame::from_parts(Opcode::Text, &[b"3", data.as_bytes()]));
-            }
-            (Ok((Pong, _)), Revision::V4) => self.heard_heartbeat(config.ping_interval),
-            (Ok((Ping | Pong, _)), _) => self.violate(Violation::HeartbeatDirection),
-            (Ok((Close, _)), _) => self.close(Reason::ClientClose(None), CloseCode::NORMAL, ""),
-            // Late parts of an upgrade; the official server ignores them too.
-            (Ok((Open | Upgrade | Noop, _)), _) => {}
-            (Err(error), _) => self.violate(Violation::EngineIo(error)),
+        match engineio::decode_text(text) {
+            Ok((kind, data)) => self.receive_text_packet(kind, data),
+            Err(error) => self.violate(Violation::EngineIo(error)),
         }
     }
 
     /// One binary Engine.IO packet.
     pub(crate) fn receive_binary(self: &Rc<Self>, bytes: &[u8]) {
         match engineio::decode_binary(self.revision, bytes) {
-            Ok((engineio::PacketType::Message, data)) => self.receive_message(Message::Binary(data)),
-            Ok(_) => self.violate(Violation::Direction),
+            Ok((kind, data)) => self.receive_binary_packet(kind, data),
             Err(error) => self.violate(Violation::EngineIo(error)),
+        }
+    }
+
+    /// One Engine.IO packet of a polling body.
+    pub(crate) fn receive(self: &Rc<Self>, packet: &engineio::Packet<'_>) {
+        match &packet.data {
+            engineio::Data::Text(data) => self.receive_text_packet(packet.kind, data),
+            engineio::Data::Binary(data) => self.receive_binary_packet(packet.kind, data),
+        }
+    }
+
+    fn receive_text_packet(self: &Rc<Self>, kind: engineio::PacketType, data: &str) {
+        use engineio::PacketType::{Close, Message as MessageType, Noop, Open, Ping, Pong, Upgrade};
+        let config = self.worker.config();
+        match (kind, self.revision) {
+            (MessageType, _) => self.receive_message(Message::Text(data)),
+            (Ping, Revision::V3) => {
+                let wait = config.ping_interval + config.ping_timeout;
+                self.heard_heartbeat(self.worker.tick_after(self.worker.tick(), wait));
+                self.push_control(Frame::from_parts(Opcode::Text, &[b"3", data.as_bytes()]));
+            }
+            // Our own ping may come early, not late: clients count from the last one.
+            (Pong, Revision::V4) => {
+                self.heard_heartbeat(self.worker.tick_within(self.worker.tick(), config.ping_interval));
+            }
+            (Ping | Pong, _) => self.violate(Violation::HeartbeatDirection),
+            (Close, _) => self.close(Reason::ClientClose(None), CloseCode::NORMAL, ""),
+            // Late parts of an upgrade; the official server ignores them too.
+            (Open | Upgrade | Noop, _) => {}
+        }
+    }
+
+    fn receive_binary_packet(self: &Rc<Self>, kind: engineio::PacketType, data: &[u8]) {
+        match kind {
+            engineio::PacketType::Message => self.receive_message(Message::Binary(data)),
+            _ => self.violate(Violation::Direction),
         }
     }
 
@@ -736,7 +823,7 @@ impl<A: Application> Session<A> {
             id,
             session: Rc::clone(self),
             namespace: namespace.into(),
-            sid: Sid::random(),
+            sid: Sid::random(worker.seat()),
             state: Cell::new(SocketState::Connecting),
             next_ack: Cell::new(0),
             data: A::Data::default(),

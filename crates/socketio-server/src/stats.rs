@@ -16,8 +16,12 @@ pub struct Stats {
     pub sessions: AtomicU64,
     /// Sockets (namespace connections) alive now.
     pub sockets: AtomicU64,
-    /// Requests on our path refused before a session began.
+    /// Requests on our path answered with an error.
     pub refused: AtomicU64,
+    /// Sessions that have changed from polling to a WebSocket.
+    pub upgraded: AtomicU64,
+    /// Polls, posts and upgrades handed over to the worker whose session they are for.
+    pub handed_over: AtomicU64,
     /// Engine.IO messages received.
     pub messages_in: AtomicU64,
     /// Bytes received by open sessions.

@@ -1,7 +1,7 @@
 //! One thread's connections: accepts, routes HTTP, flushes what is dirty, keeps time, drains.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -19,6 +19,7 @@ use socketio_wire::websocket::close::CloseCode;
 use socketio_wire::websocket::frame::Opcode;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
@@ -27,11 +28,12 @@ use crate::config::Config;
 use crate::frame::Frame;
 use crate::heartbeat::{Tick, Wheel};
 use crate::outbox::{Micros, Tally, Written};
+use crate::peers::{Errand, Peers, Seat, seats};
 use crate::reason::Reason;
-use crate::session::{Phase, Session, Socket, SocketId};
+use crate::session::{Phase, Session, Sid, Socket, SocketId};
 use crate::stats::{LocalHistogram, Stats, add, sub};
-use crate::transport::http::{self, Fallback};
-use crate::transport::websocket;
+use crate::transport::http::{self, Fallback, Opened};
+use crate::transport::{polling, websocket};
 
 /// Size of the read buffer all connections of a worker share, in bytes.
 const READ_BUFFER: usize = 64 << 10;
@@ -49,10 +51,18 @@ pub struct Worker<A: Application> {
     config: Config,
     stats: Arc<Stats>,
     index: u16,
+    seat: u8,
+    peers: Peers,
+    /// What other workers hand over; taken by its task.
+    inbox: RefCell<Option<UnboundedReceiver<Errand>>>,
     sessions: RefCell<Slab<Rc<Session<A>>>>,
+    /// Sessions that poll, or have begun so.
+    polling: RefCell<HashMap<Sid, Rc<Session<A>>>>,
     sockets: RefCell<Slab<Rc<Socket<A>>>>,
     generation: Cell<u32>,
     lists: RefCell<Lists<A>>,
+    /// Sessions of which the application is to be told an end.
+    chores: RefCell<Vec<Rc<Session<A>>>>,
     flusher: RefCell<Option<Waker>>,
     /// What one flush has counted and not yet added to `stats`.
     gathered: RefCell<Gathered>,
@@ -79,8 +89,6 @@ pub struct Worker<A: Application> {
 
 /// What the flush task has to do. A session may stand in several lists; its flags say which entry counts.
 struct Lists<A: Application> {
-    /// The application is to be told of an end.
-    chores: Vec<Rc<Session<A>>>,
     /// Answers and heartbeats.
     urgent: VecDeque<Rc<Session<A>>>,
     /// Dirty since the last flush.
@@ -91,7 +99,7 @@ struct Lists<A: Application> {
 
 impl<A: Application> Lists<A> {
     fn is_empty(&self) -> bool {
-        self.chores.is_empty() && self.urgent.is_empty() && self.fresh.is_empty() && self.bulk.is_empty()
+        self.urgent.is_empty() && self.fresh.is_empty() && self.bulk.is_empty()
     }
 }
 
@@ -106,8 +114,14 @@ struct Gathered {
 }
 
 impl<A: Application> Worker<A> {
-    /// A worker with no connection yet. `stats` may be shared, but each worker's own is cheaper.
+    /// A server's only worker, with no connection yet. `stats` may be shared, but each worker's own is cheaper.
     pub fn new(application: Rc<A>, config: Config, stats: Arc<Stats>) -> Rc<Self> {
+        let seat = seats(1).remove(0);
+        Self::with_seat(application, config, stats, seat)
+    }
+
+    /// One of a server's workers; see [`seats`]. Its runtime has to run already.
+    pub fn with_seat(application: Rc<A>, config: Config, stats: Arc<Stats>, seat: Seat) -> Rc<Self> {
         let wheel = Wheel::new(config.ping_interval);
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
@@ -120,15 +134,15 @@ impl<A: Application> Worker<A> {
             application,
             stats,
             index: NEXT_WORKER.fetch_add(1, Relaxed),
+            seat: seat.number,
+            peers: seat.peers,
+            inbox: RefCell::new(Some(seat.inbox)),
             sessions: RefCell::default(),
+            polling: RefCell::default(),
             sockets: RefCell::default(),
             generation: Cell::new(0),
-            lists: RefCell::new(Lists {
-                chores: Vec::new(),
-                urgent: VecDeque::new(),
-                fresh: Vec::new(),
-                bulk: VecDeque::new(),
-            }),
+            lists: RefCell::new(Lists { urgent: VecDeque::new(), fresh: Vec::new(), bulk: VecDeque::new() }),
+            chores: RefCell::default(),
             flusher: RefCell::default(),
             gathered: RefCell::new(Gathered {
                 tally: Tally::default(),
@@ -170,13 +184,31 @@ impl<A: Application> Worker<A> {
             tracing::debug!(%peer, %error, "socket options");
         }
         let worker = Rc::clone(self);
-        spawn_local(or_abort(async move {
+        self.spawn(async move {
             // Boxed, so that nothing of HTTP is kept while the WebSocket lives.
-            let upgraded = Box::pin(http::serve(Rc::clone(&worker), stream, peer)).await;
-            if let Some(upgraded) = upgraded {
-                websocket::run(worker, upgraded).await;
+            let Some(upgraded) = Box::pin(http::serve(Rc::clone(&worker), stream, peer)).await else {
+                return;
+            };
+            match upgraded.opened {
+                Opened::Session { revision, handshake } => {
+                    websocket::run(worker, upgraded.stream, upgraded.leftover, revision, handshake).await;
+                }
+                Opened::Upgrade { sid } => worker.hand_over(&sid, upgraded.stream, upgraded.leftover).await,
+                Opened::Refused => websocket::refuse(&upgraded.stream),
             }
-        }));
+        });
+    }
+
+    /// Brings an opened WebSocket to the session that changes to it.
+    async fn hand_over(self: Rc<Self>, sid: &Sid, stream: TcpStream, leftover: Vec<u8>) {
+        if sid.seat() == self.seat {
+            if let Some(session) = self.polling_session(sid) {
+                drop(self);
+                websocket::take_over(session, stream, leftover).await;
+            }
+        } else if let Ok(stream) = stream.into_std() {
+            self.run_errand(sid, Errand::Upgraded { sid: *sid, stream, leftover });
+        }
     }
 
     /// As [`Worker::accept`], for a connection accepted on another thread.
@@ -221,7 +253,7 @@ impl<A: Application> Worker<A> {
     /// reader is slow and never because the writer was fast.
     pub async fn flushed(&self) {
         let flushed = self.all_flushed.notified();
-        if !self.lists.borrow().is_empty() {
+        if !self.is_idle() {
             flushed.await;
         }
     }
@@ -282,9 +314,55 @@ impl<A: Application> Worker<A> {
 
     fn start(self: &Rc<Self>) {
         if !self.started.replace(true) {
-            spawn_local(or_abort(Rc::clone(self).flush_loop()));
-            spawn_local(or_abort(Rc::clone(self).keep_time()));
+            self.spawn(Rc::clone(self).flush_loop());
+            self.spawn(Rc::clone(self).keep_time());
+            if let Some(inbox) = self.inbox.take() {
+                self.peers.open(self.seat);
+                self.spawn(Rc::clone(self).run_errands(inbox));
+            }
         }
+    }
+
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        spawn_local(or_abort(task));
+    }
+
+    // ---- among the workers of a server ----
+
+    pub(crate) fn seat(&self) -> u8 {
+        self.seat
+    }
+
+    /// Has the owner of a session do something about it: this worker at once, another one soon.
+    pub(crate) fn run_errand(self: &Rc<Self>, sid: &Sid, errand: Errand) {
+        if sid.seat() == self.seat {
+            polling::run_errand(self, errand);
+        } else {
+            add(&self.stats.handed_over, 1);
+            if let Err(unsent) = self.peers.send(sid.seat(), errand) {
+                unsent.refuse(http::Refusal::UnknownSid);
+            }
+        }
+    }
+
+    async fn run_errands(self: Rc<Self>, mut inbox: UnboundedReceiver<Errand>) {
+        while let Some(errand) = inbox.recv().await {
+            polling::run_errand(&self, errand);
+        }
+    }
+
+    pub(crate) fn polling_session(&self, sid: &Sid) -> Option<Rc<Session<A>>> {
+        self.polling.borrow().get(sid).cloned()
+    }
+
+    pub(crate) fn add_polling(&self, session: &Rc<Session<A>>) {
+        self.polling.borrow_mut().insert(*session.sid(), Rc::clone(session));
+    }
+
+    pub(crate) fn remove_polling(&self, sid: &Sid) {
+        // Dropped after the borrow, as in `remove_session`.
+        let removed = self.polling.borrow_mut().remove(sid);
+        drop(removed);
     }
 
     // ---- who is here ----
@@ -362,6 +440,10 @@ impl<A: Application> Worker<A> {
         self.wheel.borrow().after(start, wait)
     }
 
+    pub(crate) fn tick_within(&self, start: Tick, wait: Duration) -> Tick {
+        self.wheel.borrow().within(start, wait)
+    }
+
     /// Puts a session into the wheel where something of it is due first.
     pub(crate) fn schedule(&self, session: &Rc<Session<A>>) {
         let at = session.next_due();
@@ -409,7 +491,7 @@ impl<A: Application> Worker<A> {
     pub(crate) fn chore(&self, session: &Rc<Session<A>>) {
         self.wake_flusher();
         if !session.has_chore.replace(true) {
-            self.lists.borrow_mut().chores.push(Rc::clone(session));
+            self.chores.borrow_mut().push(Rc::clone(session));
         }
     }
 
@@ -426,7 +508,7 @@ impl<A: Application> Worker<A> {
     async fn flush_loop(self: Rc<Self>) {
         loop {
             std::future::poll_fn(|cx| {
-                if self.lists.borrow().is_empty() {
+                if self.is_idle() {
                     *self.flusher.borrow_mut() = Some(cx.waker().clone());
                     Poll::Pending
                 } else {
@@ -436,7 +518,7 @@ impl<A: Application> Worker<A> {
             .await;
             self.do_chores();
             self.flush_slice();
-            if self.lists.borrow().is_empty() {
+            if self.is_idle() {
                 self.all_flushed.notify_waiters();
             } else {
                 tokio::task::yield_now().await;
@@ -444,11 +526,16 @@ impl<A: Application> Worker<A> {
         }
     }
 
+    fn is_idle(&self) -> bool {
+        self.lists.borrow().is_empty() && self.chores.borrow().is_empty()
+    }
+
     fn do_chores(&self) {
-        let chores = std::mem::take(&mut self.lists.borrow_mut().chores);
+        let chores = self.chores.take();
         for session in chores {
             session.has_chore.set(false);
             session.settle();
+            session.release_if_polling();
         }
     }
 
@@ -530,6 +617,10 @@ impl<A: Application> Worker<A> {
             Written::Drained => {
                 if session.phase.get() == Phase::Closing {
                     transport.finish();
+                    if transport.is_polling() {
+                        // The goodbye has left, and nothing is to be read any more.
+                        session.kill();
+                    }
                 }
             }
             Written::Blocked => {
@@ -540,7 +631,7 @@ impl<A: Application> Worker<A> {
             }
             Written::Failed(kind) => {
                 drop(transport);
-                session.fail_later(Reason::TransportError(kind));
+                session.lost(Reason::TransportError(kind));
             }
         }
         false

@@ -37,18 +37,13 @@ fn refused_requests_get_the_official_code() {
     let unknown = r#"{"code":0,"message":"Transport unknown"}"#;
     let bad = r#"{"code":3,"message":"Bad request"}"#;
     let version = r#"{"code":5,"message":"Unsupported protocol version"}"#;
+    let nobody = r#"{"code":1,"message":"Session ID unknown"}"#;
     let rows = [
-        ("GET /socket.io/?EIO=4&transport=polling", close, 400, unknown),
-        ("POST /socket.io/?EIO=4&transport=polling&sid=x", close, 400, unknown),
+        ("POST /socket.io/?EIO=4&transport=polling&sid=x", close, 400, nobody),
         ("GET /socket.io/?EIO=4", close, 400, unknown),
         ("GET /socket.io/?EIO=4&transport=abc", close, 400, unknown),
         ("GET /socket.io/", close, 400, unknown),
-        (
-            "GET /socket.io/?EIO=4&transport=websocket&sid=nobody",
-            upgrade,
-            400,
-            r#"{"code":1,"message":"Session ID unknown"}"#,
-        ),
+        ("GET /socket.io/?EIO=4&transport=websocket&sid=nobody", upgrade, 400, nobody),
         (
             "POST /socket.io/?EIO=4&transport=websocket",
             close,

@@ -1,8 +1,11 @@
 //! HTTP on an accepted socket: requests on our path become sessions, others go to the fallback service.
 //!
 //! ```text
-//! GET <path>?EIO=3|4&transport=websocket[&sid=...]   upgrade  -> a session
-//! anything else on <path>                            -> HTTP 400 {"code":n,"message":text}
+//! GET <path>?EIO=3|4&transport=websocket     upgrade -> a session
+//!                                   &sid=..  upgrade -> a polling session changes to it
+//! GET, POST <path>?...&transport=polling             -> see `polling`
+//! OPTIONS <path>                                     -> what other origins' pages may do
+//! anything else on <path>                            -> HTTP 4xx {"code":n,"message":text}
 //! ```
 
 use std::cell::RefCell;
@@ -15,8 +18,8 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN,
-    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE, VARY,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -32,7 +35,9 @@ use tokio::net::TcpStream;
 use crate::application::Application;
 use crate::config::{Cors, Revisions};
 use crate::handshake::{Handshake, query_value};
+use crate::session::Sid;
 use crate::stats::add;
+use crate::transport::polling::{self, Answer};
 use crate::worker::Worker;
 
 /// Body of a response.
@@ -49,15 +54,27 @@ pub struct Peer(pub SocketAddr);
 pub(crate) struct Upgraded {
     pub(crate) stream: TcpStream,
     pub(crate) leftover: Vec<u8>,
-    pub(crate) revision: Revision,
-    pub(crate) handshake: Handshake,
+    pub(crate) opened: Opened,
+}
+
+/// What a WebSocket was opened for.
+pub(crate) enum Opened {
+    Session {
+        revision: Revision,
+        handshake: Handshake,
+    },
+    /// A session that polls changes to it.
+    Upgrade {
+        sid: Sid,
+    },
+    /// A session has one already; this one is only closed, as a client may expect that looks at nothing else.
+    Refused,
 }
 
 /// What the request of an upgrade leaves for the time after the answer.
 struct Pending {
     upgrade: OnUpgrade,
-    revision: Revision,
-    handshake: Handshake,
+    opened: Opened,
 }
 
 /// Serves HTTP on `stream` until it ends (`None`) or has become a WebSocket.
@@ -78,13 +95,13 @@ pub(crate) async fn serve<A: Application>(
     if let Err(error) = connection.await {
         tracing::debug!(%peer, %error, "HTTP connection ended");
     }
-    let Pending { upgrade, revision, handshake } = pending.take()?;
+    let Pending { upgrade, opened } = pending.take()?;
     let parts = match upgrade.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<TcpStream>>) {
         Ok(Ok(parts)) => parts,
         // The peer went before the answer was written; or not our own type, which cannot be.
         Ok(Err(_)) | Err(_) => return None,
     };
-    Some(Upgraded { stream: parts.io.into_inner(), leftover: parts.read_buf.to_vec(), revision, handshake })
+    Some(Upgraded { stream: parts.io.into_inner(), leftover: parts.read_buf.to_vec(), opened })
 }
 
 async fn route<A: Application>(
@@ -106,61 +123,116 @@ async fn route<A: Application>(
     let mut response = if request.method() == Method::OPTIONS {
         preflight()
     } else {
-        match open(worker, peer, request) {
-            Ok((opened, accept)) => {
-                *pending.borrow_mut() = Some(opened);
-                return switching(&accept);
-            }
-            Err(refusal) => {
-                add(&worker.stats().refused, 1);
-                refusal.response()
-            }
-        }
+        serve_ours(worker, pending, peer, request).await.unwrap_or_else(|refusal| {
+            add(&worker.stats().refused, 1);
+            refusal.response()
+        })
     };
     allow_origin(&worker.config().cors, origin.as_ref(), response.headers_mut());
     response
 }
 
-/// Checks a request on our path. Gives what the session needs and the value of `Sec-WebSocket-Accept`.
-fn open<A: Application>(
-    worker: &Worker<A>,
+/// Answers a request on our path, in the order in which the official server looks at one.
+async fn serve_ours<A: Application>(
+    worker: &Rc<Worker<A>>,
+    pending: &RefCell<Option<Pending>>,
     peer: SocketAddr,
-    mut request: Request<Incoming>,
-) -> Result<(Pending, String), Refusal> {
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let query = request.uri().query().unwrap_or("");
+    let sid = query_value(query, "sid").filter(|sid| !sid.is_empty());
+    match query_value(query, "transport").as_deref() {
+        Some("websocket") => {
+            let sid = sid.map(|sid| Sid::from_query(&sid).ok_or(Refusal::UnknownSid)).transpose()?;
+            open_websocket(worker, pending, peer, request, sid).await
+        }
+        Some("polling") if worker.config().polling => {
+            if query_value(query, "j").is_some() {
+                return Err(Refusal::Jsonp);
+            }
+            match sid {
+                None => {
+                    let revision = new_session(worker, &request)?;
+                    let (parts, _) = request.into_parts();
+                    let opened = polling::open(worker, revision, Handshake::new(peer, &parts));
+                    opened.await.map(answered)
+                }
+                Some(sid) => {
+                    let sid = Sid::from_query(&sid).ok_or(Refusal::UnknownSid)?;
+                    match *request.method() {
+                        Method::GET => polling::wait(worker, sid).await.map(answered),
+                        Method::POST => {
+                            polling::take(worker, sid, request).await.map(|()| text(StatusCode::OK, "ok"))
+                        }
+                        _ => Err(Refusal::BadRequest),
+                    }
+                }
+            }
+        }
+        _ => Err(Refusal::UnknownTransport),
+    }
+}
+
+/// Whether a request may open a session, and in which revision.
+fn new_session<A: Application>(worker: &Worker<A>, request: &Request<Incoming>) -> Result<Revision, Refusal> {
     if worker.draining().is_some() {
         return Err(Refusal::Draining);
-    }
-    let query = request.uri().query().unwrap_or("");
-    let headers = request.headers();
-    let wants_upgrade =
-        has_token(headers, &CONNECTION, "upgrade") && has_token(headers, &UPGRADE, "websocket");
-    if query_value(query, "transport").as_deref() != Some("websocket") {
-        return Err(Refusal::UnknownTransport);
-    }
-    if query_value(query, "sid").is_some_and(|sid| !sid.is_empty()) {
-        return Err(Refusal::UnknownSid);
     }
     if request.method() != Method::GET {
         return Err(Refusal::BadMethod);
     }
-    let revision = query_value(query, "EIO").and_then(|value| Revision::from_query(&value));
-    let revision = match (revision, worker.config().revisions) {
-        (Some(Revision::V3), Revisions::Both | Revisions::Only3) => Revision::V3,
-        (Some(Revision::V4), Revisions::Both | Revisions::Only4) => Revision::V4,
-        _ => return Err(Refusal::UnsupportedRevision),
-    };
-    if !wants_upgrade {
+    revision(worker, request)
+}
+
+fn revision<A: Application>(worker: &Worker<A>, request: &Request<Incoming>) -> Result<Revision, Refusal> {
+    let query = request.uri().query().unwrap_or("");
+    let asked = query_value(query, "EIO").and_then(|value| Revision::from_query(&value));
+    match (asked, worker.config().revisions) {
+        (Some(Revision::V3), Revisions::Both | Revisions::Only3) => Ok(Revision::V3),
+        (Some(Revision::V4), Revisions::Both | Revisions::Only4) => Ok(Revision::V4),
+        _ => Err(Refusal::UnsupportedRevision),
+    }
+}
+
+async fn open_websocket<A: Application>(
+    worker: &Rc<Worker<A>>,
+    pending: &RefCell<Option<Pending>>,
+    peer: SocketAddr,
+    mut request: Request<Incoming>,
+    sid: Option<Sid>,
+) -> Result<Response<Body>, Refusal> {
+    let revision = if sid.is_none() { new_session(worker, &request)? } else { revision(worker, &request)? };
+    let headers = request.headers();
+    let wants_upgrade =
+        has_token(headers, &CONNECTION, "upgrade") && has_token(headers, &UPGRADE, "websocket");
+    if !wants_upgrade || request.method() != Method::GET {
         return Err(Refusal::BadRequest);
     }
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return Err(Refusal::WebsocketVersion);
     }
     let key = headers.get(SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
-    let key = key.filter(|key| is_client_key(key)).ok_or(Refusal::BadRequest)?;
-    let accept = accept_key(key);
+    let accept = accept_key(key.filter(|key| is_client_key(key)).ok_or(Refusal::BadRequest)?);
     let upgrade = hyper::upgrade::on(&mut request);
-    let (parts, _) = request.into_parts();
-    Ok((Pending { upgrade, revision, handshake: Handshake::new(peer, &parts) }, accept))
+    let opened = match sid {
+        None => {
+            let (parts, _) = request.into_parts();
+            Opened::Session { revision, handshake: Handshake::new(peer, &parts) }
+        }
+        Some(sid) if polling::begin_upgrade(worker, sid, revision).await? => Opened::Upgrade { sid },
+        Some(_) => Opened::Refused,
+    };
+    *pending.borrow_mut() = Some(Pending { upgrade, opened });
+    Ok(switching(&accept))
+}
+
+fn answered(answer: Answer) -> Response<Body> {
+    let mut response = text(StatusCode::OK, answer.body);
+    if answer.is_bytes {
+        let kind = HeaderValue::from_static("application/octet-stream");
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+    }
+    response
 }
 
 /// Whether a comma-separated header field holds `token`, in any case.
@@ -173,14 +245,20 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
         .any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
-/// Why a request on our path did not open a session. Codes and texts are the official server's.
+/// Why a request on our path was refused. Codes and texts are the official server's as far as it has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
+pub(crate) enum Refusal {
     UnknownTransport,
     UnknownSid,
     BadMethod,
     BadRequest,
+    /// Scripts in place of responses: what browsers without CORS needed.
+    Jsonp,
     UnsupportedRevision,
+    /// The body of a POST is larger than the limit.
+    TooLarge,
+    /// The body of a POST did not arrive in time.
+    Slow,
     /// RFC 6455 section 4.4: name the version that is spoken.
     WebsocketVersion,
     Draining,
@@ -193,7 +271,10 @@ impl Refusal {
             Refusal::UnknownSid => (1, "Session ID unknown"),
             Refusal::BadMethod => (2, "Bad handshake method"),
             Refusal::BadRequest | Refusal::WebsocketVersion => (3, "Bad request"),
+            Refusal::Jsonp => (3, "JSONP is not served: use polling without the parameter j, or a WebSocket"),
             Refusal::UnsupportedRevision => (5, "Unsupported protocol version"),
+            Refusal::TooLarge => return text(StatusCode::PAYLOAD_TOO_LARGE, "body too large\n"),
+            Refusal::Slow => return text(StatusCode::REQUEST_TIMEOUT, "body too slow\n"),
             Refusal::Draining => return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         };
         let mut response =
@@ -250,6 +331,8 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
     let body = Full::new(body.into()).map_err(|never| match never {}).boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -4,6 +4,7 @@
 //! the worker's flush needs to write without that task: a call that takes frames, and a goodbye.
 
 pub(crate) mod http;
+pub(crate) mod polling;
 pub(crate) mod websocket;
 
 use std::io::{self, IoSlice};
@@ -11,11 +12,13 @@ use std::io::{self, IoSlice};
 use socketio_wire::websocket::close::CloseCode;
 
 use crate::frame::Frame;
+use crate::reason::Reason;
 
 /// The write side of a session.
 #[derive(Debug)]
 pub(crate) enum Transport {
     Websocket(websocket::Writer),
+    Polling(Box<polling::Writer>),
     /// The connection is dropped.
     Gone,
 }
@@ -26,14 +29,33 @@ impl Transport {
     pub(crate) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Transport::Websocket(writer) => writer.write(slices),
+            Transport::Polling(writer) => writer.write(slices),
             Transport::Gone => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
+    pub(crate) fn is_polling(&self) -> bool {
+        matches!(self, Transport::Polling(_))
+    }
+
     /// The goodbye in this transport's words.
-    pub(crate) fn close_frame(&self, close: Option<(CloseCode, &str)>) -> Frame {
+    pub(crate) fn close_frame(&self, reason: &Reason, close: Option<(CloseCode, &str)>) -> Frame {
         match self {
+            Transport::Polling(_) => polling::close_frame(reason),
             Transport::Websocket(_) | Transport::Gone => websocket::close_frame(close),
+        }
+    }
+
+    /// Whether a goodbye can reach the peer. One that has to be fetched by a poll still to come is kept for
+    /// peers that did nothing wrong.
+    pub(crate) fn takes_goodbye(&self, reason: &Reason) -> bool {
+        match self {
+            Transport::Polling(writer) => {
+                let at_fault =
+                    matches!(reason, Reason::Violation(_) | Reason::PingTimeout | Reason::ClientClose(_));
+                writer.is_waiting() || !at_fault
+            }
+            Transport::Websocket(_) | Transport::Gone => true,
         }
     }
 

@@ -1,14 +1,20 @@
 //! A WebSocket over TCP, after the HTTP upgrade.
 //!
+//! A session begins here, or changes to a WebSocket from polling: then the client first proves that this way works
+//! (`2probe`, `3probe`) and says when it has changed over (`5`); until that the session goes on polling, and what
+//! goes wrong here costs it nothing.
+//!
 //! The task reads into the worker's one buffer and parses there; memory of its own it has only while a frame is
 //! incomplete. Writing is the worker's flush, straight on the socket; this task writes only after the socket
 //! was full.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
+use socketio_wire::engineio::Revision;
 use socketio_wire::websocket::close::CloseCode;
 use socketio_wire::websocket::frame::{Incoming, MAX_HEADER_LEN, Opcode, Reader, Role, encode_close_payload};
 use tokio::io::Interest;
@@ -16,11 +22,12 @@ use tokio::net::TcpStream;
 
 use crate::application::Application;
 use crate::frame::Frame;
+use crate::handshake::Handshake;
 use crate::reason::{Reason, Violation};
 use crate::session::{Phase, Session};
 use crate::stats::add;
 use crate::transport::Transport;
-use crate::transport::http::Upgraded;
+use crate::transport::polling::Upgrade;
 use crate::worker::Worker;
 
 /// Least room made in a connection's own buffer, in bytes.
@@ -55,36 +62,70 @@ pub(crate) fn close_frame(close: Option<(CloseCode, &str)>) -> Frame {
     Frame::from_parts(Opcode::Close, &[&payload])
 }
 
-/// Runs an upgraded connection to its end.
-pub(crate) async fn run<A: Application>(worker: Rc<Worker<A>>, upgraded: Upgraded) {
-    let Upgraded { stream, mut leftover, revision, handshake } = upgraded;
+/// Runs a session that begins with a WebSocket to its end.
+pub(crate) async fn run<A: Application>(
+    worker: Rc<Worker<A>>,
+    stream: TcpStream,
+    leftover: Vec<u8>,
+    revision: Revision,
+    handshake: Handshake,
+) {
     if !worker.config().open_delay.is_zero() {
         Box::pin(tokio::time::sleep(worker.config().open_delay)).await;
     }
     let stream = Rc::new(stream);
     let transport = Transport::Websocket(Writer { stream: Rc::clone(&stream) });
     let session = Session::open(&worker, revision, handshake, transport);
-    let reader = Reader::new(Role::Server, worker.config().max_payload);
     if let Some(code) = worker.draining() {
         // The drain began between the upgrade's answer and now.
         session.drain(code);
     }
-    let mut connection = Connection { session, stream, reader, remainder: Vec::new() };
     drop(worker);
-    if !leftover.is_empty() {
-        let consumed = connection.parse(&mut leftover);
-        leftover.drain(..consumed);
-        connection.remainder = leftover;
-    } else {
-        drop(leftover);
-    }
+    let mut connection = Connection::new(session, stream, Stage::Running, leftover);
     std::future::poll_fn(|cx| connection.poll(cx)).await;
     connection.end();
+}
+
+/// Has a polling session change to this WebSocket, then runs it to its end.
+pub(crate) async fn take_over<A: Application>(session: Rc<Session<A>>, stream: TcpStream, leftover: Vec<u8>) {
+    let limit = session.worker.config().upgrade_timeout;
+    let mut connection = Connection::new(session, Rc::new(stream), Stage::Probing, leftover);
+    let changed = tokio::time::timeout(limit, std::future::poll_fn(|cx| connection.poll_probe(cx)));
+    // Boxed, so that the timer is not kept while the WebSocket lives.
+    if Box::pin(changed).await.is_err() {
+        connection.stage.set(Stage::Refused);
+    }
+    if connection.stage.get() == Stage::Running {
+        std::future::poll_fn(|cx| connection.poll(cx)).await;
+        connection.end();
+    } else {
+        refuse(&connection.stream);
+    }
+}
+
+/// Says goodbye to a WebSocket that no session changes to.
+pub(crate) fn refuse(stream: &TcpStream) {
+    let goodbye = close_frame(Some((CloseCode::POLICY, "this session does not change to this WebSocket")));
+    // Whether it arrives or not, the connection ends.
+    let _ = stream.try_write(goodbye.as_bytes());
+    let _ = shutdown(stream, Shutdown::Write);
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Its session still polls.
+    Probing,
+    /// It is its session's transport.
+    Running,
+    /// Its session does not change to it.
+    Refused,
 }
 
 struct Connection<A: Application> {
     session: Rc<Session<A>>,
     stream: Rc<TcpStream>,
+    stage: Cell<Stage>,
     reader: Reader,
     /// The beginning of a frame whose end has not arrived; no memory otherwise.
     remainder: Vec<u8>,
@@ -100,6 +141,36 @@ enum Read {
 }
 
 impl<A: Application> Connection<A> {
+    fn new(session: Rc<Session<A>>, stream: Rc<TcpStream>, stage: Stage, mut leftover: Vec<u8>) -> Self {
+        let reader = Reader::new(Role::Server, session.worker.config().max_payload);
+        let mut connection = Self { session, stream, stage: Cell::new(stage), reader, remainder: Vec::new() };
+        if !leftover.is_empty() {
+            let consumed = connection.parse(&mut leftover);
+            leftover.drain(..consumed);
+            connection.remainder = leftover;
+        }
+        connection
+    }
+
+    /// Ready when the session has changed to this WebSocket, or does not.
+    fn poll_probe(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.session.set_task(cx.waker());
+        while self.stage.get() == Stage::Probing && self.session.is_open() {
+            match self.stream.poll_read_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => match self.read() {
+                    Ok(Read::Wait | Read::Again) => {}
+                    Ok(Read::Over) | Err(_) => break,
+                },
+                Poll::Ready(Err(_)) => break,
+            }
+        }
+        if self.stage.get() == Stage::Probing {
+            self.stage.set(Stage::Refused);
+        }
+        Poll::Ready(())
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let session = Rc::clone(&self.session);
         session.set_task(cx.waker());
@@ -189,14 +260,20 @@ impl<A: Application> Connection<A> {
     /// Handles the complete frames at the front and gives their length.
     fn parse(&mut self, bytes: &mut [u8]) -> usize {
         let mut at = 0;
-        while self.session.is_open() {
+        while self.session.is_open() && self.stage.get() != Stage::Refused {
             match self.reader.read(&mut bytes[at..]) {
                 Ok(Some((length, incoming))) => {
                     at += length;
-                    self.handle(&incoming);
+                    match self.stage.get() {
+                        Stage::Running => self.handle(&incoming),
+                        Stage::Probing | Stage::Refused => self.probe(&incoming),
+                    }
                 }
                 Ok(None) => return at,
-                Err(error) => self.session.violate(Violation::Frame(error)),
+                Err(error) if self.stage.get() == Stage::Running => {
+                    self.session.violate(Violation::Frame(error));
+                }
+                Err(_) => self.stage.set(Stage::Refused),
             }
         }
         // Closing: what comes now is not wanted, only read so that the peer can finish.
@@ -214,6 +291,35 @@ impl<A: Application> Connection<A> {
         }
     }
 
+    /// One step of the change from polling; anything else ends it.
+    fn probe(&self, incoming: &Incoming<'_>) {
+        let say = |frame: Frame| self.stream.try_write(frame.as_bytes()).is_ok_and(|n| n == frame.len());
+        let has_probed = match &*self.session.transport.borrow() {
+            Transport::Polling(writer) => match incoming {
+                Incoming::Text(text)
+                    if text == "2probe" && say(Frame::from_parts(Opcode::Text, &[b"3probe"])) =>
+                {
+                    writer.upgrade.set(Upgrade::Probed);
+                    // The client waits for the end of its poll before it changes over.
+                    writer.end_poll();
+                    return;
+                }
+                Incoming::Ping(data) if say(Frame::from_parts(Opcode::Pong, &[data])) => return,
+                Incoming::Pong(_) | Incoming::Partial => return,
+                Incoming::Text(text) => text == "5" && writer.upgrade.get() == Upgrade::Probed,
+                _ => false,
+            },
+            Transport::Websocket(_) | Transport::Gone => false,
+        };
+        if has_probed {
+            self.stage.set(Stage::Running);
+            let transport = Transport::Websocket(Writer { stream: Rc::clone(&self.stream) });
+            self.session.change_transport(transport);
+        } else {
+            self.stage.set(Stage::Refused);
+        }
+    }
+
     fn end(&self) {
         if self.session.phase.get() == Phase::Dead && !self.session.outbox.borrow().is_empty() {
             // Half a frame may have left, and the kernel may hold more: only a reset frees it at once.
@@ -225,8 +331,12 @@ impl<A: Application> Connection<A> {
 
 impl<A: Application> Drop for Connection<A> {
     fn drop(&mut self) {
-        // A no-op after `end`; otherwise the runtime is going down with the connection open.
-        self.session.release();
+        if self.stage.get() == Stage::Running {
+            // A no-op after `end`; otherwise the runtime is going down with the connection open.
+            self.session.release();
+        } else if let Transport::Polling(writer) = &*self.session.transport.borrow() {
+            writer.upgrade.set(Upgrade::No);
+        }
     }
 }
 

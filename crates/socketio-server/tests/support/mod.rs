@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use socketio_server::{
-    Application, Config, ConnectError, ConnectRequest, Event, Message, Payload, Reason, Socket, Stats, Worker,
+    Application, Config, ConnectError, ConnectRequest, Event, Message, Payload, Reason, Seat, Socket, Stats,
+    Worker,
 };
 use tokio::sync::mpsc as tokio_mpsc;
 
@@ -97,6 +98,12 @@ pub struct Server {
 
 impl Server {
     pub fn start(config: Config) -> Self {
+        let seat = socketio_server::seats(1).remove(0);
+        Self::start_at(seat, config)
+    }
+
+    /// One of several workers of a server; each listens on a port of its own, so that a test chooses whom it asks.
+    pub fn start_at(seat: Seat, config: Config) -> Self {
         let (log_sender, log) = mpsc::channel();
         let (jobs, mut job_receiver) = tokio_mpsc::unbounded_channel::<Job>();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -110,7 +117,8 @@ impl Server {
                 .build_local(Default::default())
                 .unwrap();
             runtime.block_on(async move {
-                let worker = Worker::new(Rc::new(TestApp { log: log_sender }), config, worker_stats);
+                let worker =
+                    Worker::with_seat(Rc::new(TestApp { log: log_sender }), config, worker_stats, seat);
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 loop {
                     tokio::select! {
@@ -155,13 +163,41 @@ impl Server {
 
     /// A bare HTTP exchange on a connection of its own: status and body.
     pub fn http(&self, request: &str) -> (u16, String) {
+        self.ask(request).answer()
+    }
+
+    /// The first half of such an exchange.
+    pub fn ask(&self, request: &str) -> Asked {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        (status, answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+        Asked(stream)
+    }
+
+    /// One GET or POST of a polling client, on a connection of its own: status and body.
+    pub fn poll(&self, query: &str) -> (u16, String) {
+        self.ask_poll(query).answer()
+    }
+
+    /// A poll that may have to wait for its answer.
+    pub fn ask_poll(&self, query: &str) -> Asked {
+        self.ask(&format!("GET /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+    }
+
+    pub fn post(&self, query: &str, body: &str) -> (u16, String) {
+        let length = body.len();
+        self.http(&format!(
+            "POST /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+    }
+
+    /// A polling session: the query that names it.
+    pub fn polling(&self, revision: u8) -> String {
+        let query = format!("EIO={revision}&transport=polling");
+        let (status, body) = self.poll(&query);
+        assert_eq!(status, 200, "{body}");
+        let sid = body.split("\"sid\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a sid");
+        format!("{query}&sid={sid}")
     }
 
     /// A WebSocket whose handshake is done, nothing read behind it.
@@ -192,6 +228,26 @@ impl Drop for Server {
         {
             panic!("the server's thread panicked");
         }
+    }
+}
+
+/// A request under way; dropped, its client has gone.
+pub struct Asked(pub TcpStream);
+
+impl Asked {
+    /// Status and body.
+    pub fn answer(self) -> (u16, String) {
+        let (head, body) = self.head_and_body();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        (status, String::from_utf8(body).unwrap())
+    }
+
+    pub fn head_and_body(mut self) -> (String, Vec<u8>) {
+        let mut answer = Vec::new();
+        self.0.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+        let body = answer.split_off(end);
+        (String::from_utf8(answer).unwrap(), body)
     }
 }
 

@@ -37,6 +37,11 @@ const END_OF_LENGTH: u8 = 0xff;
 /// Enough for any length a body can have; keeps a body of digits from being read as one number.
 const MAX_LENGTH_DIGITS: usize = 10;
 
+/// A body as the text that [`decode_text`] takes.
+pub fn as_text(body: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(body).map_err(|error| Error::new(ErrorKind::Utf8, error.valid_up_to()))
+}
+
 /// Decodes a text body of either revision. All packets are checked before the first is handed out.
 pub fn decode_text<'a>(revision: Revision, body: &'a str, limits: &Limits) -> Result<Vec<Packet<'a>>, Error> {
     check_size(body.len(), limits)?;
@@ -97,13 +102,11 @@ pub fn encode_text(revision: Revision, packets: &[Packet<'_>], out: &mut Vec<u8>
 /// Appends the byte form of revision 3.
 pub fn encode_bytes(packets: &[Packet<'_>], out: &mut Vec<u8>) {
     for Packet { kind, data } in packets {
-        let (marker, len) = match data {
-            Data::Text(text) => (0, text.len()),
-            Data::Binary(bytes) => (1, bytes.len()),
+        let (is_binary, len) = match data {
+            Data::Text(text) => (false, text.len()),
+            Data::Binary(bytes) => (true, bytes.len()),
         };
-        out.push(marker);
-        decimal::write(1 + len as u64, 0, out);
-        out.push(END_OF_LENGTH);
+        begin_raw(is_binary, 1 + len, out);
         match data {
             Data::Text(text) => packet::encode_text(*kind, text, out),
             Data::Binary(bytes) => packet::encode_binary(Revision::V3, *kind, bytes, out),
@@ -120,6 +123,19 @@ pub fn append_text_packet(revision: Revision, packet: &str, body: &mut Vec<u8>) 
         Revision::V3 => write_length(utf16_len(packet), body),
     }
     body.extend_from_slice(packet.as_bytes());
+}
+
+/// Appends one ready packet, its type in front (such as the payload of a shared frame), to the byte form of
+/// revision 3 begun in `body`.
+pub fn append_raw_packet(is_binary: bool, packet: &[u8], body: &mut Vec<u8>) {
+    begin_raw(is_binary, packet.len(), body);
+    body.extend_from_slice(packet);
+}
+
+fn begin_raw(is_binary: bool, len: usize, out: &mut Vec<u8>) {
+    out.push(is_binary.into());
+    decimal::write(len as u64, 0, out);
+    out.push(END_OF_LENGTH);
 }
 
 fn append(revision: Revision, Packet { kind, data }: &Packet<'_>, out: &mut Vec<u8>) {
