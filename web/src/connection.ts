@@ -48,7 +48,7 @@ export class Connection {
     private radius: number,
     private readonly on: Handlers,
   ) {
-    this.socket = io({ transports: ["websocket"], auth: { token }, reconnectionDelayMax: 5_000 });
+    this.socket = io({ transports: ["websocket", "polling"], tryAllTransports: true, auth: { token }, reconnectionDelayMax: 5_000 });
     on.state("connecting", "connecting");
     this.socket.on("connect", () => this.join());
     this.socket.on("connect_error", (error) => this.failed(error));

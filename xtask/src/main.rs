@@ -5,6 +5,7 @@ mod demo; // dna, a crowd and the journal's load, end to end
 mod journal; // docs/journal.md is walked
 mod licences; // what the libraries' licences ask
 mod signal; // Ctrl-C and SIGTERM as a question one can ask
+mod suites; // the protocols' official test suites
 mod test; // everything that must hold before a change lands
 mod tidy; // rules no compiler knows
 mod tree; // where things lie
@@ -26,7 +27,9 @@ enum Task {
     /// Build, serve, let 2,000 people listen while the journal's load runs, report, serve on.
     Demo(demo::Options),
     /// Everything that must hold: tidy, format, lints, page, release build, all tests.
-    Test,
+    Test(test::Options),
+    /// The protocols' official test suites, from a checkout of the Socket.IO repository.
+    Suites(suites::Options),
     /// Check and build the map page.
     Web,
     /// Rules no compiler knows: lengths, links, READMEs, arrows between crates, licences.
@@ -37,7 +40,8 @@ fn main() -> ExitCode {
     signal::watch();
     let result = match Arguments::parse().task {
         Task::Demo(options) => demo::run(&options),
-        Task::Test => test::run(),
+        Task::Test(options) => test::run(&options),
+        Task::Suites(options) => suites::run(&options),
         Task::Web => web::run(),
         Task::Tidy => tidy::run(),
     };

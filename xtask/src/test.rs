@@ -1,12 +1,13 @@
 //! `cargo xtask test`: everything that must hold before a change lands. Cheap things first; nothing hides what follows it.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
 use crate::command::{Interrupted, Part, logged, seconds};
-use crate::{signal, tidy, tree, web};
+use crate::{signal, suites, tidy, tree, web};
 
 /// Official JavaScript clients and servers, and the real Artillery: what the end-to-end tests stand beside ours.
 const JS_PACKAGES: [(&str, &str); 3] =
@@ -18,7 +19,14 @@ const PROGRAMS: [(&str, &str, &str); 2] = [
     ("sqlite3", "reads what dna stored, independently of dna", "apt-get install sqlite3 | comes with macOS"),
 ];
 
-pub(crate) fn run() -> Result<u8> {
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// A checkout of the Socket.IO repository, whose official protocol suites are then run, too.
+    #[arg(long, value_name = "DIR")]
+    suites: Option<PathBuf>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<u8> {
     let started = Instant::now();
     need_programs()?;
     web::need_node()?;
@@ -40,6 +48,12 @@ pub(crate) fn run() -> Result<u8> {
             summary.extend(name, packages.map(|part| part.into_iter().collect()));
         }
         summary.add("tests", tests());
+    }
+    match &options.suites {
+        Some(from) => summary.add("official suites", suites::part(from)),
+        None => println!(
+            "  official suites         not run: cargo xtask suites --from <a checkout of the Socket.IO repository>"
+        ),
     }
     summary.close(started)
 }

@@ -81,6 +81,8 @@ pub struct Retention {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sockets {
+    /// Serve HTTP long polling beside WebSockets.
+    pub polling: bool,
     pub ping_interval_ms: u64,
     pub ping_timeout_ms: u64,
     /// Largest message a client may send, bytes.
@@ -138,6 +140,7 @@ impl Default for Retention {
 impl Default for Sockets {
     fn default() -> Self {
         Self {
+            polling: true,
             ping_interval_ms: 25_000,
             ping_timeout_ms: 20_000,
             max_payload: 1_000_000,
@@ -242,6 +245,7 @@ impl Config {
     pub(crate) fn socket_config(&self) -> socketio_server::Config {
         let sockets = &self.sockets;
         socketio_server::Config {
+            polling: sockets.polling,
             ping_interval: Duration::from_millis(sockets.ping_interval_ms),
             ping_timeout: Duration::from_millis(sockets.ping_timeout_ms),
             max_payload: sockets.max_payload,

@@ -224,10 +224,12 @@ impl Metrics {
             text,
             "# HELP dna_connected Open sessions.\n# TYPE dna_connected gauge\ndna_connected {connected}"
         );
-        let counters: [(&str, &str, ServerCounter); 10] = [
+        let counters: [(&str, &str, ServerCounter); 12] = [
             ("accepted", "TCP connections accepted", |stats| &stats.accepted),
             ("sessions_opened", "Sessions opened", |stats| &stats.opened),
-            ("handshakes_refused", "Requests refused before a session began", |stats| &stats.refused),
+            ("handshakes_refused", "Socket.IO requests answered with an error", |stats| &stats.refused),
+            ("sessions_upgraded", "Sessions changed from polling to a WebSocket", |stats| &stats.upgraded),
+            ("requests_handed_over", "Polls and posts handed to another worker", |stats| &stats.handed_over),
             ("messages_in", "Engine.IO messages received", |stats| &stats.messages_in),
             ("bytes_in", "Bytes received on sessions", |stats| &stats.bytes_in),
             ("frames_out", "Frames written", |stats| &stats.frames_out),

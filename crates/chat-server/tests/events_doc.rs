@@ -175,6 +175,7 @@ fn every_default() {
         ("retention.test_hours", retention.test_hours.to_string()),
         ("sockets.ping_interval_ms", sockets.ping_interval_ms.to_string()),
         ("sockets.ping_timeout_ms", sockets.ping_timeout_ms.to_string()),
+        ("sockets.polling", sockets.polling.to_string()),
         ("sockets.max_payload", sockets.max_payload.to_string()),
         ("sockets.outbox_bytes", sockets.outbox_bytes.to_string()),
         ("sockets.outbox_age_ms", sockets.outbox_age_ms.to_string()),
