@@ -426,7 +426,7 @@ impl Chat {
         match message {
             WorkerMessage::Accepted(stream, peer) => {
                 if let Some(worker) = self.sockets.borrow().upgrade()
-                    && let Err(error) = worker.accept_std(stream, peer)
+                    && let Err(error) = worker.accept_std(stream, peer, None)
                 {
                     tracing::warn!(%error, "an accepted connection could not be served");
                 }
