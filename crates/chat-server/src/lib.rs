@@ -26,6 +26,8 @@ pub mod store;
 /// One thread's connections and its shard of the index.
 mod worker;
 
+/// Which addresses may connect, and how many connections each may have.
+mod addresses;
 /// Settings: flags over environment over file over defaults.
 pub mod config;
 /// Lock, secret, and files of the data directory.

@@ -20,10 +20,20 @@ impl Program {
 
     /// As [`Program::start`]; what it said on stderr when it would not.
     pub fn try_start(data: &Path, arguments: &[&str]) -> Result<Self, String> {
+        Self::spawn(data, &[&["--no-limits"], arguments].concat())
+    }
+
+    /// With these settings (the text of a `dna.toml`), limits included.
+    pub fn with_settings(data: &Path, settings: &str) -> Self {
+        std::fs::write(data.join("dna.toml"), settings).unwrap();
+        Self::spawn(data, &[]).unwrap_or_else(|output| panic!("dna did not start: {output}"))
+    }
+
+    fn spawn(data: &Path, arguments: &[&str]) -> Result<Self, String> {
         // SIGXFSZ is ignored, so that a full disk is an error and no death. exec keeps that.
         let mut child = Command::new("sh")
             .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#, env!("CARGO_BIN_EXE_dna")])
-            .args(["serve", "--listen", "127.0.0.1:0", "--workers", "1", "--no-limits", "--data"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--workers", "1", "--data"])
             .arg(data)
             .args(arguments)
             .current_dir(data)
@@ -56,6 +66,13 @@ impl Program {
         use rustix::process::{Pid, Resource, Rlimit, prlimit};
         let pid = Pid::from_child(&self.child);
         prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
+    }
+
+    /// Bytes of memory the process holds now.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// SIGTERM, and the end of the process with success.
