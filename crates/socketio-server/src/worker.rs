@@ -170,8 +170,8 @@ impl<A: Application> Worker<A> {
             .header_read_timeout(config.header_timeout)
             .max_buf_size(config.max_head_bytes.max(8192))
             .max_headers(config.max_headers)
-            .half_close(false)
-            .pipeline_flush(true);
+            // Not `pipeline_flush`: it keeps the last answer back for ever when bytes stand behind its request.
+            .half_close(false);
         Rc::new(Self {
             application,
             stats,

@@ -64,7 +64,7 @@ fn fragments_without_end() {
 }
 
 /// Looks for up to 20 ms whether the connection has been closed by the other side.
-pub fn has_closed(client: &Client) -> bool {
+pub(crate) fn has_closed(client: &Client) -> bool {
     client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let mut seen = vec![0; 64 << 10];
     let length = client.stream.peek(&mut seen).unwrap_or(0);

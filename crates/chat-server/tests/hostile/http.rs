@@ -103,7 +103,7 @@ fn requests_that_are_malformed() {
             404,
             None,
         ),
-        ("a tunnel", "CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404, None),
+        ("a tunnel", "CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405, None),
         ("lines that end with a bare LF", "GET /healthz HTTP/1.1\nHost: x\nConnection: close\n\n", 200, None),
     ] {
         row(&stage, name, request.as_bytes(), &[expected], counted);

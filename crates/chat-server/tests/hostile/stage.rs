@@ -20,15 +20,15 @@ const PROMPT: Duration = Duration::from_secs(5);
 /// A limit that neither the bystander nor most attacks are to meet.
 const WIDE: &str = "{ per_second = 100000.0, burst = 100000.0 }";
 
-pub struct Stage {
-    pub dna: Program,
+pub(crate) struct Stage {
+    pub(crate) dna: Program,
     bystander: Bystander,
     _data: tempfile::TempDir,
 }
 
 impl Stage {
     /// `limits` and `sockets`: lines of these tables of `dna.toml`.
-    pub fn set(limits: &str, sockets: &str) -> Self {
+    pub(crate) fn set(limits: &str, sockets: &str) -> Self {
         let data = tempfile::tempdir().unwrap();
         let per_connection = if limits.contains("per_connection") {
             String::new()
@@ -43,16 +43,16 @@ impl Stage {
         Self { dna, bystander, _data: data }
     }
 
-    pub fn usual() -> Self {
+    pub(crate) fn usual() -> Self {
         Self::set("", "")
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.dna.address
     }
 
     /// A WebSocket whose handshake is done, the open packet read.
-    pub fn websocket(&self) -> Client {
+    pub(crate) fn websocket(&self) -> Client {
         let mut client =
             Client::upgrade(TcpStream::connect(self.address()).unwrap(), "EIO=4&transport=websocket");
         assert!(client.text().starts_with("0{"));
@@ -60,7 +60,7 @@ impl Stage {
     }
 
     /// Somebody with a good token who has joined the namespace.
-    pub fn attacker(&self) -> Client {
+    pub(crate) fn attacker(&self) -> Client {
         let mut client = self.websocket();
         client.send(&format!(r#"40{{"token":"{}"}}"#, token(666)));
         assert!(client.text().starts_with("40{"));
@@ -68,7 +68,7 @@ impl Stage {
     }
 
     /// As [`Stage::attacker`], on the map beside the bystander, so that it is sent what they say.
-    pub fn hearer(&self, receive_buffer: usize) -> Client {
+    pub(crate) fn hearer(&self, receive_buffer: usize) -> Client {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(receive_buffer).unwrap();
         socket.connect(&self.address().into()).unwrap();
@@ -83,7 +83,7 @@ impl Stage {
     }
 
     /// The value of the sample whose name and labels are exactly `sample`; 0 when there is none yet.
-    pub fn metric(&self, sample: &str) -> u64 {
+    pub(crate) fn metric(&self, sample: &str) -> u64 {
         let text = http(self.address(), b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
         line.map_or(0, |value| value.parse::<f64>().unwrap() as u64)
@@ -91,7 +91,7 @@ impl Stage {
 
     /// Runs an attack, which must raise a counter by one.
     #[track_caller]
-    pub fn counted<T>(&self, name: &str, sample: &str, attack: impl FnOnce() -> T) -> T {
+    pub(crate) fn counted<T>(&self, name: &str, sample: &str, attack: impl FnOnce() -> T) -> T {
         let before = self.metric(sample);
         let outcome = attack();
         self.until(&format!("{name}: {sample} counts one"), || self.metric(sample) == before + 1);
@@ -99,7 +99,7 @@ impl Stage {
     }
 
     #[track_caller]
-    pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let start = Instant::now();
         while !holds() {
             assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
@@ -109,7 +109,7 @@ impl Stage {
 
     /// A row of most attacks: these bytes on a joined connection get this close code.
     #[track_caller]
-    pub fn closes(&self, name: &str, code: u16, reason: &str, attack: impl FnOnce(&mut Client)) {
+    pub(crate) fn closes(&self, name: &str, code: u16, reason: &str, attack: impl FnOnce(&mut Client)) {
         self.counted(name, &closed(reason), || {
             let mut client = self.attacker();
             attack(&mut client);
@@ -118,7 +118,7 @@ impl Stage {
     }
 
     /// What the bystander heard was all, in order and prompt.
-    pub fn end(self) {
+    pub(crate) fn end(self) {
         let heard = self.bystander.finish();
         assert!(heard >= 3, "the bystander spoke {heard} times only");
         self.dna.stop();
@@ -126,22 +126,22 @@ impl Stage {
 }
 
 /// The sample that counts sessions closed for `reason`.
-pub fn closed(reason: &str) -> String {
+pub(crate) fn closed(reason: &str) -> String {
     format!("dna_closed_total{{reason=\"{reason}\"}}")
 }
 
 /// The sample that counts refusals with `code`.
-pub fn refused(code: u64) -> String {
+pub(crate) fn refused(code: u64) -> String {
     format!("dna_refusals_total{{code=\"{code}\"}}")
 }
 
 /// The sample that counts HTTP's faults.
-pub fn fault(name: &str) -> String {
+pub(crate) fn fault(name: &str) -> String {
     format!("dna_http_faults_total{{fault=\"{name}\"}}")
 }
 
 /// How the connection ends, whatever comes before.
-pub fn end_of(client: &mut Client) -> Got {
+pub(crate) fn end_of(client: &mut Client) -> Got {
     loop {
         match client.next() {
             Got::Text(_) | Got::Binary(_) | Got::Pong(_) => {}
@@ -151,7 +151,7 @@ pub fn end_of(client: &mut Client) -> Got {
 }
 
 /// The body of ack `id`, whatever comes before.
-pub fn ack(client: &mut Client, id: u64) -> Value {
+pub(crate) fn ack(client: &mut Client, id: u64) -> Value {
     let start = format!("43{id}[");
     loop {
         let text = client.text();
@@ -163,7 +163,7 @@ pub fn ack(client: &mut Client, id: u64) -> Value {
 
 /// Writes `request` on a connection of its own and gives everything that comes until the server closes. A reset
 /// behind an answer is as good as an end.
-pub fn http(address: SocketAddr, request: &[u8]) -> String {
+pub(crate) fn http(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     // The server may have enough before it has everything.
@@ -172,7 +172,7 @@ pub fn http(address: SocketAddr, request: &[u8]) -> String {
 }
 
 /// Everything that comes until the server closes.
-pub fn read_all(stream: &mut TcpStream) -> String {
+pub(crate) fn read_all(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     if let Err(error) = stream.read_to_end(&mut answer) {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "no end: {error}");
