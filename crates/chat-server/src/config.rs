@@ -293,6 +293,7 @@ impl Config {
             connect_timeout: Duration::from_millis(sockets.connect_ms),
             header_timeout: Duration::from_millis(sockets.head_ms),
             message_timeout: Duration::from_millis(sockets.message_ms),
+            body_timeout: Duration::from_millis(sockets.message_ms),
             input_bytes: sockets.input_bytes,
             max_waiting: self.waiting_per_worker(),
             cors: if sockets.allowed_origins.is_empty() {

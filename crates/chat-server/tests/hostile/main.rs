@@ -20,6 +20,8 @@ mod frames;
 mod http;
 /// Engine.IO and Socket.IO packets.
 mod packets;
+/// Long polling.
+mod polling;
 /// What takes its time: heads, frames, readers.
 mod slow;
 /// Identity.

@@ -10,7 +10,7 @@ use crate::stage::{Stage, closed, end_of, fault, read_all};
 use crate::support::HERE;
 
 /// Writes `bytes` one at a time until the server has had enough.
-fn drip(stream: &mut TcpStream, bytes: &[u8]) {
+pub(crate) fn drip(stream: &mut TcpStream, bytes: &[u8]) {
     let start = Instant::now();
     let mut writer = stream.try_clone().unwrap();
     for byte in bytes.iter().cycle() {
@@ -145,7 +145,7 @@ fn a_slow_writer_that_comes_through() {
 }
 
 /// Says `count` messages of 4,000 bytes where the bystander stands, without waiting for answers.
-fn say_much(speaker: &mut Client, count: usize) {
+pub(crate) fn say_much(speaker: &mut Client, count: usize) {
     let (lng, lat) = HERE;
     let text = "x".repeat(4_000);
     for _ in 0..count {
