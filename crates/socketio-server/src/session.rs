@@ -502,7 +502,12 @@ impl<A: Application> Session<A> {
     /// Ends the session that has been a newcomer for the longest time.
     pub(crate) fn give_up_newcomer(self: &Rc<Self>) {
         self.has_joined();
-        self.close(Reason::TooManyNewcomers, CloseCode::TRY_AGAIN_LATER, "too many wait to join");
+        if self.transport.borrow().is_polling() {
+            // Its close would wait for a poll that may never come.
+            self.lost(Reason::TooManyNewcomers);
+        } else {
+            self.close(Reason::TooManyNewcomers, CloseCode::TRY_AGAIN_LATER, "too many wait to join");
+        }
     }
 
     /// It is no newcomer any more.

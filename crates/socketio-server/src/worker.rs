@@ -359,13 +359,14 @@ impl<A: Application> Worker<A> {
     }
 
     /// A session has been opened and has yet to join a namespace. Has the oldest of them closed when they are too
-    /// many. Gives its number.
-    fn newcomer(&self, slot: usize) -> u64 {
+    /// many.
+    fn add_newcomer(&self, session: &Session<A>) {
         let mut newcomers = self.newcomers.borrow_mut();
         newcomers.waiting += 1;
         newcomers.next += 1;
-        let number = newcomers.next;
-        newcomers.queue.push_back((slot, number));
+        session.newcomer.set(Some(newcomers.next));
+        let entry = (session.slot.get(), newcomers.next);
+        newcomers.queue.push_back(entry);
         // Whoever has joined, or is gone, stands here no longer than those before it.
         while let Some(&(slot, number)) = newcomers.queue.front() {
             let first = self.sessions.borrow().get(slot).cloned();
@@ -380,7 +381,6 @@ impl<A: Application> Worker<A> {
                 newcomers = self.newcomers.borrow_mut();
             }
         }
-        number
     }
 
     /// It has joined, or is gone.
@@ -497,7 +497,7 @@ impl<A: Application> Worker<A> {
             self.first_session.notify_one();
         }
         drop(sessions);
-        session.newcomer.set(Some(self.newcomer(session.slot.get())));
+        self.add_newcomer(session);
         add(&self.stats.opened, 1);
         add(&self.stats.sessions, 1);
     }

@@ -127,7 +127,7 @@ fn requests_a_session_does_not_allow() {
     let stage = Stage::usual();
     for (name, path, code) in [
         ("a session nobody has", format!("{PATH}&sid=AAAAAAAAAAAAAAAAAAAA"), 1),
-        ("a session id that is none", format!("{PATH}&sid=%00%ff"), 1),
+        ("a session id that is none", format!("{PATH}&sid=%00"), 1),
         ("a session id of 5,000 bytes", format!("{PATH}&sid={}", "A".repeat(5_000)), 1),
         ("no such transport", "/socket.io/?EIO=4&transport=carrier-pigeon".to_owned(), 0),
         ("no such revision", "/socket.io/?EIO=5&transport=polling".to_owned(), 5),
