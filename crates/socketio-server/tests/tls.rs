@@ -13,18 +13,19 @@ use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use socketio_client::{Closed, Kind, Options, connect, tls};
-use socketio_server::{Config, Frame, Reason};
+use socketio_server::{Config, Frame, Reason, seats};
 use support::{Client, Got, PATIENCE, Server, config};
 
 type TlsClient = Client<ends::TlsStream>;
 
 /// A server with a certificate of its own, made now.
 fn start(config: Config) -> Server {
+    Server::start_with(config, accept())
+}
+
+fn accept() -> support::Accept {
     let tls = ends::server_config();
-    Server::start_with(
-        config,
-        Box::new(move |worker, stream, peer| worker.accept_tls(stream, peer, tls.clone())),
-    )
+    Box::new(move |worker, stream, peer| worker.accept_tls(stream, peer, tls.clone()))
 }
 
 fn tls_stream(tcp: TcpStream, config: Arc<ClientConfig>) -> ends::TlsStream {
@@ -92,6 +93,53 @@ async fn socketio_client_is_answered_over_wss_however_long_its_messages() {
     assert_eq!(answer.data, event);
     assert_eq!(answer.attachments, [attachment]);
     assert_eq!(client.close().await, Closed::Local);
+}
+
+/// One request on a connection of its own; the answer's body.
+fn body(server: &Server, request: &str) -> String {
+    let mut stream = tls_stream(TcpStream::connect(server.address).unwrap(), tls::insecure());
+    write!(stream, "{request}").unwrap();
+    // An end without `close_notify` would be an error.
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+#[test]
+fn a_session_changes_from_polling_to_a_websocket_that_arrived_on_another_thread() {
+    let mut seats = seats(2).into_iter();
+    let owner = Server::start_accepting(seats.next().unwrap(), config(), accept());
+    let other = Server::start_accepting(seats.next().unwrap(), config(), accept());
+    let get = |server: &Server, query: &str| {
+        body(server, &format!("GET /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+    };
+    let open = get(&owner, "EIO=4&transport=polling");
+    let sid = open.split('"').nth(3).expect("a session id");
+    let session = format!("EIO=4&transport=polling&sid={sid}");
+    let connect = format!(
+        "POST /socket.io/?{session} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n40"
+    );
+    assert_eq!(body(&other, &connect), "ok");
+    assert!(get(&other, &session).starts_with("40{"));
+    owner.expect("connect / auth= query=");
+
+    let tcp = TcpStream::connect(other.address).unwrap();
+    let query = session.replace("polling", "websocket");
+    let mut client = Client::over(tls_stream(tcp, tls::insecure()), &query);
+    client.send("2probe");
+    client.expect("3probe");
+    client.send("5");
+    for length in [1, 100_000] {
+        let text = "t".repeat(length);
+        client.send(&format!(r#"421["echo","{text}"]"#));
+        client.expect(&format!(r#"431["{text}"]"#));
+        assert!(owner.told().starts_with("event echo"));
+    }
+    assert!(other.told_nothing());
+    client.frame(0x88, &1000_u16.to_be_bytes());
+    client.expect_close(1000);
+    owner.expect("disconnect / client_close (1000)");
 }
 
 #[test]
