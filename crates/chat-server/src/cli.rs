@@ -17,6 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   dna                                        serve on 127.0.0.1:9013, then open http://127.0.0.1:9013/
   dna serve --listen 0.0.0.0:80 --data /var/lib/dna
+  dna serve --listen 0.0.0.0:443 --tls-certificate fullchain.pem --tls-key privkey.pem
   dna token --idx 7 --nickname Ann           a signed token for user 7
   dna token --idx 1 --count 9000 --test > tokens.csv
   dna check --config dna.toml                what is wrong with the settings, if anything
