@@ -245,6 +245,26 @@ fn half_a_handshake_ends_in_time_and_is_counted() {
     }
 }
 
+#[test]
+fn handshakes_that_wait_are_bounded_in_number() {
+    let server = start(Config { max_waiting: 2, ..config() });
+    let mut bystander = client(&server);
+    let mut silent: Vec<TcpStream> = Vec::new();
+    for count in 1..=3 {
+        silent.push(TcpStream::connect(server.address).unwrap());
+        // In this order, so that it is known who has waited longest.
+        until("accepted", || server.stats.accepted.load(Relaxed) == 1 + count);
+        echoes(&server, &mut bystander);
+    }
+    silent[0].set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(ended(&mut silent[0]), b"");
+    silent[1].set_nonblocking(true).unwrap();
+    let waits = silent[1].read(&mut [0]).unwrap_err();
+    assert_eq!(waits.kind(), ErrorKind::WouldBlock, "the second may still wait");
+    assert_eq!(server.stats.tls_failed.load(Relaxed), 0, "nothing was wrong with it");
+    echoes(&server, &mut bystander);
+}
+
 /// Reads to the end, which may be a reset, and gives what came before.
 fn ended(stream: &mut impl std::io::Read) -> Vec<u8> {
     let mut bytes = Vec::new();
