@@ -45,7 +45,7 @@ impl Program {
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split_once("http://").and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
+        let address = line.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
         let Some(address) = address else {
             let output = child.wait_with_output().unwrap();
             assert!(!output.status.success());
@@ -73,6 +73,12 @@ impl Program {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// SIGHUP: the files of TLS are read again.
+    pub fn hang_up(&self) {
+        use rustix::process::{Pid, Signal, kill_process};
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
     }
 
     /// SIGTERM, and the end of the process with success.

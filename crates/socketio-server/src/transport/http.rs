@@ -12,9 +12,11 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future as _, poll_fn};
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,9 +33,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::Parts;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use socketio_wire::engineio::Revision;
 use socketio_wire::websocket::upgrade::{accept_key, is_client_key};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::application::Application;
 use crate::config::{Cors, Revisions};
@@ -43,6 +47,7 @@ use crate::reason::HttpFault;
 use crate::session::Sid;
 use crate::stats::add;
 use crate::transport::polling::{self, Answer};
+use crate::transport::stream::{Read, Stream};
 use crate::worker::Worker;
 
 /// Body of a response.
@@ -57,7 +62,7 @@ pub struct Peer(pub SocketAddr);
 
 /// A WebSocket ready to run, HTTP left behind.
 pub(crate) struct Upgraded {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) leftover: Vec<u8>,
     pub(crate) opened: Opened,
 }
@@ -84,7 +89,7 @@ struct Pending {
 /// Serves HTTP on `stream` until it ends (`None`) or has become a WebSocket.
 pub(crate) async fn serve<A: Application>(
     worker: Rc<Worker<A>>,
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
 ) -> Option<Upgraded> {
     let pending = Rc::new(RefCell::new(None));
@@ -131,6 +136,32 @@ pub(crate) async fn serve<A: Application>(
         () = visit.guest.turned_out() => {}
     }
     None
+}
+
+/// The TLS handshake before any HTTP. `None` when it fails or takes too long, or the lobby needs the place.
+pub(crate) async fn secure<A: Application>(
+    worker: Rc<Worker<A>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    config: Arc<ServerConfig>,
+) -> Option<Stream> {
+    let visit = Visit::begin(&worker);
+    let limit = worker.config().header_timeout;
+    let secured = tokio::select! {
+        secured = timeout(limit, Stream::accept_tls(stream, config)) => secured,
+        () = visit.guest.turned_out() => {
+            worker.stats().count_http_fault(HttpFault::TooManyWaiting);
+            return None;
+        }
+    };
+    match secured.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            add(&worker.stats().tls_failed, 1);
+            tracing::debug!(%peer, %error, "TLS handshake failed");
+            None
+        }
+    }
 }
 
 /// A connection's stay in the worker's lobby: there while no request of it is being answered.
@@ -193,7 +224,7 @@ const FAREWELL_TIME: Duration = Duration::from_secs(1);
 /// away what the peer has not read. `begun`: a part of a request has come.
 async fn farewell<A: Application>(
     worker: &Worker<A>,
-    stream: &TcpStream,
+    stream: &Stream,
     fault: Option<HttpFault>,
     begun: bool,
 ) {
@@ -209,19 +240,15 @@ async fn farewell<A: Application>(
     };
     if !answer.is_empty() {
         // Where the socket takes nothing nobody reads.
-        let _ = stream.try_write(answer);
+        let _ = stream.write(&[IoSlice::new(answer)]);
     }
-    if rustix::net::shutdown(stream, rustix::net::Shutdown::Write).is_err() {
-        return;
-    }
+    stream.finish();
     let listening = async {
         let mut left = FAREWELL_BYTES;
-        while left > 0 && stream.readable().await.is_ok() {
-            match stream.try_read(&mut worker.read_buffer()[..]) {
-                Ok(0) => return,
-                Ok(length) => left = left.saturating_sub(length),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
+        while left > 0 && poll_fn(|cx| stream.poll_read_ready(cx)).await.is_ok() {
+            match stream.receive(&mut worker.read_buffer()) {
+                Ok((Read::Over, _)) | Err(_) => return,
+                Ok((Read::Again | Read::Wait, length)) => left = left.saturating_sub(length),
             }
         }
     };
