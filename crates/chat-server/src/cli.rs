@@ -1,6 +1,6 @@
-//! The command line: `serve` (also without a command), `token`, `check`, `forget-test-world`.
+//! The command line: `serve` (also without a command), `token`, `check`, `backup`, `forget-test-world`.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,9 +8,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use chat_server::config::{Config, TestWorld, default_data_dir};
 use chat_server::data_dir::DataDir;
+use chat_server::rotation::Secrets;
 use chat_server::server;
-use chat_server::storage::Durability;
+use chat_server::storage::{Copied, Durability, back_up as back_up_database};
 use chat_server::token::{Claims, MAX_SAFE_INTEGER, TokenKey, now_s};
+use chat_server::world::World;
 use clap::{Args, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
@@ -20,6 +22,7 @@ Examples:
   dna token --idx 7 --nickname Ann           a signed token for user 7
   dna token --idx 1 --count 9000 --test > tokens.csv
   dna check --config dna.toml                what is wrong with the settings, if anything
+  dna backup /mnt/dna-2026-11-25.db          a copy of the live world, while dna serves or not
 
 Settings: flags over environment (DNA_...) over dna.toml over defaults. `dna check --defaults` prints a
 complete dna.toml. The secret that signs tokens is DNA_JWT_SECRET, else one made in the data directory.";
@@ -47,6 +50,8 @@ enum Command {
     Token(Token),
     /// Read the settings and say what is wrong with them
     Check(Check),
+    /// Copy a world's database, consistent and checked, while dna serves from it or not
+    Backup(BackUp),
     /// Delete everything the test world has stored
     ForgetTestWorld(DataArg),
 }
@@ -116,6 +121,21 @@ struct Check {
     defaults: bool,
 }
 
+#[derive(Args)]
+struct BackUp {
+    /// Where the copy goes; it appears when it is complete
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The test world instead of the live one
+    #[arg(long)]
+    test: bool,
+    /// Replace FILE where it is there
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    data: DataArg,
+}
+
 pub(crate) fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
@@ -123,12 +143,15 @@ pub(crate) fn run() -> anyhow::Result<()> {
         Some(Command::Serve(arguments)) => serve(arguments),
         Some(Command::Token(arguments)) => token(&arguments),
         Some(Command::Check(arguments)) => check(&arguments),
+        Some(Command::Backup(arguments)) => back_up(arguments),
         Some(Command::ForgetTestWorld(arguments)) => forget_test_world(arguments),
     }
 }
 
 fn serve(arguments: Serve) -> anyhow::Result<()> {
     start_log(arguments.log_json);
+    crate::trace::end_on_panic(arguments.log_json);
+    ignore_file_size_signal();
     let config = settings(arguments)?;
     let problems = config.problems();
     if !problems.is_empty() {
@@ -137,13 +160,14 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
     raise_descriptor_limit();
     let data = DataDir::open(&config.data_dir())?;
     let _lock = data.lock()?;
-    let secret = data.secret()?;
+    let previous = config.tokens.previous()?;
+    let secrets = Secrets { current: data.secret()?, previous };
     let listener = server::bind(config.listen)?;
     let storages = server::open_storages(&data, &config)?;
     // Signals are caught before anyone is told that we are ready.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::new() })?;
-    let running = server::start(listener, &config, &secret, storages)?;
+    let running = server::start(listener, &config, secrets, storages)?;
     let address = running.address();
     println!("dna is listening on http://{address}/  (data in {})", config.data_dir().display());
     std::io::stdout().flush().ok();
@@ -203,6 +227,15 @@ fn start_log(json: bool) {
     if json { log.json().init() } else { log.init() }
 }
 
+/// A file that may not grow is an error of its write, as a full disk is; the signal's default is the process's end.
+fn ignore_file_size_signal() {
+    // SAFETY: ignoring a signal runs no code of ours, and no thread was started that could set it too.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
 /// One descriptor per connection: take what the system allows.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -218,7 +251,7 @@ fn token(arguments: &Token) -> anyhow::Result<()> {
         bail!("--idx and --count go beyond {MAX_SAFE_INTEGER}, the largest number JavaScript keeps exactly");
     }
     let data = DataDir::open(&arguments.data.data.clone().unwrap_or_else(default_data_dir))?;
-    let key = TokenKey::new(&data.secret()?);
+    let key = TokenKey::new(data.secret()?.as_slice());
     let exp = now_s() + arguments.ttl.as_secs();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for step in 0..arguments.count {
@@ -256,6 +289,38 @@ fn check(arguments: &Check) -> anyhow::Result<()> {
         config.data_dir().display(),
         if config.test_world_open() { "open" } else { "closed" },
     );
+    if let Some((_, until)) = config.tokens.previous()? {
+        if until > jiff::Timestamp::now() {
+            println!("Tokens of the previous secret are accepted until {until}.");
+        } else {
+            println!("The previous secret ended at {until}: its tokens are refused, and its two settings can go.");
+        }
+    }
+    Ok(())
+}
+
+fn back_up(arguments: BackUp) -> anyhow::Result<()> {
+    ignore_file_size_signal();
+    let world = if arguments.test { World::Test } else { World::Live };
+    let data = arguments.data.data.unwrap_or_else(default_data_dir);
+    let database = data.join(world.database_file());
+    let is_watched = std::io::stderr().is_terminal();
+    let mut shown = None;
+    let progress = |copied: u64, all: u64| {
+        let percent = copied * 100 / all.max(1);
+        if is_watched && shown.replace(percent) != Some(percent) {
+            eprint!("\rcopied {percent} % of {all} pages");
+        }
+    };
+    let copied = back_up_database(&database, &arguments.file, arguments.force, progress);
+    if is_watched {
+        eprintln!();
+    }
+    let Copied { messages, bytes } = copied?;
+    let file = arguments.file.display();
+    println!("{messages} messages of the {} world are in {file}: {bytes} bytes, checked.", world.name());
+    println!("To restore: stop dna, remove {0}, {0}-wal and {0}-shm, copy {file} to {0}, start dna.", database.display());
+    println!("Tokens stay good only with the secret they were signed with; it is not in the copy.");
     Ok(())
 }
 

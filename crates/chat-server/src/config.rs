@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use socketio_server::CloseCode;
 
 use crate::limits::Rate;
+use crate::rotation::Tokens;
 use crate::storage::Durability;
 
 /// A reader that does not keep up is asked to come back and catch up.
@@ -33,6 +34,8 @@ pub struct Config {
     pub chat: ChatSettings,
     pub retention: Retention,
     pub sockets: Sockets,
+    /// The secret before this one.
+    pub tokens: Tokens,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -108,6 +111,7 @@ impl Default for Config {
             chat: ChatSettings::default(),
             retention: Retention::default(),
             sockets: Sockets::default(),
+            tokens: Tokens::default(),
         }
     }
 }
@@ -206,6 +210,9 @@ impl Config {
         );
         check(sockets.outbox_bytes >= 16 << 10, "sockets.outbox_bytes must be at least 16384");
         check(sockets.outbox_age_ms >= 100, "sockets.outbox_age_ms must be at least 100");
+        if let Err(error) = self.tokens.previous() {
+            problems.push(format!("{error:#}"));
+        }
         problems
     }
 

@@ -26,6 +26,8 @@ pub mod store;
 /// One thread's connections and its shard of the index.
 mod worker;
 
+/// The time of day, and whether to believe it.
+pub mod clock;
 /// Settings: flags over environment over file over defaults.
 pub mod config;
 /// Lock, secret, and files of the data directory.
@@ -40,6 +42,8 @@ pub mod metrics;
 pub mod privacy;
 /// Codes and bodies of refusals.
 pub mod refusal;
+/// The secrets of tokens, while one follows another.
+pub mod rotation;
 /// Starts everything, ends everything.
 pub mod server;
 /// Who somebody is: signed tokens, nothing else.
