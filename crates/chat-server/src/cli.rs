@@ -223,7 +223,10 @@ fn settings(arguments: Serve) -> anyhow::Result<Config> {
 fn start_log(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("DNA_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     if json { log.json().init() } else { log.init() }
 }
 

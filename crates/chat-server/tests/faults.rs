@@ -128,7 +128,7 @@ async fn a_panic_in_a_worker_ends_the_process_with_its_trace() {
         assert_eq!(status.signal(), Some(rustix::process::Signal::ABORT.as_raw()), "{status}");
         let log = dna.log();
         let trace = log.split_once("a thread panicked").expect(&log).1;
-        for part in ["worker-0", "chat_server::worker", "unwrap"] {
+        for part in ["worker-0", "chat_server::server", "unwrap"] {
             assert!(trace.contains(part), "no {part} in {log}");
         }
         if is_json {

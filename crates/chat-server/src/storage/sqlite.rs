@@ -260,10 +260,11 @@ impl Storage for SqliteStorage {
     }
 
     fn probe(&self) -> BoxFuture<'static, Result<(), StorageError>> {
-        // As large as a message may be, and committed: what it needs, a message needs.
+        // As large as a message may be, and committed: what it needs, a message needs. Random, because SQLite
+        // writes nothing where nothing changes.
         let probed = self.write("probing the database", |transaction| {
             transaction.execute(
-                "INSERT INTO meta (key, value) VALUES ('probe', hex(zeroblob(4096))) \
+                "INSERT INTO meta (key, value) VALUES ('probe', hex(randomblob(4096))) \
                  ON CONFLICT (key) DO UPDATE SET value = excluded.value",
                 [],
             )

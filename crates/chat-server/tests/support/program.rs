@@ -22,7 +22,7 @@ impl Program {
         Self::start_with(data, arguments, &[] as &[(&str, &str)])
     }
 
-    /// As [`Program::start`]; `environment` goes before the usual one.
+    /// As [`Program::start`]; `environment` goes before the usual one; empty: not there.
     pub fn start_with(data: &Path, arguments: &[&str], environment: &[(&str, impl AsRef<OsStr>)]) -> Self {
         Self::try_start(data, arguments, environment)
             .unwrap_or_else(|output| panic!("dna did not start: {output}"))
@@ -44,7 +44,10 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(File::create(&log).unwrap());
         for (name, value) in environment {
-            command.env(name, value);
+            match value.as_ref() {
+                empty if empty.is_empty() => command.env_remove(name),
+                value => command.env(name, value),
+            };
         }
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
@@ -117,13 +120,15 @@ impl Program {
         }
     }
 
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
     /// SIGTERM, and the end of the process with success.
     pub fn stop(mut self) {
-        rustix::process::kill_process(
-            rustix::process::Pid::from_child(&self.child),
-            rustix::process::Signal::TERM,
-        )
-        .unwrap();
+        self.terminate();
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}");
     }
