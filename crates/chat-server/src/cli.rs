@@ -169,12 +169,17 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
     let signals = runtime.block_on(async { Signals::new() })?;
     let running = server::start(listener, &config, secrets, storages)?;
     let address = running.address();
-    println!("dna is listening on http://{address}/  (data in {})", config.data_dir().display());
-    std::io::stdout().flush().ok();
+    say(&format!("dna is listening on http://{address}/  (data in {})", config.data_dir().display()));
     let signal = runtime.block_on(signals.first());
-    println!("{signal}: finishing what was accepted");
+    say(&format!("{signal}: finishing what was accepted"));
     running.stop();
     Ok(())
+}
+
+/// A line on the standard output, where there still is one: whoever read it may be gone.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 /// SIGTERM and SIGINT.
@@ -226,7 +231,9 @@ fn start_log(json: bool) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(std::io::stderr().is_terminal())
+        // They would go to stderr and panic when that is what fails: a full disk must not end the process.
+        .log_internal_errors(false);
     if json { log.json().init() } else { log.init() }
 }
 
@@ -296,7 +303,9 @@ fn check(arguments: &Check) -> anyhow::Result<()> {
         if until > jiff::Timestamp::now() {
             println!("Tokens of the previous secret are accepted until {until}.");
         } else {
-            println!("The previous secret ended at {until}: its tokens are refused, and its two settings can go.");
+            println!(
+                "The previous secret ended at {until}: its tokens are refused, and its two settings can go."
+            );
         }
     }
     Ok(())
@@ -322,7 +331,10 @@ fn back_up(arguments: BackUp) -> anyhow::Result<()> {
     let Copied { messages, bytes } = copied?;
     let file = arguments.file.display();
     println!("{messages} messages of the {} world are in {file}: {bytes} bytes, checked.", world.name());
-    println!("To restore: stop dna, remove {0}, {0}-wal and {0}-shm, copy {file} to {0}, start dna.", database.display());
+    println!(
+        "To restore: stop dna, remove {0}, {0}-wal and {0}-shm, copy {file} to {0}, start dna.",
+        database.display()
+    );
     println!("Tokens stay good only with the secret they were signed with; it is not in the copy.");
     Ok(())
 }

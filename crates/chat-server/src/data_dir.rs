@@ -60,7 +60,8 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => bail!(
                 "another dna is using {}{}: stop it, or choose another directory with --data",
                 self.path.display(),
-                std::fs::read_to_string(&path).map_or(String::new(), |pid| format!(" (process {})", pid.trim_end())),
+                std::fs::read_to_string(&path)
+                    .map_or(String::new(), |pid| format!(" (process {})", pid.trim_end())),
             ),
             Err(TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("locking {}", path.display()))

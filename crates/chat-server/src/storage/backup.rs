@@ -54,7 +54,8 @@ pub fn back_up(
     let bytes = file.metadata()?.len();
     // Again: it may have come into being meanwhile.
     refuse_existing(target, replace)?;
-    std::fs::rename(&aside.path, target).with_context(|| format!("renaming the copy to {}", target.display()))?;
+    std::fs::rename(&aside.path, target)
+        .with_context(|| format!("renaming the copy to {}", target.display()))?;
     File::open(folder(target))?.sync_all().context("flushing the folder of the copy")?;
     Ok(Copied { messages, bytes })
 }

@@ -104,7 +104,10 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dna.db");
         // The clock was set back at 4; 3 and 5 share ten minutes with others.
-        version_1(&path, &[(1, 1_000), (2, 700_000), (3, 800_000), (4, 50_000), (5, 900_000), (9, 5_000_000)]);
+        version_1(
+            &path,
+            &[(1, 1_000), (2, 700_000), (3, 800_000), (4, 50_000), (5, 900_000), (9, 5_000_000)],
+        );
         let mut connection = Connection::open(&path).unwrap();
         prepare(&mut connection).unwrap();
         prepare(&mut connection).unwrap();

@@ -15,9 +15,7 @@ use geo_index::Position;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Author, Missed, MissedQuery, NewMessage, Outcome, Storage, StorageError, StoredMessage, schema,
-};
+use super::{Author, Missed, MissedQuery, NewMessage, Outcome, Storage, StorageError, StoredMessage, schema};
 use crate::event::MessageKind;
 
 /// What an acknowledged message survives.
@@ -242,7 +240,8 @@ impl Storage for SqliteStorage {
             let Some(up_to) = number("SELECT max(idx) FROM mark WHERE at_ms < ?1", &[&noted_ms])? else {
                 return Ok(0);
             };
-            let slice = "SELECT max(idx) FROM (SELECT idx FROM message WHERE idx <= ?1 ORDER BY idx LIMIT ?2)";
+            let slice =
+                "SELECT max(idx) FROM (SELECT idx FROM message WHERE idx <= ?1 ORDER BY idx LIMIT ?2)";
             let Some(forgotten_to) = number(slice, &[&up_to, &FORGET_AT_ONCE])? else {
                 // All gone; the last mark of them stays, so that what it stands for is not marked again.
                 transaction.execute("DELETE FROM mark WHERE idx < ?1", [up_to])?;
@@ -418,7 +417,10 @@ fn spawn_checkpointer(
                 };
                 let is_held = bytes >= WARN_FROM_BYTES && matches!(result, Ok(false));
                 if is_held && !held {
-                    tracing::warn!(bytes, "somebody reads an old state of the database: its log grows until they end");
+                    tracing::warn!(
+                        bytes,
+                        "somebody reads an old state of the database: its log grows until they end"
+                    );
                 }
                 held = is_held;
                 let failed = result.is_err();

@@ -51,7 +51,8 @@ impl Program {
         }
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        // Nobody reads on after the first line; that must not trouble it.
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.split_once("http://").and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
         let Some(address) = address else {
             let status = child.wait().unwrap();
