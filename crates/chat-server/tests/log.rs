@@ -85,7 +85,7 @@ async fn a_session_leaves_no_token_place_or_text_in_the_log() {
         let _ = client.emit("/", "save_msg", "{broken a-secret-text").await;
         while client.next().await.is_ok() {}
         dna.until_log_says("protocol violation").await;
-        drop(tester);
+        drop((tester, client));
 
         dna.terminate();
         assert!(dna.until_ended().success());
