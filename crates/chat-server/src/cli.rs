@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use chat_server::clock;
 use chat_server::config::{Config, TestWorld, default_data_dir};
 use chat_server::data_dir::DataDir;
 use chat_server::rotation::Secrets;
@@ -300,7 +301,7 @@ fn check(arguments: &Check) -> anyhow::Result<()> {
         if config.test_world_open() { "open" } else { "closed" },
     );
     if let Some((_, until)) = config.tokens.previous()? {
-        if until > jiff::Timestamp::now() {
+        if until > clock::now() {
             println!("Tokens of the previous secret are accepted until {until}.");
         } else {
             println!(

@@ -6,9 +6,15 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
+pub fn now() -> Timestamp {
+    Timestamp::now()
+}
+
 /// Milliseconds since 1970, UTC.
 pub fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
+    now().as_millisecond()
 }
 
 /// Seconds since 1970, UTC.

@@ -53,8 +53,7 @@ impl DataDir {
         match file.try_lock() {
             Ok(()) => {
                 // For people, who look for the process to signal; the lock itself needs no contents.
-                file.set_len(0)?;
-                writeln!(&file, "{}", std::process::id())?;
+                let _ = file.set_len(0).and_then(|()| writeln!(&file, "{}", std::process::id()));
                 Ok(Lock { _file: file })
             }
             Err(TryLockError::WouldBlock) => bail!(

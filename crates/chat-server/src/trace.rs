@@ -22,7 +22,7 @@ fn report(panic: &PanicHookInfo<'_>, json: bool) -> String {
     let backtrace = Backtrace::force_capture();
     if json {
         let line = serde_json::json!({
-            "timestamp": jiff::Timestamp::now().to_string(),
+            "timestamp": chat_server::clock::now().to_string(),
             "level": "ERROR",
             "fields": {
                 "message": "a thread panicked; ending",

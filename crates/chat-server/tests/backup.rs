@@ -114,6 +114,12 @@ fn a_backup_harms_no_file_and_says_what_is_wrong() {
     assert!(said.starts_with("0 messages of the live world"), "{said}");
     let said = backup(data_name, &["--force", "--test"]).unwrap();
     assert!(said.starts_with("0 messages of the test world"), "{said}");
+    for served in ["dna.db", "dna-test.db"] {
+        let served = data.path().join(served);
+        let said =
+            run_dna(data.path(), &["backup", served.to_str().unwrap(), "--force", "--data", data_name]);
+        assert!(said.unwrap_err().contains("what dna serves from"));
+    }
     // What cannot be copied whole does not touch what is there.
     let good = std::fs::read(&copy).unwrap();
     Connection::open(data.path().join("dna.db")).unwrap().pragma_update(None, "user_version", 99).unwrap();

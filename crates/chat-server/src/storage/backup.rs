@@ -13,6 +13,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
 use super::schema;
+use crate::world::World;
 
 /// Pages between two reports, 4 MiB.
 const PAGES_A_STEP: i32 = 1024;
@@ -46,6 +47,7 @@ pub fn back_up(
         database.display()
     );
     refuse_existing(target, replace)?;
+    refuse_served(database, target)?;
     let aside = Aside::new(target)?;
     let messages = copy(database, &aside.path, &mut progress)
         .with_context(|| format!("copying {} to {}", database.display(), target.display()))?;
@@ -63,6 +65,18 @@ pub fn back_up(
 fn refuse_existing(target: &Path, replace: bool) -> anyhow::Result<()> {
     if !replace && target.try_exists()? {
         bail!("{} is there already: choose another name, or replace it with --force", target.display());
+    }
+    Ok(())
+}
+
+/// Not even with `--force`: the data directory's own databases.
+fn refuse_served(database: &Path, target: &Path) -> anyhow::Result<()> {
+    let Ok(target) = target.canonicalize() else { return Ok(()) };
+    for world in World::ALL {
+        let served = folder(database).join(world.database_file());
+        if served.canonicalize().is_ok_and(|served| served == target) {
+            bail!("{} is what dna serves from: name another file for the copy", target.display());
+        }
     }
     Ok(())
 }
