@@ -57,9 +57,16 @@ pub struct Limits {
     pub per_user: Rate,
     /// Messages written in one area of about 2 km.
     pub per_place: Rate,
-    /// New connections from one address; loopback and trusted proxies are exempt.
+    /// New connections from one address; trusted proxies are exempt, and loopback where it is.
     pub per_address: Rate,
+    /// Connections of one address at a time; the same are exempt.
+    pub connections_per_address: usize,
+    pub exempt_loopback: bool,
     pub trusted_proxies: Vec<IpAddr>,
+    /// Connections on which no request is being answered and no session lives, in the whole process; beyond,
+    /// the one that has waited longest is closed. Holds whether limits are enabled or not, and never takes more
+    /// than a quarter of the descriptors.
+    pub waiting_connections: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -93,6 +100,15 @@ pub struct Sockets {
     /// What may wait for one slow reader, bytes and milliseconds; then it is closed with 4008.
     pub outbox_bytes: usize,
     pub outbox_age_ms: u64,
+    /// How long a session may live without having joined the namespace (1008), milliseconds.
+    pub connect_ms: u64,
+    /// How long the head of a request may take, milliseconds.
+    pub head_ms: u64,
+    /// How long a message that has begun may take to be complete (1008), a request's body too (408), milliseconds.
+    pub message_ms: u64,
+    /// What unfinished messages of one worker's clients may hold together, bytes; beyond, whoever holds most is
+    /// closed (1013).
+    pub input_bytes: usize,
     /// How long SIGTERM waits for queues to empty, milliseconds.
     pub drain_ms: u64,
     /// Origins whose pages may connect (polling needs it); empty: any.
@@ -124,7 +140,10 @@ impl Default for Limits {
             per_user: Rate { per_second: 5.0, burst: 20.0 },
             per_place: Rate { per_second: 1000.0, burst: 5000.0 },
             per_address: Rate { per_second: 50.0, burst: 500.0 },
+            connections_per_address: 2000,
+            exempt_loopback: true,
             trusted_proxies: Vec::new(),
+            waiting_connections: 8192,
         }
     }
 }
@@ -150,6 +169,10 @@ impl Default for Sockets {
             max_payload: 1_000_000,
             outbox_bytes: 1 << 20,
             outbox_age_ms: 10_000,
+            connect_ms: 45_000,
+            head_ms: 10_000,
+            message_ms: 30_000,
+            input_bytes: 64 << 20,
             drain_ms: 10_000,
             allowed_origins: Vec::new(),
         }
@@ -201,6 +224,8 @@ impl Config {
             let fine = rate.per_second.is_finite() && rate.per_second > 0.0 && rate.burst >= 1.0;
             check(fine, &format!("limits.{name} needs per_second above 0 and a burst of at least 1"));
         }
+        check(limits.connections_per_address >= 1, "limits.connections_per_address must be at least 1");
+        check(limits.waiting_connections >= 64, "limits.waiting_connections must be at least 64");
         let sockets = &self.sockets;
         check(sockets.ping_interval_ms >= 100, "sockets.ping_interval_ms must be at least 100");
         check(sockets.ping_timeout_ms >= 100, "sockets.ping_timeout_ms must be at least 100");
@@ -210,6 +235,13 @@ impl Config {
         );
         check(sockets.outbox_bytes >= 16 << 10, "sockets.outbox_bytes must be at least 16384");
         check(sockets.outbox_age_ms >= 100, "sockets.outbox_age_ms must be at least 100");
+        check(sockets.connect_ms >= 100, "sockets.connect_ms must be at least 100");
+        check(sockets.head_ms >= 100, "sockets.head_ms must be at least 100");
+        check(sockets.message_ms >= 100, "sockets.message_ms must be at least 100");
+        check(
+            sockets.input_bytes >= sockets.max_payload,
+            "sockets.input_bytes must be at least sockets.max_payload",
+        );
         if let Err(error) = self.tokens.previous() {
             problems.push(format!("{error:#}"));
         }
@@ -239,6 +271,13 @@ impl Config {
         self.limits.enabled.then_some(rate)
     }
 
+    fn waiting_per_worker(&self) -> usize {
+        let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let quarter =
+            descriptors.map_or(usize::MAX, |count| usize::try_from(count / 4).unwrap_or(usize::MAX));
+        self.limits.waiting_connections.min(quarter).div_ceil(self.worker_count())
+    }
+
     pub(crate) fn rules(&self) -> Rules {
         Rules {
             per_connection: self.limit(self.limits.per_connection),
@@ -258,6 +297,12 @@ impl Config {
             max_payload: sockets.max_payload,
             outbox_bytes: sockets.outbox_bytes,
             outbox_age: Duration::from_millis(sockets.outbox_age_ms),
+            connect_timeout: Duration::from_millis(sockets.connect_ms),
+            header_timeout: Duration::from_millis(sockets.head_ms),
+            message_timeout: Duration::from_millis(sockets.message_ms),
+            body_timeout: Duration::from_millis(sockets.message_ms),
+            input_bytes: sockets.input_bytes,
+            max_waiting: self.waiting_per_worker(),
             cors: if sockets.allowed_origins.is_empty() {
                 socketio_server::Cors::Any
             } else {

@@ -26,6 +26,8 @@ pub mod store;
 /// One thread's connections and its shard of the index.
 mod worker;
 
+/// Which addresses may connect, and how many connections each may have.
+mod addresses;
 /// The time of day, and whether to believe it.
 pub mod clock;
 /// Settings: flags over environment over file over defaults.

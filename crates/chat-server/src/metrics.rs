@@ -45,6 +45,20 @@ struct CodeLabel {
     code: u32,
 }
 
+/// Which limit per address refused a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressLimit {
+    /// `limits.per_address`.
+    Rate,
+    /// `limits.connections_per_address`.
+    Connections,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AddressLabel {
+    limit: &'static str,
+}
+
 /// All of the process's measurements; shared by every thread.
 #[derive(Debug)]
 pub struct Metrics {
@@ -52,6 +66,7 @@ pub struct Metrics {
     stages: [Histogram; 4],
     worlds: PerWorld<WorldCounters>,
     refusals: Family<CodeLabel, Counter>,
+    addresses_refused: Family<AddressLabel, Counter>,
     pub alerts: Counter,
     pub alerts_folded: Counter,
     pub pushes_queued: Counter,
@@ -108,6 +123,12 @@ impl Metrics {
         };
         let refusals = Family::default();
         registry.register("refusals", "Refused events by code (docs/events.md)", refusals.clone());
+        let addresses_refused = Family::default();
+        registry.register(
+            "addresses_refused",
+            "Connections refused at accept by a limit per address",
+            addresses_refused.clone(),
+        );
         let people = Family::default();
         registry.register("people", "Connections on the map", people.clone());
         let alerts = counter(&mut registry, "alerts", "speaker events sent");
@@ -132,6 +153,7 @@ impl Metrics {
             stages,
             worlds: PerWorld::default(),
             refusals,
+            addresses_refused,
             alerts,
             alerts_folded,
             pushes_queued,
@@ -180,6 +202,14 @@ impl Metrics {
 
     pub fn refused(&self, kind: RefusalKind) {
         self.refusals.get_or_create(&CodeLabel { code: kind.numbers().1 }).inc();
+    }
+
+    pub fn address_refused(&self, limit: AddressLimit) {
+        let limit = match limit {
+            AddressLimit::Rate => "rate",
+            AddressLimit::Connections => "connections",
+        };
+        self.addresses_refused.get_or_create(&AddressLabel { limit }).inc();
     }
 
     pub fn people(&self, world: World) -> Gauge {
@@ -254,14 +284,11 @@ impl Metrics {
                 "# HELP dna_{name} {help}.\n# TYPE dna_{name} counter\ndna_{name}_total {value}"
             );
         }
-        let _ = writeln!(text, "# HELP dna_closed Sessions closed by reason.\n# TYPE dna_closed counter");
-        let mut closed = std::collections::BTreeMap::<&str, u64>::new();
-        for (reason, count) in self.servers.iter().flat_map(|stats| stats.closed_by_reason()) {
-            *closed.entry(reason).or_default() += count;
-        }
-        for (reason, count) in closed {
-            let _ = writeln!(text, "dna_closed_total{{reason=\"{reason}\"}} {count}");
-        }
+        let servers = &self.servers;
+        let closed = servers.iter().flat_map(|stats| stats.closed_by_reason());
+        encode_by(text, "closed", "Sessions closed by reason", "reason", closed);
+        let faults = servers.iter().flat_map(|stats| stats.http_faults());
+        encode_by(text, "http_faults", "HTTP connections and requests ended for a fault", "fault", faults);
         self.encode_histogram(text, "stage_write", "One connection's write call", |stats| &stats.write);
         self.encode_histogram(text, "stage_outbox", "From an outbox to the end of the write", |stats| {
             &stats.queue
@@ -295,6 +322,25 @@ impl Metrics {
         let _ = writeln!(text, "dna_{name}_seconds_bucket{{le=\"+Inf\"}} {total}");
         let _ = writeln!(text, "dna_{name}_seconds_sum {}", sum_us as f64 / 1e6);
         let _ = writeln!(text, "dna_{name}_seconds_count {total}");
+    }
+}
+
+/// A counter with one label, its values added up.
+fn encode_by(
+    text: &mut String,
+    name: &str,
+    help: &str,
+    label: &str,
+    counts: impl Iterator<Item = (&'static str, u64)>,
+) {
+    use std::fmt::Write as _;
+    let _ = writeln!(text, "# HELP dna_{name} {help}.\n# TYPE dna_{name} counter");
+    let mut sums = std::collections::BTreeMap::<&str, u64>::new();
+    for (value, count) in counts {
+        *sums.entry(value).or_default() += count;
+    }
+    for (value, count) in sums {
+        let _ = writeln!(text, "dna_{name}_total{{{label}=\"{value}\"}} {count}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Starts everything, ends everything: accept thread, workers, one store thread per world, push.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use geo_index::Interest;
-use socketio_server::{Seat, Stats};
+use socketio_server::{Lease, Seat, Stats};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
+use crate::addresses::Addresses;
 use crate::bus::{Bus, InProcessBus};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::http::{Routes, fallback};
-use crate::limits::{Buckets, Rate};
 use crate::metrics::Metrics;
 use crate::presence::Shard;
 use crate::privacy::Handles;
@@ -31,6 +31,9 @@ use crate::world::{PerWorld, World};
 const BACKLOG: i32 = 4096;
 /// How long accepting rests when there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What an address with too many connections is told.
+const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\nretry-after: 1\r\n\
+    content-type: text/plain\r\ncontent-length: 36\r\n\r\ntoo many connections, try again soon";
 
 /// A server that runs until [`Running::stop`].
 #[derive(Debug)]
@@ -177,9 +180,7 @@ pub fn start(
         dealt: vec![0; count],
         stats,
         next: 0,
-        arrivals: Buckets::new(config.limit(config.limits.per_address)),
-        per_address: config.limit(config.limits.per_address),
-        trusted: config.limits.trusted_proxies.clone(),
+        addresses: Addresses::new(config),
         metrics: metrics.clone(),
     };
     let acceptor = dealer.spawn(listener, stopped)?;
@@ -276,9 +277,7 @@ struct Dealer {
     dealt: Vec<u64>,
     stats: Vec<Arc<Stats>>,
     next: usize,
-    arrivals: Buckets<IpAddr>,
-    per_address: Option<Rate>,
-    trusted: Vec<IpAddr>,
+    addresses: Addresses,
     metrics: Arc<Metrics>,
 }
 
@@ -310,10 +309,15 @@ impl Dealer {
                     if let Some(since) = paused_since.take().map(|since: Instant| since.elapsed()) {
                         tracing::info!(paused_ms = since.as_millis() as u64, "accepting goes on");
                     }
-                    if self.admits(peer.ip()) {
-                        match stream.into_std() {
-                            Ok(stream) => self.deal(stream, peer),
+                    match self.addresses.admit(peer.ip(), Instant::now()) {
+                        Ok(lease) => match stream.into_std() {
+                            Ok(stream) => self.deal(stream, peer, lease),
                             Err(error) => tracing::warn!(%error, "a connection was lost between threads"),
+                        },
+                        Err(limit) => {
+                            self.metrics.address_refused(limit);
+                            // Whoever listens first is told; a flood is not waited for.
+                            let _ = stream.try_write(TOO_MANY);
                         }
                     }
                 }
@@ -332,14 +336,7 @@ impl Dealer {
         }
     }
 
-    fn admits(&mut self, address: IpAddr) -> bool {
-        if self.per_address.is_none() || address.is_loopback() || self.trusted.contains(&address) {
-            return true;
-        }
-        self.arrivals.take(address, Instant::now())
-    }
-
-    fn deal(&mut self, stream: std::net::TcpStream, peer: SocketAddr) {
+    fn deal(&mut self, stream: std::net::TcpStream, peer: SocketAddr, lease: Option<Lease>) {
         let count = self.workers.len();
         let load = |worker: usize| {
             let stats = &self.stats[worker];
@@ -352,7 +349,7 @@ impl Dealer {
             (0..count).map(|step| (self.next + step) % count).min_by_key(|&worker| load(worker)).unwrap_or(0);
         self.next = (chosen + 1) % count;
         self.dealt[chosen] += 1;
-        let _ = self.workers[chosen].send(WorkerMessage::Accepted(stream, peer));
+        let _ = self.workers[chosen].send(WorkerMessage::Accepted(stream, peer, lease));
     }
 }
 

@@ -58,7 +58,9 @@ impl TokenKey {
     pub fn new(secrets: impl Into<Secrets>) -> Self {
         let secrets = secrets.into();
         let mut validation = Validation::new(Algorithm::HS256);
-        validation.leeway = 0;
+        // For `nbf` alone: the clocks of those who sign may run ahead a little.
+        validation.leeway = 60;
+        validation.validate_nbf = true;
         // Expiry is looked at on each event, not only here: a token verified once may expire later.
         validation.validate_exp = false;
         validation.validate_aud = false;

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use socketio_server::{AckId, Application, ConnectError, ConnectRequest, Event, Reason, Socket, SocketId};
+use socketio_server::{
+    AckId, Application, ConnectError, ConnectRequest, Event, Lease, Reason, Socket, SocketId,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
@@ -33,7 +35,8 @@ use crate::world::{PerWorld, World};
 /// Everything that can wake a worker from outside.
 #[derive(Debug)]
 pub enum WorkerMessage {
-    Accepted(std::net::TcpStream, SocketAddr),
+    /// The lease ends with the connection.
+    Accepted(std::net::TcpStream, SocketAddr, Option<Lease>),
     /// Stored messages, in order.
     Published(Vec<Envelope>),
     /// A message that was not stored.
@@ -424,9 +427,9 @@ impl Chat {
 
     fn take(self: &Rc<Self>, message: WorkerMessage) {
         match message {
-            WorkerMessage::Accepted(stream, peer) => {
+            WorkerMessage::Accepted(stream, peer, lease) => {
                 if let Some(worker) = self.sockets.borrow().upgrade()
-                    && let Err(error) = worker.accept_std(stream, peer)
+                    && let Err(error) = worker.accept_std(stream, peer, lease)
                 {
                     tracing::warn!(%error, "an accepted connection could not be served");
                 }

@@ -168,6 +168,8 @@ fn every_default() {
         ("limits.per_user", rate(limits.per_user)),
         ("limits.per_place", rate(limits.per_place)),
         ("limits.per_address", rate(limits.per_address)),
+        ("limits.connections_per_address", limits.connections_per_address.to_string()),
+        ("limits.waiting_connections", limits.waiting_connections.to_string()),
         ("chat.max_radius_m", chat.max_radius_m.to_string()),
         ("chat.default_reach_m", chat.default_reach_m.to_string()),
         ("chat.alert_interval_ms", chat.alert_interval_ms.to_string()),
@@ -179,6 +181,10 @@ fn every_default() {
         ("sockets.max_payload", sockets.max_payload.to_string()),
         ("sockets.outbox_bytes", sockets.outbox_bytes.to_string()),
         ("sockets.outbox_age_ms", sockets.outbox_age_ms.to_string()),
+        ("sockets.connect_ms", sockets.connect_ms.to_string()),
+        ("sockets.head_ms", sockets.head_ms.to_string()),
+        ("sockets.message_ms", sockets.message_ms.to_string()),
+        ("sockets.input_bytes", sockets.input_bytes.to_string()),
     ]);
     let known: BTreeMap<&str, &str> = known.iter().map(|(name, value)| (*name, value.as_str())).collect();
     assert_eq!(documented, known);

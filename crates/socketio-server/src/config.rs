@@ -27,6 +27,8 @@ pub struct Config {
     pub max_attachments: u32,
     /// Most namespaces one session may be connected to at a time.
     pub max_namespaces: usize,
+    /// How many refused CONNECT packets a session may have sent; one more closes it with 1008.
+    pub max_refused_connects: u32,
     /// How long a session may live without having connected to any namespace.
     pub connect_timeout: Duration,
     /// Bytes one session's outbox may hold. One more frame closes the session with 4008, unless the outbox is
@@ -42,15 +44,28 @@ pub struct Config {
     /// the kernel swallows megabytes from a reader that sleeps, and the outbox bound means nothing. `None`
     /// leaves the system's default.
     pub notsent_lowat: Option<u32>,
-    /// How long an HTTP request's head may take to arrive, the first one included.
+    /// How long an HTTP request's head may take to arrive, the first one included. One that has begun is
+    /// answered with 408.
     pub header_timeout: Duration,
-    /// How long the body of a POST may take to arrive; then it is answered with HTTP 408.
+    /// How long the body of a request may take to arrive (408), and, together with `header_timeout`, how long a
+    /// client may take to read an answer and ask the next.
     pub body_timeout: Duration,
-    /// Size of one connection's HTTP read buffer in bytes (at least 8192, the HTTP library's minimum); a
-    /// connection with a larger head is closed.
+    /// Largest head of an HTTP request in bytes (at least 8192, the HTTP library's minimum); a larger one is
+    /// answered with 431.
     pub max_head_bytes: usize,
-    /// Most header fields in a request; a connection with more is closed.
+    /// Most header fields in a request; more are answered with 431.
     pub max_headers: usize,
+    /// How long a message with all its frames and attachments may take to be complete once it has begun; then
+    /// its session is closed with 1008.
+    pub message_timeout: Duration,
+    /// Bytes that unfinished messages of all of a worker's sessions may hold together; beyond, the session
+    /// that holds most is closed with 1013. As much again may the bodies of requests hold; beyond, one that is
+    /// not small is answered with 503.
+    pub input_bytes: usize,
+    /// Most connections of a worker on which no request is being answered and no session lives, and most
+    /// sessions that have joined no namespace; beyond, the one that has waited longest is closed, a session with
+    /// 1013.
+    pub max_waiting: usize,
     /// How long after the answer to an upgrade the open packet follows. A client that begins to listen only when
     /// told of the opened WebSocket, as test suites on bare sockets do, may lose what comes in the same segment;
     /// official clients do not, so the default is zero.
@@ -74,6 +89,7 @@ impl Default for Config {
             max_payload: 1_000_000,
             max_attachments: 64,
             max_namespaces: 16,
+            max_refused_connects: 100,
             connect_timeout: Duration::from_secs(45),
             outbox_bytes: 1 << 20,
             outbox_age: Duration::from_secs(10),
@@ -84,6 +100,9 @@ impl Default for Config {
             body_timeout: Duration::from_secs(20),
             max_head_bytes: 16 << 10,
             max_headers: 64,
+            message_timeout: Duration::from_secs(30),
+            input_bytes: 64 << 20,
+            max_waiting: 4096,
             open_delay: Duration::ZERO,
             close_timeout: Duration::from_secs(5),
             cors: Cors::Off,

@@ -24,6 +24,8 @@ pub(crate) struct Due {
     pub(crate) connect: Cell<Tick>,
     /// End of the wait for a close to complete.
     pub(crate) close: Cell<Tick>,
+    /// End of the wait for the rest of a message.
+    pub(crate) message: Cell<Tick>,
     /// Where the session stands in the wheel.
     scheduled: Cell<Tick>,
 }
@@ -36,6 +38,7 @@ impl Default for Due {
             awaits_pong: Cell::new(false),
             connect: never(),
             close: never(),
+            message: never(),
             scheduled: never(),
         }
     }

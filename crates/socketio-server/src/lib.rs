@@ -18,6 +18,7 @@
 //! - [`reason`]: why it ended, and which rule was broken.
 //! - `outbox`: the bounded queue of one session.
 //! - `heartbeat`: one timer wheel per worker.
+//! - `lobby`: connections between requests, bounded in number.
 //! - `transport`: bytes in, bytes out: `http` routes a request, `polling` answers polls and posts, `websocket` runs
 //!   the upgraded socket.
 //! - [`stats`]: counters and histograms.
@@ -27,6 +28,7 @@ pub mod config;
 pub mod frame;
 pub mod handshake;
 mod heartbeat;
+mod lobby;
 mod outbox;
 pub mod peers;
 pub mod reason;
@@ -40,10 +42,10 @@ pub use config::{Config, Cors, Mode, Revisions};
 pub use frame::Frame;
 pub use handshake::Handshake;
 pub use peers::{Seat, seats};
-pub use reason::{Reason, Violation};
+pub use reason::{HttpFault, Reason, Violation};
 pub use session::{Socket, SocketId};
 pub use socketio_wire::engineio::Revision;
 pub use socketio_wire::websocket::close::CloseCode;
 pub use stats::Stats;
 pub use transport::http::{Body, Fallback, Peer};
-pub use worker::Worker;
+pub use worker::{Lease, Worker};

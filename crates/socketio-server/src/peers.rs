@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::session::Sid;
 use crate::transport::http::Refusal;
 use crate::transport::polling::{Answer, Broken};
+use crate::worker::Lease;
 use socketio_wire::engineio::Revision;
 
 /// Most workers of one server: a session id has a byte for the seat.
@@ -93,7 +94,7 @@ pub(crate) enum Errand {
     /// to be closed.
     UpgradeBegins { sid: Sid, revision: Revision, reply: Reply<bool> },
     /// The opened WebSocket, and what was read beyond its opening.
-    Upgraded { sid: Sid, stream: TcpStream, leftover: Vec<u8> },
+    Upgraded { sid: Sid, stream: TcpStream, leftover: Vec<u8>, lease: Option<Lease> },
 }
 
 impl Errand {

@@ -33,11 +33,17 @@ pub enum Reason {
     ServerClose(CloseCode),
     /// The worker drained.
     Drain(CloseCode),
+    /// A message the client had begun was not complete in time. Closed with 1008.
+    InputTimeout,
+    /// Unfinished messages held too much of the worker's memory, this client's most. Closed with 1013.
+    InputBytes,
+    /// Too many sessions had joined no namespace, this one for the longest time. Closed with 1013.
+    TooManyNewcomers,
 }
 
 impl Reason {
     /// Names of the reasons, as metric labels.
-    pub const KINDS: [&'static str; 12] = [
+    pub const KINDS: [&'static str; 15] = [
         "client_disconnect",
         "server_disconnect",
         "client_close",
@@ -50,6 +56,9 @@ impl Reason {
         "outbox_age",
         "server_close",
         "drain",
+        "input_timeout",
+        "input_bytes",
+        "too_many_newcomers",
     ];
 
     /// This reason's name, one of [`Reason::KINDS`].
@@ -71,6 +80,9 @@ impl Reason {
             Reason::OutboxAge => 9,
             Reason::ServerClose(_) => 10,
             Reason::Drain(_) => 11,
+            Reason::InputTimeout => 12,
+            Reason::InputBytes => 13,
+            Reason::TooManyNewcomers => 14,
         }
     }
 }
@@ -109,6 +121,8 @@ pub enum Violation {
     Overlap,
     /// A POST larger than the limit.
     TooLarge,
+    /// One refused CONNECT too many.
+    RefusedConnects,
 }
 
 impl Violation {
@@ -132,6 +146,45 @@ impl fmt::Display for Violation {
             Violation::Direction => f.write_str("packet that only servers send"),
             Violation::Overlap => f.write_str("two polls or two posts at the same time"),
             Violation::TooLarge => f.write_str("body larger than the limit"),
+            Violation::RefusedConnects => f.write_str("too many refused namespaces"),
         }
     }
+}
+
+/// Why HTTP ended a connection or refused a request before anything of ours was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpFault {
+    /// The head of a request did not come in time: 408, or nothing where nothing had come.
+    HeadTimeout,
+    /// A head with too many bytes or fields: 431; a target that is too long: 414.
+    HeadTooLarge,
+    /// Not HTTP, or ambiguous: 400.
+    Malformed,
+    /// HTTP/2 without being asked to: 505.
+    Http2,
+    /// The body of a request did not come in time, or answering it took too long: 408.
+    BodyTimeout,
+    /// The body of a POST is larger than the limit: 413.
+    BodyTooLarge,
+    /// The bodies of all requests under way hold too much memory, and this one is not small: 503.
+    BodiesFull,
+    /// The client did not take its answer, or left the connection idle.
+    Idle,
+    /// Too many connections waited; this one longest.
+    TooManyWaiting,
+}
+
+impl HttpFault {
+    /// Names of the faults, as metric labels.
+    pub const KINDS: [&'static str; 9] = [
+        "head_timeout",
+        "head_too_large",
+        "malformed",
+        "http2",
+        "body_timeout",
+        "body_too_large",
+        "bodies_full",
+        "idle",
+        "too_many_waiting",
+    ];
 }

@@ -285,6 +285,11 @@ pub(crate) struct Session<A: Application> {
     pub(crate) has_chore: Cell<bool>,
     /// The application has disconnected a namespace: packets for it may still be under way.
     server_disconnected: Cell<bool>,
+    refused_connects: Cell<u32>,
+    /// Its number among those of its worker that have yet to join a namespace.
+    pub(crate) newcomer: Cell<Option<u64>>,
+    /// Bytes that its unfinished messages hold.
+    input_held: Cell<usize>,
     handshake: Handshake,
 }
 
@@ -317,6 +322,9 @@ impl<A: Application> Session<A> {
             settled: Cell::new(false),
             has_chore: Cell::new(false),
             server_disconnected: Cell::new(false),
+            refused_connects: Cell::new(0),
+            newcomer: Cell::new(None),
+            input_held: Cell::new(0),
             handshake,
         });
         worker.add_session(&session);
@@ -491,6 +499,32 @@ impl<A: Application> Session<A> {
         }
     }
 
+    /// Ends the session that has been a newcomer for the longest time.
+    pub(crate) fn give_up_newcomer(self: &Rc<Self>) {
+        self.has_joined();
+        if self.transport.borrow().is_polling() {
+            // Its close would wait for a poll that may never come.
+            self.lost(Reason::TooManyNewcomers);
+        } else {
+            self.close(Reason::TooManyNewcomers, CloseCode::TRY_AGAIN_LATER, "too many wait to join");
+        }
+    }
+
+    /// It is no newcomer any more.
+    fn has_joined(&self) {
+        if self.newcomer.take().is_some() {
+            self.worker.newcomer_left();
+        }
+    }
+
+    /// Ends the session that holds most of the memory for unfinished messages.
+    pub(crate) fn give_up_input(self: &Rc<Self>) {
+        // Its own task frees the memory; what is counted goes now, so that nobody else has to go for it.
+        self.drop_input();
+        self.close(Reason::InputBytes, CloseCode::TRY_AGAIN_LATER, "too much unfinished input");
+        self.wake_task();
+    }
+
     fn begin_close(self: &Rc<Self>, reason: Reason, close: Option<(CloseCode, &str)>) {
         let worker = &self.worker;
         self.phase.set(Phase::Closing);
@@ -508,6 +542,10 @@ impl<A: Application> Session<A> {
         self.hurry();
         self.due.close.set(worker.tick_after(worker.tick(), worker.config().close_timeout));
         worker.schedule(self);
+        if self.input_held.get() > 0 {
+            // Its own task frees what nobody wants any more.
+            self.wake_task();
+        }
         worker.chore(self);
     }
 
@@ -578,6 +616,8 @@ impl<A: Application> Session<A> {
             return;
         }
         self.phase.set(Phase::Dead);
+        self.drop_input();
+        self.has_joined();
         let dropped = self.outbox.borrow_mut().take();
         add(&self.worker.stats().frames_dropped, dropped as u64);
         self.worker.remove_polling(&self.sid);
@@ -622,6 +662,9 @@ impl<A: Application> Session<A> {
                 self.give_up(Reason::PingTimeout);
             }
         }
+        if self.is_open() && due.message.get() <= now {
+            self.close(Reason::InputTimeout, CloseCode::POLICY, "message not complete in time");
+        }
         let mut blocked_look = NEVER;
         if self.blocked.get() && self.is_open() {
             let age = self.outbox.borrow().age(worker.refresh_clock());
@@ -632,7 +675,9 @@ impl<A: Application> Session<A> {
             }
         }
         match self.phase.get() {
-            Phase::Open => due.heartbeat.get().min(due.connect.get()).min(blocked_look),
+            Phase::Open => {
+                due.heartbeat.get().min(due.connect.get()).min(due.message.get()).min(blocked_look)
+            }
             Phase::Closing => due.close.get(),
             Phase::Dead => NEVER,
         }
@@ -649,7 +694,8 @@ impl<A: Application> Session<A> {
                 } else {
                     NEVER
                 };
-                self.due.heartbeat.get().min(self.due.connect.get()).min(age)
+                let due = &self.due;
+                due.heartbeat.get().min(due.connect.get()).min(due.message.get()).min(age)
             }
         }
     }
@@ -671,6 +717,55 @@ impl<A: Application> Session<A> {
     }
 
     // ---- in ----
+
+    /// Whether a packet waits for its attachments.
+    pub(crate) fn awaits_attachments(&self) -> bool {
+        self.reassembler.borrow().is_waiting()
+    }
+
+    /// No message is unfinished at this point of what was read.
+    pub(crate) fn input_finished(&self) {
+        self.due.message.set(NEVER);
+    }
+
+    /// After a read: whether a message has begun and is not complete, and the bytes the transport holds of it.
+    pub(crate) fn input_unfinished(self: &Rc<Self>, unfinished: bool, held: usize) {
+        if !unfinished && self.input_held.get() == 0 {
+            return;
+        }
+        let held = held + self.reassembler.borrow().held();
+        let before = self.input_held.replace(held);
+        if !unfinished {
+            self.input_finished();
+        } else if self.due.message.get() == NEVER && self.is_open() {
+            let worker = &self.worker;
+            self.due.message.set(worker.tick_after(worker.tick(), worker.config().message_timeout));
+            worker.schedule(self);
+        }
+        self.worker.input_changed(before, held);
+    }
+
+    pub(crate) fn input_held(&self) -> usize {
+        self.input_held.get()
+    }
+
+    pub(crate) fn drop_input(&self) {
+        self.reassembler.borrow_mut().clear();
+        self.worker.input_changed(self.input_held.replace(0), 0);
+    }
+
+    /// Whether its client asks for a namespace; others are in theirs from the start and prove themselves with
+    /// their first packet.
+    fn asks_to_join(&self) -> bool {
+        self.revision == Revision::V4 && self.worker.config().mode == Mode::SocketIo
+    }
+
+    /// A packet of the client has come.
+    fn prove(&self) {
+        if self.newcomer.get().is_some() && !self.asks_to_join() {
+            self.has_joined();
+        }
+    }
 
     /// One Engine.IO packet in text form.
     pub(crate) fn receive_text(self: &Rc<Self>, text: &str) {
@@ -699,6 +794,7 @@ impl<A: Application> Session<A> {
     fn receive_text_packet(self: &Rc<Self>, kind: engineio::PacketType, data: &str) {
         use engineio::PacketType::{Close, Message as MessageType, Noop, Open, Ping, Pong, Upgrade};
         let config = self.worker.config();
+        self.prove();
         match (kind, self.revision) {
             (MessageType, _) => self.receive_message(Message::Text(data)),
             (Ping, Revision::V3) => {
@@ -718,6 +814,7 @@ impl<A: Application> Session<A> {
     }
 
     fn receive_binary_packet(self: &Rc<Self>, kind: engineio::PacketType, data: &[u8]) {
+        self.prove();
         match kind {
             engineio::PacketType::Message => self.receive_message(Message::Binary(data)),
             _ => self.violate(Violation::Direction),
@@ -801,8 +898,12 @@ impl<A: Application> Session<A> {
             }
             return Err(Violation::Connect);
         }
-        if self.sockets.borrow().len() >= self.worker.config().max_namespaces {
+        let config = self.worker.config();
+        if self.sockets.borrow().len() >= config.max_namespaces {
             return Err(Violation::Connect);
+        }
+        if self.refused_connects.get() >= config.max_refused_connects {
+            return Err(Violation::RefusedConnects);
         }
         self.connect(packet.namespace, packet.data, packet.query);
         Ok(())
@@ -834,6 +935,9 @@ impl<A: Application> Session<A> {
         match answer {
             Ok(()) => {
                 self.due.connect.set(NEVER);
+                if self.asks_to_join() {
+                    self.has_joined();
+                }
                 add(&worker.stats().sockets, 1);
                 socket.state.set(SocketState::Connected);
                 self.sockets.borrow_mut().push(Rc::clone(&socket));
@@ -849,6 +953,7 @@ impl<A: Application> Session<A> {
                 }
             }
             Err(error) => {
+                self.refused_connects.set(self.refused_connects.get() + 1);
                 socket.state.set(SocketState::Gone);
                 worker.remove_socket(socket.id);
                 match worker.config().mode {

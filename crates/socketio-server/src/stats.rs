@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::reason::Reason;
+use crate::reason::{HttpFault, Reason};
 
 /// What has happened so far. Any thread may read while workers count. Give each worker its own and add them up
 /// when reading: workers that share one also share its cache lines.
@@ -39,6 +39,7 @@ pub struct Stats {
     /// Frames given to a session that was closing already.
     pub frames_late: AtomicU64,
     closed: [AtomicU64; Reason::KINDS.len()],
+    http_faults: [AtomicU64; HttpFault::KINDS.len()],
     /// From the push of a frame to the end of the write that took its last byte.
     pub queue: Histogram,
     /// Time of one write call.
@@ -54,6 +55,20 @@ impl Stats {
     /// Each reason's name (a metric label) with its count.
     pub fn closed_by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         Reason::KINDS.iter().zip(&self.closed).map(|(name, count)| (*name, count.load(Relaxed)))
+    }
+
+    /// HTTP connections and requests ended so far for this fault.
+    pub fn http_fault(&self, fault: HttpFault) -> u64 {
+        self.http_faults[fault as usize].load(Relaxed)
+    }
+
+    /// Each fault's name (a metric label) with its count.
+    pub fn http_faults(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        HttpFault::KINDS.iter().zip(&self.http_faults).map(|(name, count)| (*name, count.load(Relaxed)))
+    }
+
+    pub(crate) fn count_http_fault(&self, fault: HttpFault) {
+        add(&self.http_faults[fault as usize], 1);
     }
 
     pub(crate) fn count_closed(&self, reason: &Reason) {

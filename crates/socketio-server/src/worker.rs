@@ -1,5 +1,6 @@
 //! One thread's connections: accepts, routes HTTP, flushes what is dirty, keeps time, drains.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -27,6 +28,7 @@ use crate::application::Application;
 use crate::config::Config;
 use crate::frame::Frame;
 use crate::heartbeat::{Tick, Wheel};
+use crate::lobby::Lobby;
 use crate::outbox::{Micros, Tally, Written};
 use crate::peers::{Errand, Peers, Seat, seats};
 use crate::reason::Reason;
@@ -40,6 +42,9 @@ const READ_BUFFER: usize = 64 << 10;
 
 /// Sessions of a large burst flushed in each slice, however much else there is.
 const LEAST_PROGRESS: usize = 32;
+
+/// Whatever is to be given back when a connection has ended, a count of an address's connections for example.
+pub type Lease = Arc<dyn Any + Send + Sync>;
 
 /// Tells the workers of one process apart in their [`SocketId`]s.
 static NEXT_WORKER: AtomicU16 = AtomicU16::new(0);
@@ -78,6 +83,12 @@ pub struct Worker<A: Application> {
     draining: Cell<Option<CloseCode>>,
     /// Frames pushed to a socket while the application is being asked about it.
     held: RefCell<Vec<Frame>>,
+    /// Bytes that unfinished messages hold, all sessions together.
+    input_held: Cell<usize>,
+    /// Bytes that the bodies of requests under way hold.
+    bodies_held: Cell<usize>,
+    lobby: Lobby,
+    newcomers: RefCell<Newcomers>,
     read_buffer: RefCell<Box<[u8]>>,
     http: http1::Builder,
     fallback: RefCell<Option<Fallback>>,
@@ -100,6 +111,37 @@ struct Lists<A: Application> {
 impl<A: Application> Lists<A> {
     fn is_empty(&self) -> bool {
         self.urgent.is_empty() && self.fresh.is_empty() && self.bulk.is_empty()
+    }
+}
+
+/// Sessions that have joined no namespace yet, oldest first.
+#[derive(Default)]
+struct Newcomers {
+    waiting: usize,
+    next: u64,
+    /// Slots and numbers; some have joined since, or are gone.
+    queue: VecDeque<(usize, u64)>,
+}
+
+/// What the body of one request holds, until it is dropped.
+pub(crate) struct HeldBody<'w> {
+    all: &'w Cell<usize>,
+    most: usize,
+    own: usize,
+}
+
+impl HeldBody<'_> {
+    /// Tells whether all bodies together are within the limit.
+    pub(crate) fn grow_to(&mut self, bytes: usize) -> bool {
+        self.all.set(self.all.get() - self.own + bytes);
+        self.own = bytes;
+        self.all.get() <= self.most
+    }
+}
+
+impl Drop for HeldBody<'_> {
+    fn drop(&mut self) {
+        self.all.set(self.all.get() - self.own);
     }
 }
 
@@ -128,8 +170,8 @@ impl<A: Application> Worker<A> {
             .header_read_timeout(config.header_timeout)
             .max_buf_size(config.max_head_bytes.max(8192))
             .max_headers(config.max_headers)
-            .half_close(false)
-            .pipeline_flush(true);
+            // Not `pipeline_flush`: it keeps the last answer back for ever when bytes stand behind its request.
+            .half_close(false);
         Rc::new(Self {
             application,
             stats,
@@ -160,6 +202,10 @@ impl<A: Application> Worker<A> {
             all_flushed: Notify::new(),
             draining: Cell::new(None),
             held: RefCell::default(),
+            input_held: Cell::new(0),
+            bodies_held: Cell::new(0),
+            lobby: Lobby::new(config.max_waiting),
+            newcomers: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
             http,
             fallback: RefCell::default(),
@@ -178,6 +224,26 @@ impl<A: Application> Worker<A> {
 
     /// Serves an accepted connection in a task of its own.
     pub fn accept(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        self.serve(stream, peer, None);
+    }
+
+    /// As [`Worker::accept`], for a connection accepted on another thread. `lease` is dropped when the
+    /// connection has ended.
+    ///
+    /// # Errors
+    /// The operating system's, when the connection cannot be registered here.
+    pub fn accept_std(
+        self: &Rc<Self>,
+        stream: std::net::TcpStream,
+        peer: SocketAddr,
+        lease: Option<Lease>,
+    ) -> io::Result<()> {
+        stream.set_nonblocking(true)?;
+        self.serve(TcpStream::from_std(stream)?, peer, lease);
+        Ok(())
+    }
+
+    fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, lease: Option<Lease>) {
         self.start();
         add(&self.stats.accepted, 1);
         if let Err(error) = self.set_options(&stream) {
@@ -193,32 +259,32 @@ impl<A: Application> Worker<A> {
                 Opened::Session { revision, handshake } => {
                     websocket::run(worker, upgraded.stream, upgraded.leftover, revision, handshake).await;
                 }
-                Opened::Upgrade { sid } => worker.hand_over(&sid, upgraded.stream, upgraded.leftover).await,
+                Opened::Upgrade { sid } => {
+                    return worker.hand_over(&sid, upgraded.stream, upgraded.leftover, lease).await;
+                }
                 Opened::Refused => websocket::refuse(&upgraded.stream),
             }
+            drop(lease);
         });
     }
 
     /// Brings an opened WebSocket to the session that changes to it.
-    async fn hand_over(self: Rc<Self>, sid: &Sid, stream: TcpStream, leftover: Vec<u8>) {
+    async fn hand_over(
+        self: Rc<Self>,
+        sid: &Sid,
+        stream: TcpStream,
+        leftover: Vec<u8>,
+        lease: Option<Lease>,
+    ) {
         if sid.seat() == self.seat {
             if let Some(session) = self.polling_session(sid) {
                 drop(self);
                 websocket::take_over(session, stream, leftover).await;
             }
+            drop(lease);
         } else if let Ok(stream) = stream.into_std() {
-            self.run_errand(sid, Errand::Upgraded { sid: *sid, stream, leftover });
+            self.run_errand(sid, Errand::Upgraded { sid: *sid, stream, leftover, lease });
         }
-    }
-
-    /// As [`Worker::accept`], for a connection accepted on another thread.
-    ///
-    /// # Errors
-    /// The operating system's, when the connection cannot be registered here.
-    pub fn accept_std(self: &Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr) -> io::Result<()> {
-        stream.set_nonblocking(true)?;
-        self.accept(TcpStream::from_std(stream)?, peer);
-        Ok(())
     }
 
     /// Sessions alive, closing ones included.
@@ -285,6 +351,61 @@ impl<A: Application> Worker<A> {
 
     pub(crate) fn draining(&self) -> Option<CloseCode> {
         self.draining.get()
+    }
+
+    /// Counts the body of one request while it is gathered.
+    pub(crate) fn hold_body(&self) -> HeldBody<'_> {
+        HeldBody { all: &self.bodies_held, most: self.config.input_bytes, own: 0 }
+    }
+
+    /// A session has been opened and has yet to join a namespace. Has the oldest of them closed when they are too
+    /// many.
+    fn add_newcomer(&self, session: &Session<A>) {
+        let mut newcomers = self.newcomers.borrow_mut();
+        newcomers.waiting += 1;
+        newcomers.next += 1;
+        session.newcomer.set(Some(newcomers.next));
+        let entry = (session.slot.get(), newcomers.next);
+        newcomers.queue.push_back(entry);
+        // Whoever has joined, or is gone, stands here no longer than those before it.
+        while let Some(&(slot, number)) = newcomers.queue.front() {
+            let first = self.sessions.borrow().get(slot).cloned();
+            let first = first.filter(|first| first.newcomer.get() == Some(number));
+            if first.is_some() && newcomers.waiting <= self.config.max_waiting {
+                break;
+            }
+            newcomers.queue.pop_front();
+            if let Some(first) = first {
+                drop(newcomers);
+                first.give_up_newcomer();
+                newcomers = self.newcomers.borrow_mut();
+            }
+        }
+    }
+
+    /// It has joined, or is gone.
+    pub(crate) fn newcomer_left(&self) {
+        self.newcomers.borrow_mut().waiting -= 1;
+    }
+
+    pub(crate) fn lobby(&self) -> &Lobby {
+        &self.lobby
+    }
+
+    /// A session's unfinished messages hold `now` bytes instead of `before`. Has the session that holds most
+    /// closed when all together are too many: whoever holds little, as every good client, is never it.
+    pub(crate) fn input_changed(&self, before: usize, now: usize) {
+        self.input_held.set(self.input_held.get() - before + now);
+        if now <= before {
+            return;
+        }
+        while self.input_held.get() > self.config.input_bytes {
+            let sessions = self.sessions.borrow();
+            let most = sessions.iter().map(|(_, session)| session).max_by_key(|session| session.input_held());
+            let Some(most) = most.filter(|session| session.input_held() > 0).cloned() else { break };
+            drop(sessions);
+            most.give_up_input();
+        }
     }
 
     pub(crate) fn http(&self) -> &http1::Builder {
@@ -375,6 +496,8 @@ impl<A: Application> Worker<A> {
             self.wheel.borrow_mut().skip_to(self.tick());
             self.first_session.notify_one();
         }
+        drop(sessions);
+        self.add_newcomer(session);
         add(&self.stats.opened, 1);
         add(&self.stats.sessions, 1);
     }

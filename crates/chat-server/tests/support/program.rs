@@ -34,10 +34,25 @@ impl Program {
         arguments: &[&str],
         environment: &[(&str, impl AsRef<OsStr>)],
     ) -> Result<Self, String> {
+        Self::spawn(data, &[&["--no-limits"], arguments].concat(), environment)
+    }
+
+    /// With these settings (the text of a `dna.toml`), limits included.
+    pub fn with_settings(data: &Path, settings: &str) -> Self {
+        std::fs::write(data.join("dna.toml"), settings).unwrap();
+        Self::spawn(data, &[], &[] as &[(&str, &str)])
+            .unwrap_or_else(|output| panic!("dna did not start: {output}"))
+    }
+
+    fn spawn(
+        data: &Path,
+        arguments: &[&str],
+        environment: &[(&str, impl AsRef<OsStr>)],
+    ) -> Result<Self, String> {
         let log = data.join("dna.log");
         let mut command = dna(data);
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--workers", "1", "--no-limits", "--data"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--workers", "1", "--data"])
             .arg(data)
             .args(arguments)
             .env("DNA_LOG", "info")
@@ -125,6 +140,13 @@ impl Program {
     pub fn terminate(&self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// Bytes of memory the process holds now.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// SIGTERM, and the end of the process with success.

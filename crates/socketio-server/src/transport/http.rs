@@ -11,8 +11,11 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::error::Error;
+use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -25,8 +28,8 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::server::conn::http1::Parts;
 use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use socketio_wire::engineio::Revision;
 use socketio_wire::websocket::upgrade::{accept_key, is_client_key};
@@ -35,6 +38,8 @@ use tokio::net::TcpStream;
 use crate::application::Application;
 use crate::config::{Cors, Revisions};
 use crate::handshake::{Handshake, query_value};
+use crate::lobby::Guest;
+use crate::reason::HttpFault;
 use crate::session::Sid;
 use crate::stats::add;
 use crate::transport::polling::{self, Answer};
@@ -73,7 +78,6 @@ pub(crate) enum Opened {
 
 /// What the request of an upgrade leaves for the time after the answer.
 struct Pending {
-    upgrade: OnUpgrade,
     opened: Opened,
 }
 
@@ -84,24 +88,144 @@ pub(crate) async fn serve<A: Application>(
     peer: SocketAddr,
 ) -> Option<Upgraded> {
     let pending = Rc::new(RefCell::new(None));
+    let visit = Rc::new(Visit::begin(&worker));
     let service = {
-        let (worker, pending) = (Rc::clone(&worker), Rc::clone(&pending));
+        let (worker, pending, visit) = (Rc::clone(&worker), Rc::clone(&pending), Rc::clone(&visit));
         service_fn(move |request| {
-            let (worker, pending) = (Rc::clone(&worker), Rc::clone(&pending));
-            async move { Ok::<_, Infallible>(route(&worker, &pending, peer, request).await) }
+            let (worker, pending, visit) = (Rc::clone(&worker), Rc::clone(&pending), Rc::clone(&visit));
+            async move {
+                visit.leave_lobby();
+                let response = route(&worker, &pending, peer, request).await;
+                visit.enter_lobby();
+                Ok::<_, Infallible>(response)
+            }
         })
     };
-    let connection = worker.http().serve_connection(TokioIo::new(stream), service).with_upgrades();
-    if let Err(error) = connection.await {
-        tracing::debug!(%peer, %error, "HTTP connection ended");
-    }
-    let Pending { upgrade, opened } = pending.take()?;
-    let parts = match upgrade.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<TcpStream>>) {
-        Ok(Ok(parts)) => parts,
-        // The peer went before the answer was written; or not our own type, which cannot be.
-        Ok(Err(_)) | Err(_) => return None,
+    let mut connection = worker.http().serve_connection(TokioIo::new(stream), service);
+    let over = poll_fn(|cx| Pin::new(&mut connection).poll(cx));
+    let ended = tokio::select! {
+        ended = over => ended.map_err(|error| {
+            tracing::debug!(%peer, %error, "HTTP connection ended");
+            fault_of(&error)
+        }),
+        fault = visit.fault() => Err(Some(fault)),
     };
-    Some(Upgraded { stream: parts.io.into_inner(), leftover: parts.read_buf.to_vec(), opened })
+    let Parts { io, read_buf, .. } = connection.into_parts();
+    let stream = io.into_inner();
+    let fault = match (ended, pending.take()) {
+        (Ok(()), Some(Pending { opened })) => {
+            return Some(Upgraded { stream, leftover: read_buf.to_vec(), opened });
+        }
+        (Ok(()), None) => None,
+        (Err(fault), _) => fault,
+    };
+    if let Some(fault) = fault {
+        worker.stats().count_http_fault(fault);
+    }
+    if matches!(fault, Some(HttpFault::Idle | HttpFault::TooManyWaiting)) {
+        return None;
+    }
+    // The lobby may need the place while the peer is listened to for its last words.
+    tokio::select! {
+        () = farewell(&worker, &stream, fault, !read_buf.is_empty()) => {}
+        () = visit.guest.turned_out() => {}
+    }
+    None
+}
+
+/// A connection's stay in the worker's lobby: there while no request of it is being answered.
+struct Visit<A: Application> {
+    worker: Rc<Worker<A>>,
+    guest: Rc<Guest>,
+}
+
+impl<A: Application> Visit<A> {
+    fn begin(worker: &Rc<Worker<A>>) -> Self {
+        let visit = Self { worker: Rc::clone(worker), guest: Rc::default() };
+        visit.enter_lobby();
+        visit
+    }
+
+    fn enter_lobby(&self) {
+        self.worker.lobby().enter(&self.guest);
+    }
+
+    fn leave_lobby(&self) {
+        self.worker.lobby().leave(&self.guest);
+    }
+
+    /// Waits until the connection has to go for what the HTTP library does not see.
+    async fn fault(&self) -> HttpFault {
+        let config = self.worker.config();
+        tokio::select! {
+            () = self.guest.turned_out() => HttpFault::TooManyWaiting,
+            () = self.guest.overstayed(config.header_timeout + config.body_timeout) => HttpFault::Idle,
+        }
+    }
+}
+
+impl<A: Application> Drop for Visit<A> {
+    fn drop(&mut self) {
+        self.leave_lobby();
+    }
+}
+
+/// What the HTTP library's error says of the peer; `None` when it only went away.
+fn fault_of(error: &hyper::Error) -> Option<HttpFault> {
+    if error.is_timeout() {
+        Some(HttpFault::HeadTimeout)
+    } else if error.is_parse_version_h2() {
+        Some(HttpFault::Http2)
+    } else if error.is_parse_too_large() {
+        Some(HttpFault::HeadTooLarge)
+    } else if error.is_parse() {
+        Some(HttpFault::Malformed)
+    } else {
+        None
+    }
+}
+
+/// Most bytes, and the longest time, a connection that has ended is still read from.
+const FAREWELL_BYTES: usize = 256 << 10;
+const FAREWELL_TIME: Duration = Duration::from_secs(1);
+
+/// Ends a connection so that its answer arrives: one closed with unread bytes is reset, and a reset takes
+/// away what the peer has not read. `begun`: a part of a request has come.
+async fn farewell<A: Application>(
+    worker: &Worker<A>,
+    stream: &TcpStream,
+    fault: Option<HttpFault>,
+    begun: bool,
+) {
+    // The library has answered the others itself.
+    let answer: &[u8] = match fault {
+        Some(HttpFault::HeadTimeout) if begun => {
+            b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        }
+        Some(HttpFault::Http2) => {
+            b"HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        }
+        _ => b"",
+    };
+    if !answer.is_empty() {
+        // Where the socket takes nothing nobody reads.
+        let _ = stream.try_write(answer);
+    }
+    if rustix::net::shutdown(stream, rustix::net::Shutdown::Write).is_err() {
+        return;
+    }
+    let listening = async {
+        let mut left = FAREWELL_BYTES;
+        while left > 0 && stream.readable().await.is_ok() {
+            match stream.try_read(&mut worker.read_buffer()[..]) {
+                Ok(0) => return,
+                Ok(length) => left = left.saturating_sub(length),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(FAREWELL_TIME, listening).await;
 }
 
 async fn route<A: Application>(
@@ -114,9 +238,13 @@ async fn route<A: Application>(
     let ours = request.uri().path() == path || Some(request.uri().path()) == path.strip_suffix('/');
     if !ours {
         request.extensions_mut().insert(Peer(peer));
-        return match worker.fallback() {
-            Some(fallback) => fallback(request).await,
-            None => text(StatusCode::NOT_FOUND, "not found\n"),
+        let Some(fallback) = worker.fallback() else { return text(StatusCode::NOT_FOUND, "not found\n") };
+        return match tokio::time::timeout(worker.config().body_timeout, fallback(request)).await {
+            Ok(response) => response,
+            Err(_) => {
+                worker.stats().count_http_fault(HttpFault::BodyTimeout);
+                Refusal::Slow.response()
+            }
         };
     }
     let origin = request.headers().get(ORIGIN).cloned();
@@ -125,6 +253,9 @@ async fn route<A: Application>(
     } else {
         serve_ours(worker, pending, peer, request).await.unwrap_or_else(|refusal| {
             add(&worker.stats().refused, 1);
+            if let Some(fault) = refusal.fault() {
+                worker.stats().count_http_fault(fault);
+            }
             refusal.response()
         })
     };
@@ -198,7 +329,7 @@ async fn open_websocket<A: Application>(
     worker: &Rc<Worker<A>>,
     pending: &RefCell<Option<Pending>>,
     peer: SocketAddr,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     sid: Option<Sid>,
 ) -> Result<Response<Body>, Refusal> {
     let revision = if sid.is_none() { new_session(worker, &request)? } else { revision(worker, &request)? };
@@ -213,7 +344,6 @@ async fn open_websocket<A: Application>(
     }
     let key = headers.get(SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
     let accept = accept_key(key.filter(|key| is_client_key(key)).ok_or(Refusal::BadRequest)?);
-    let upgrade = hyper::upgrade::on(&mut request);
     let opened = match sid {
         None => {
             let (parts, _) = request.into_parts();
@@ -222,7 +352,7 @@ async fn open_websocket<A: Application>(
         Some(sid) if polling::begin_upgrade(worker, sid, revision).await? => Opened::Upgrade { sid },
         Some(_) => Opened::Refused,
     };
-    *pending.borrow_mut() = Some(Pending { upgrade, opened });
+    *pending.borrow_mut() = Some(Pending { opened });
     Ok(switching(&accept))
 }
 
@@ -259,12 +389,23 @@ pub(crate) enum Refusal {
     TooLarge,
     /// The body of a POST did not arrive in time.
     Slow,
+    /// The bodies of all requests under way hold too much memory.
+    Full,
     /// RFC 6455 section 4.4: name the version that is spoken.
     WebsocketVersion,
     Draining,
 }
 
 impl Refusal {
+    fn fault(self) -> Option<HttpFault> {
+        match self {
+            Refusal::TooLarge => Some(HttpFault::BodyTooLarge),
+            Refusal::Slow => Some(HttpFault::BodyTimeout),
+            Refusal::Full => Some(HttpFault::BodiesFull),
+            _ => None,
+        }
+    }
+
     fn response(self) -> Response<Body> {
         let (code, message) = match self {
             Refusal::UnknownTransport => (0, "Transport unknown"),
@@ -275,6 +416,7 @@ impl Refusal {
             Refusal::UnsupportedRevision => (5, "Unsupported protocol version"),
             Refusal::TooLarge => return text(StatusCode::PAYLOAD_TOO_LARGE, "body too large\n"),
             Refusal::Slow => return text(StatusCode::REQUEST_TIMEOUT, "body too slow\n"),
+            Refusal::Full => return text(StatusCode::SERVICE_UNAVAILABLE, "busy\n"),
             Refusal::Draining => return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         };
         let mut response =

@@ -19,7 +19,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::Request;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use socketio_wire::engineio::Revision;
 use socketio_wire::engineio::packet::PacketType;
@@ -60,6 +60,8 @@ pub(crate) enum Broken {
     TooLarge,
     /// Its body did not arrive in time.
     Slow,
+    /// The bodies of all requests under way hold too much memory.
+    Full,
 }
 
 /// How far the change to a WebSocket has come.
@@ -179,7 +181,7 @@ pub(crate) fn run_errand<A: Application>(worker: &Rc<Worker<A>>, errand: Errand)
         Errand::Broken { sid, how } => {
             if let Ok(session) = find(worker, &sid) {
                 match how {
-                    Broken::Gone | Broken::Slow => session.lost(Reason::TransportClose),
+                    Broken::Gone | Broken::Slow | Broken::Full => session.lost(Reason::TransportClose),
                     Broken::TooLarge => session.violate(Violation::TooLarge),
                 }
             }
@@ -187,11 +189,14 @@ pub(crate) fn run_errand<A: Application>(worker: &Rc<Worker<A>>, errand: Errand)
         Errand::UpgradeBegins { sid, revision, reply } => {
             let _ = reply.send(claim_upgrade(worker, &sid, revision));
         }
-        Errand::Upgraded { sid, stream, leftover } => {
+        Errand::Upgraded { sid, stream, leftover, lease } => {
             if let (Some(session), Ok(stream)) =
                 (worker.polling_session(&sid), tokio::net::TcpStream::from_std(stream))
             {
-                worker.spawn(websocket::take_over(session, stream, leftover));
+                worker.spawn(async move {
+                    websocket::take_over(session, stream, leftover).await;
+                    drop(lease);
+                });
             }
         }
     }
@@ -282,6 +287,11 @@ fn post<A: Application>(session: &Rc<Session<A>>, body: &[u8], is_bytes: bool) -
                 }
                 session.receive(packet);
             }
+            let unfinished = session.awaits_attachments();
+            if !unfinished {
+                session.input_finished();
+            }
+            session.input_unfinished(unfinished, 0);
         }
         Err(error) => session.violate(Violation::EngineIo(error)),
     }
@@ -356,6 +366,7 @@ pub(crate) async fn take<A: Application>(
             return Err(match how {
                 Broken::TooLarge => Refusal::TooLarge,
                 Broken::Slow => Refusal::Slow,
+                Broken::Full => Refusal::Full,
                 Broken::Gone => Refusal::BadRequest,
             });
         }
@@ -371,17 +382,34 @@ async fn read_body<A: Application>(worker: &Worker<A>, request: Request<Incoming
     if length.is_some_and(|length: usize| length > config.max_payload) {
         return Err(Broken::TooLarge);
     }
-    let body = Limited::new(request.into_body(), config.max_payload).collect();
+    let body = gather(worker, request.into_body());
     match tokio::time::timeout(config.body_timeout, body).await {
         Err(_) => Err(Broken::Slow),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Broken::TooLarge),
-        Ok(Err(_)) => Err(Broken::Gone),
-        Ok(Ok(collected)) => {
-            let body = collected.to_bytes();
+        Ok(gathered) => {
+            let body = gathered?;
             add(&worker.stats().bytes_in, body.len() as u64);
-            Ok(body)
+            Ok(body.into())
         }
     }
+}
+
+/// Bodies up to this size are always taken, however much others hold.
+const SMALL_BODY: usize = 16 << 10;
+
+async fn gather<A: Application>(worker: &Worker<A>, mut body: Incoming) -> Result<Vec<u8>, Broken> {
+    let mut whole = Vec::new();
+    let mut held = worker.hold_body();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Broken::Gone)?.into_data() else { continue };
+        if data.len() > worker.config().max_payload - whole.len() {
+            return Err(Broken::TooLarge);
+        }
+        whole.extend_from_slice(&data);
+        if !held.grow_to(whole.capacity()) && whole.len() > SMALL_BODY {
+            return Err(Broken::Full);
+        }
+    }
+    Ok(whole)
 }
 
 /// Asks whether a session changes to the WebSocket that is being opened.

@@ -16,7 +16,9 @@ use std::task::{Context, Poll};
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use socketio_wire::engineio::Revision;
 use socketio_wire::websocket::close::CloseCode;
-use socketio_wire::websocket::frame::{Incoming, MAX_HEADER_LEN, Opcode, Reader, Role, encode_close_payload};
+use socketio_wire::websocket::frame::{
+    Incoming, MAX_CONTROL_LEN, MAX_HEADER_LEN, Opcode, Reader, Role, encode_close_payload,
+};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -142,14 +144,22 @@ enum Read {
 
 impl<A: Application> Connection<A> {
     fn new(session: Rc<Session<A>>, stream: Rc<TcpStream>, stage: Stage, mut leftover: Vec<u8>) -> Self {
-        let reader = Reader::new(Role::Server, session.worker.config().max_payload);
+        let reader = Self::reader(&session, stage);
         let mut connection = Self { session, stream, stage: Cell::new(stage), reader, remainder: Vec::new() };
         if !leftover.is_empty() {
             let consumed = connection.parse(&mut leftover);
             leftover.drain(..consumed);
             connection.remainder = leftover;
+            connection.account_input();
         }
         connection
+    }
+
+    /// Whoever has yet to prove itself has little to say.
+    fn reader(session: &Session<A>, stage: Stage) -> Reader {
+        let most =
+            if stage == Stage::Running { session.worker.config().max_payload } else { MAX_CONTROL_LEN };
+        Reader::new(Role::Server, most)
     }
 
     /// Ready when the session has changed to this WebSocket, or does not.
@@ -175,8 +185,11 @@ impl<A: Application> Connection<A> {
         let session = Rc::clone(&self.session);
         session.set_task(cx.waker());
         loop {
-            if session.phase.get() == Phase::Dead {
-                return Poll::Ready(());
+            match session.phase.get() {
+                Phase::Open => {}
+                // What was begun is not wanted any more.
+                Phase::Closing => self.forget_input(),
+                Phase::Dead => return Poll::Ready(()),
             }
             if session.blocked.get() {
                 match self.stream.poll_write_ready(cx) {
@@ -254,7 +267,31 @@ impl<A: Application> Connection<A> {
             (outcome, length)
         };
         add(&worker.stats().bytes_in, bytes as u64);
+        self.account_input();
         Ok(outcome)
+    }
+
+    /// Tells the session of what is held of a message that is not complete.
+    fn account_input(&self) {
+        if self.stage.get() != Stage::Running {
+            return;
+        }
+        let held = self.remainder.capacity() + self.reader.held();
+        let unfinished = held > 0 || self.is_mid_message();
+        self.session.input_unfinished(unfinished, held);
+    }
+
+    /// Between the frames of a message, or between a packet and its attachments.
+    fn is_mid_message(&self) -> bool {
+        self.reader.is_mid_message() || self.session.awaits_attachments()
+    }
+
+    fn forget_input(&mut self) {
+        if self.remainder.capacity() > 0 || self.reader.held() > 0 {
+            self.remainder = Vec::new();
+            self.reader = Self::reader(&self.session, Stage::Running);
+        }
+        self.session.drop_input();
     }
 
     /// Handles the complete frames at the front and gives their length.
@@ -265,8 +302,18 @@ impl<A: Application> Connection<A> {
                 Ok(Some((length, incoming))) => {
                     at += length;
                     match self.stage.get() {
-                        Stage::Running => self.handle(&incoming),
-                        Stage::Probing | Stage::Refused => self.probe(&incoming),
+                        Stage::Running => {
+                            self.handle(&incoming);
+                            if !self.is_mid_message() {
+                                self.session.input_finished();
+                            }
+                        }
+                        Stage::Probing | Stage::Refused => {
+                            self.probe(&incoming);
+                            if self.stage.get() == Stage::Running {
+                                self.reader = Self::reader(&self.session, Stage::Running);
+                            }
+                        }
                     }
                 }
                 Ok(None) => return at,

@@ -98,6 +98,16 @@ impl Reassembler {
         self.waiting.is_some()
     }
 
+    /// Bytes of the packet that waits for its attachments, and of those that have come.
+    pub fn held(&self) -> usize {
+        self.waiting.as_ref().map_or(0, |waiting| waiting.bytes)
+    }
+
+    /// Forgets the packet that waits.
+    pub fn clear(&mut self) {
+        self.waiting = None;
+    }
+
     /// Takes each decoded packet of a connection, binary or not.
     pub fn take_text<'a>(&mut self, packet: Packet<'a>) -> Result<Text<'a>, Error> {
         if self.is_waiting() {

@@ -278,6 +278,11 @@ impl Reader {
         self.fragmented.is_some()
     }
 
+    /// Bytes of memory that the fragments of an unfinished message take.
+    pub fn held(&self) -> usize {
+        self.fragments.capacity()
+    }
+
     /// The rules a header must keep here and now; gives the payload's length.
     fn check(&self, header: &Header) -> Result<usize, FrameError> {
         if header.rsv != 0 {
