@@ -112,6 +112,9 @@ fn a_backup_harms_no_file_and_says_what_is_wrong() {
     assert!(said.contains("--force") && std::fs::read(&copy).unwrap() == b"precious", "{said}");
     let said = backup(data_name, &["--force"]).unwrap();
     assert!(said.starts_with("0 messages of the live world"), "{said}");
+    let numbers = "SELECT seq FROM sqlite_sequence WHERE name = 'message'";
+    let next: i64 = Connection::open(&copy).unwrap().query_row(numbers, [], |row| row.get(0)).unwrap();
+    assert_eq!(next, 1 << 32, "an empty world's numbers may have been given meanwhile, too");
     let said = backup(data_name, &["--force", "--test"]).unwrap();
     assert!(said.starts_with("0 messages of the test world"), "{said}");
     for served in ["dna.db", "dna-test.db"] {

@@ -115,6 +115,8 @@ fn copy(database: &Path, aside: &Path, progress: &mut impl FnMut(u64, u64)) -> a
     copy.execute_batch(&format!(
         "BEGIN;
          UPDATE meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch';
+         INSERT INTO sqlite_sequence (name, seq) SELECT 'message', 0
+             WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'message');
          UPDATE sqlite_sequence SET seq = seq + {NUMBERS_LEFT_OUT} WHERE name = 'message';
          COMMIT;"
     ))?;
