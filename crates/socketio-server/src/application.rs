@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::handshake::Handshake;
 use crate::reason::Reason;
-use crate::session::Socket;
+use crate::socket::Socket;
 
 /// The chat, or whatever stands on the sockets. Called on the worker's thread, from the worker's own tasks and
 /// never from inside a method of [`Socket`], so a handler may hold its own `RefCell`s while it pushes or closes.

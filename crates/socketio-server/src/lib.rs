@@ -12,7 +12,8 @@
 //! - [`config`]: limits and times.
 //! - [`frame`]: one encoded message shared by many outboxes.
 //! - [`worker`]: accepts, routes HTTP, flushes what is dirty, drains.
-//! - [`session`]: one Engine.IO client and its namespaces ([`Socket`]).
+//! - `session`: one Engine.IO client and its namespaces.
+//! - [`socket`]: one client in one namespace, as the application sees it.
 //! - [`handshake`]: the request it came with.
 //! - [`peers`]: the workers of one server, and what one hands to another.
 //! - [`reason`]: why it ended, and which rule was broken.
@@ -32,7 +33,8 @@ mod lobby;
 mod outbox;
 pub mod peers;
 pub mod reason;
-pub mod session;
+mod session;
+pub mod socket;
 pub mod stats;
 mod transport;
 pub mod worker;
@@ -43,7 +45,7 @@ pub use frame::Frame;
 pub use handshake::Handshake;
 pub use peers::{Seat, seats};
 pub use reason::{HttpFault, Reason, Violation};
-pub use session::{Socket, SocketId};
+pub use socket::{Socket, SocketId};
 pub use socketio_wire::engineio::Revision;
 pub use socketio_wire::websocket::close::CloseCode;
 pub use stats::Stats;

@@ -4,10 +4,7 @@
 //! `receive_binary`, `receive`) and takes from its outbox what is to leave; the worker's flush and timers do the rest.
 //! So a session may change its transport while it lives.
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::fmt;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -29,25 +26,10 @@ use crate::handshake::Handshake;
 use crate::heartbeat::{Due, NEVER, Tick};
 use crate::outbox::Outbox;
 use crate::reason::{Reason, Violation};
+use crate::socket::{Socket, SocketState};
 use crate::stats::{add, sub};
 use crate::transport::Transport;
 use crate::worker::Worker;
-
-/// Names a [`Socket`]; unique in the process, never given twice: 24 bits of slot, 24 of generation, 16 of worker.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct SocketId(pub u64);
-
-impl SocketId {
-    pub(crate) const MAX_SLOT: usize = (1 << 24) - 1;
-
-    pub(crate) fn new(worker: u16, generation: u32, slot: usize) -> Self {
-        Self(u64::from(worker) << 48 | u64::from(generation & 0xff_ffff) << 24 | slot as u64)
-    }
-
-    pub(crate) fn slot(self) -> usize {
-        (self.0 & 0xff_ffff) as usize
-    }
-}
 
 /// A name of 20 characters that fit a URL: the seat of its session's worker and 112 random bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,172 +62,6 @@ impl Sid {
 
     pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("")
-    }
-}
-
-/// One client in one namespace: what the application talks to. Lives on its worker's thread.
-pub struct Socket<A: Application> {
-    id: SocketId,
-    session: Rc<Session<A>>,
-    namespace: Box<str>,
-    sid: Sid,
-    state: Cell<SocketState>,
-    next_ack: Cell<u64>,
-    data: A::Data,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum SocketState {
-    /// The application is being asked; what it pushes waits in the worker.
-    Connecting,
-    Connected,
-    /// The application disconnected it and has not been told yet.
-    Leaving,
-    Gone,
-}
-
-impl<A: Application> Socket<A> {
-    pub fn id(&self) -> SocketId {
-        self.id
-    }
-
-    /// The Socket.IO id the client knows this socket by.
-    pub fn sid(&self) -> Cow<'_, str> {
-        match (self.session.revision, &*self.namespace) {
-            (Revision::V4, _) => Cow::Borrowed(self.sid.as_str()),
-            (Revision::V3, "/") => Cow::Borrowed(self.session.sid.as_str()),
-            (Revision::V3, namespace) => Cow::Owned(format!("{namespace}#{}", self.session.sid.as_str())),
-        }
-    }
-
-    pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    pub fn revision(&self) -> Revision {
-        self.session.revision
-    }
-
-    /// Whether the session polls over HTTP at this moment; it may change to a WebSocket later.
-    pub fn is_polling(&self) -> bool {
-        self.session.transport.borrow().is_polling()
-    }
-
-    /// The application's own state of this socket.
-    pub fn data(&self) -> &A::Data {
-        &self.data
-    }
-
-    pub fn handshake(&self) -> &Handshake {
-        &self.session.handshake
-    }
-
-    /// Address of the TCP peer (a proxy's, behind a proxy).
-    pub fn peer(&self) -> IpAddr {
-        self.session.handshake.peer().ip()
-    }
-
-    /// Whether what is pushed still goes out.
-    pub fn is_connected(&self) -> bool {
-        self.state.get() == SocketState::Connected && self.session.is_open()
-    }
-
-    /// Frames waiting in the outbox of this socket's session.
-    pub fn outbox_len(&self) -> usize {
-        self.session.outbox.borrow().len()
-    }
-
-    /// Bytes waiting in the outbox of this socket's session.
-    pub fn outbox_bytes(&self) -> usize {
-        self.session.outbox.borrow().bytes()
-    }
-
-    /// Appends a shared frame to the outbox. It leaves with the worker's next flush, in the order of the
-    /// pushes. Dropped without effect when the socket is gone; a full outbox closes the session (4008).
-    pub fn push(&self, frame: &Frame) {
-        match self.state.get() {
-            SocketState::Connected => self.session.push(frame.clone()),
-            SocketState::Connecting => self.session.worker.hold(frame.clone()),
-            SocketState::Leaving | SocketState::Gone => add(&self.session.worker.stats().frames_late, 1),
-        }
-    }
-
-    /// Sends an event to this socket alone. `args_json` as in [`Frame::event`].
-    pub fn emit(&self, event: &str, args_json: &str) {
-        self.push(&Frame::event_in(&self.namespace, event, args_json));
-    }
-
-    /// Sends an event with attachments, for which `{"_placeholder":true,"num":n}` stands in `args_json`.
-    pub fn emit_binary(&self, event: &str, args_json: &str, attachments: &[Bytes]) {
-        let mut name = String::with_capacity(event.len() + 2);
-        push_json_string(event, &mut name);
-        let elements = [&*name, args_json];
-        self.push(&Frame::socketio(b'5', Some(attachments.len()), &self.namespace, None, &elements));
-        self.push_attachments(attachments);
-    }
-
-    /// Sends an event that the client is to answer; the answer arrives with this number at
-    /// [`Application::acknowledged`], or never.
-    pub fn emit_with_ack(&self, event: &str, args_json: &str) -> u64 {
-        let id = self.next_ack.get();
-        self.next_ack.set(id + 1);
-        let mut name = String::with_capacity(event.len() + 2);
-        push_json_string(event, &mut name);
-        self.push(&Frame::socketio(b'2', None, &self.namespace, Some(id), &[&name, args_json]));
-        id
-    }
-
-    /// Answers an event. `args_json` as in [`Frame::event`].
-    pub fn ack(&self, id: AckId, args_json: &str) {
-        self.push(&Frame::socketio(b'3', None, &self.namespace, Some(id.0), &[args_json]));
-        self.session.hurry();
-    }
-
-    /// Answers an event with attachments; see [`Socket::emit_binary`].
-    pub fn ack_binary(&self, id: AckId, args_json: &str, attachments: &[Bytes]) {
-        let count = Some(attachments.len());
-        self.push(&Frame::socketio(b'6', count, &self.namespace, Some(id.0), &[args_json]));
-        self.push_attachments(attachments);
-        self.session.hurry();
-    }
-
-    fn push_attachments(&self, attachments: &[Bytes]) {
-        for attachment in attachments {
-            self.push(&Frame::binary(self.session.revision, attachment));
-        }
-    }
-
-    /// Sends a bare Engine.IO message; for [`Mode::EngineIo`].
-    pub fn send(&self, message: Message<'_>) {
-        self.push(&match message {
-            Message::Text(text) => Frame::text(text),
-            Message::Binary(data) => Frame::binary(self.session.revision, data),
-        });
-    }
-
-    /// Leaves the namespace with a Socket.IO DISCONNECT; the session lives on. Official clients do not come
-    /// back from it by themselves: to make them reconnect use [`Socket::close`].
-    pub fn disconnect(&self) {
-        if self.state.get() == SocketState::Connected {
-            self.push(&Frame::control(b'1', &self.namespace, ""));
-            self.state.set(SocketState::Leaving);
-            self.session.server_disconnected.set(true);
-            self.session.worker.chore(&self.session);
-        }
-    }
-
-    /// Closes the whole session with a WebSocket close, after what its outbox holds. `why` is cut to 123 bytes.
-    pub fn close(&self, code: CloseCode, why: &str) {
-        self.session.close(Reason::ServerClose(code), code, why);
-    }
-}
-
-impl<A: Application> fmt::Debug for Socket<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Socket")
-            .field("id", &self.id)
-            .field("namespace", &self.namespace)
-            .finish_non_exhaustive()
     }
 }
 
@@ -370,6 +186,16 @@ impl<A: Application> Session<A> {
         &self.sid
     }
 
+    pub(crate) fn handshake(&self) -> &Handshake {
+        &self.handshake
+    }
+
+    /// A socket of this session leaves its namespace; the application is told soon.
+    pub(crate) fn leave_one(self: &Rc<Self>) {
+        self.server_disconnected.set(true);
+        self.worker.chore(self);
+    }
+
     pub(crate) fn revision(&self) -> Revision {
         self.revision
     }
@@ -426,7 +252,7 @@ impl<A: Application> Session<A> {
     }
 
     /// Has this session flushed before larger bursts.
-    fn hurry(self: &Rc<Self>) {
+    pub(crate) fn hurry(self: &Rc<Self>) {
         if !self.urgent.get() && !self.blocked.get() && !self.outbox.borrow().is_empty() {
             self.urgent.set(true);
             self.worker.list_urgent(self);
@@ -598,7 +424,7 @@ impl<A: Application> Session<A> {
     }
 
     fn forget(&self, socket: &Rc<Socket<A>>, reason: &Reason) {
-        self.worker.remove_socket(socket.id);
+        self.worker.remove_socket(socket.id());
         sub(&self.worker.stats().sockets, 1);
         self.worker.application().disconnect(socket, reason);
     }
@@ -625,7 +451,7 @@ impl<A: Application> Session<A> {
         *self.task.borrow_mut() = None;
         for socket in self.sockets.take() {
             socket.state.set(SocketState::Gone);
-            self.worker.remove_socket(socket.id);
+            self.worker.remove_socket(socket.id());
             sub(&self.worker.stats().sockets, 1);
         }
         self.worker.remove_session(self.slot.replace(usize::MAX));
@@ -913,22 +739,14 @@ impl<A: Application> Session<A> {
         let sockets = self.sockets.borrow();
         let found = sockets
             .iter()
-            .find(|socket| &*socket.namespace == namespace && socket.state.get() == SocketState::Connected);
+            .find(|socket| socket.namespace() == namespace && socket.state.get() == SocketState::Connected);
         found.cloned()
     }
 
     /// Asks the application for a namespace and answers the client.
     fn connect(self: &Rc<Self>, namespace: &str, auth: &str, namespace_query: &str) {
         let worker = &self.worker;
-        let socket = worker.add_socket(|id| Socket {
-            id,
-            session: Rc::clone(self),
-            namespace: namespace.into(),
-            sid: Sid::random(worker.seat()),
-            state: Cell::new(SocketState::Connecting),
-            next_ack: Cell::new(0),
-            data: A::Data::default(),
-        });
+        let socket = worker.add_socket(|id| Socket::new(id, self, namespace));
         let request = ConnectRequest { namespace, auth, namespace_query, handshake: &self.handshake };
         let answer = worker.application().connect(&socket, &request);
         let held = worker.take_held();
@@ -944,7 +762,7 @@ impl<A: Application> Session<A> {
                 if worker.config().mode == Mode::SocketIo {
                     let payload = match self.revision {
                         Revision::V3 => String::new(),
-                        Revision::V4 => format!(r#"{{"sid":"{}"}}"#, socket.sid.as_str()),
+                        Revision::V4 => format!(r#"{{"sid":"{}"}}"#, socket.sid()),
                     };
                     self.push(Frame::control(b'0', namespace, &payload));
                 }
@@ -955,7 +773,7 @@ impl<A: Application> Session<A> {
             Err(error) => {
                 self.refused_connects.set(self.refused_connects.get() + 1);
                 socket.state.set(SocketState::Gone);
-                worker.remove_socket(socket.id);
+                worker.remove_socket(socket.id());
                 match worker.config().mode {
                     Mode::SocketIo => self.push(refusal(self.revision, namespace, &error)),
                     Mode::EngineIo => {
@@ -982,14 +800,6 @@ fn refusal(revision: Revision, namespace: &str, error: &ConnectError) -> Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_socket_id_keeps_slot_generation_and_worker_apart() {
-        let id = SocketId::new(3, 7, 9);
-        assert_eq!(id.slot(), 9);
-        assert_ne!(id, SocketId::new(3, 8, 9));
-        assert_ne!(id, SocketId::new(4, 7, 9));
-    }
 
     #[test]
     fn a_refusal_speaks_the_clients_revision() {
