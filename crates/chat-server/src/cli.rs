@@ -1,16 +1,19 @@
-//! The command line: `serve` (also without a command), `token`, `check`, `forget-test-world`.
+//! The command line: `serve` (also without a command), `token`, `check`, `backup`, `forget-test-world`.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use chat_server::clock;
 use chat_server::config::{Config, TestWorld, TlsSettings, default_data_dir};
 use chat_server::data_dir::DataDir;
+use chat_server::rotation::Secrets;
 use chat_server::server;
-use chat_server::storage::Durability;
+use chat_server::storage::{Copied, Durability, back_up as back_up_database};
 use chat_server::token::{Claims, MAX_SAFE_INTEGER, TokenKey, now_s};
+use chat_server::world::World;
 use clap::{Args, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
@@ -21,6 +24,7 @@ Examples:
   dna token --idx 7 --nickname Ann           a signed token for user 7
   dna token --idx 1 --count 9000 --test > tokens.csv
   dna check --config dna.toml                what is wrong with the settings, if anything
+  dna backup /mnt/dna-2026-11-25.db          a copy of the live world, while dna serves or not
 
 Settings: flags over environment (DNA_...) over dna.toml over defaults. `dna check --defaults` prints a
 complete dna.toml. The secret that signs tokens is DNA_JWT_SECRET, else one made in the data directory.";
@@ -48,6 +52,8 @@ enum Command {
     Token(Token),
     /// Read the settings and say what is wrong with them
     Check(Check),
+    /// Copy a world's database, consistent and checked, while dna serves from it or not
+    Backup(BackUp),
     /// Delete everything the test world has stored
     ForgetTestWorld(DataArg),
 }
@@ -139,6 +145,21 @@ struct Check {
     defaults: bool,
 }
 
+#[derive(Args)]
+struct BackUp {
+    /// Where the copy goes; it appears when it is complete
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The test world instead of the live one
+    #[arg(long)]
+    test: bool,
+    /// Replace FILE where it is there
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    data: DataArg,
+}
+
 pub(crate) fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
@@ -146,12 +167,15 @@ pub(crate) fn run() -> anyhow::Result<()> {
         Some(Command::Serve(arguments)) => serve(arguments),
         Some(Command::Token(arguments)) => token(&arguments),
         Some(Command::Check(arguments)) => check(arguments),
+        Some(Command::Backup(arguments)) => back_up(arguments),
         Some(Command::ForgetTestWorld(arguments)) => forget_test_world(arguments),
     }
 }
 
 fn serve(arguments: Serve) -> anyhow::Result<()> {
     start_log(arguments.log_json);
+    crate::trace::end_on_panic(arguments.log_json);
+    ignore_file_size_signal();
     let config = settings(arguments)?;
     let problems = config.problems();
     if !problems.is_empty() {
@@ -160,19 +184,25 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
     raise_descriptor_limit();
     let data = DataDir::open(&config.data_dir())?;
     let _lock = data.lock()?;
-    let secret = data.secret()?;
+    let previous = config.tokens.previous()?;
+    let secrets = Secrets { current: data.secret()?, previous };
     let listener = server::bind(config.listen)?;
     let storages = server::open_storages(&data, &config)?;
     // Signals are caught before anyone is told that we are ready.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::new() })?;
-    let running = server::start(listener, &config, &secret, storages)?;
-    println!("dna is listening on {}  (data in {})", running.url(), config.data_dir().display());
-    std::io::stdout().flush().ok();
+    let running = server::start(listener, &config, secrets, storages)?;
+    say(&format!("dna is listening on {}  (data in {})", running.url(), config.data_dir().display()));
     let signal = runtime.block_on(signals.last(|| running.reload_tls()));
-    println!("{signal}: finishing what was accepted");
+    say(&format!("{signal}: finishing what was accepted"));
     running.stop();
     Ok(())
+}
+
+/// A line on the standard output, where there still is one: whoever read it may be gone.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 /// SIGTERM and SIGINT end; SIGHUP reloads.
@@ -231,8 +261,22 @@ fn settings(arguments: Serve) -> anyhow::Result<Config> {
 fn start_log(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("DNA_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        // They would go to stderr and panic when that is what fails: a full disk must not end the process.
+        .log_internal_errors(false);
     if json { log.json().init() } else { log.init() }
+}
+
+/// A file that may not grow is an error of its write, as a full disk is; the signal's default is the process's end.
+fn ignore_file_size_signal() {
+    // SAFETY: ignoring a signal runs no code of ours, and no thread was started that could set it too.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
 }
 
 /// One descriptor per connection: take what the system allows.
@@ -250,7 +294,7 @@ fn token(arguments: &Token) -> anyhow::Result<()> {
         bail!("--idx and --count go beyond {MAX_SAFE_INTEGER}, the largest number JavaScript keeps exactly");
     }
     let data = DataDir::open(&arguments.data.data.clone().unwrap_or_else(default_data_dir))?;
-    let key = TokenKey::new(&data.secret()?);
+    let key = TokenKey::new(data.secret()?.as_slice());
     let exp = now_s() + arguments.ttl.as_secs();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for step in 0..arguments.count {
@@ -293,6 +337,43 @@ fn check(arguments: Check) -> anyhow::Result<()> {
     for line in tls {
         println!("{line}");
     }
+    if let Some((_, until)) = config.tokens.previous()? {
+        if until > clock::now() {
+            println!("Tokens of the previous secret are accepted until {until}.");
+        } else {
+            println!(
+                "The previous secret ended at {until}: its tokens are refused, and its two settings can go."
+            );
+        }
+    }
+    Ok(())
+}
+
+fn back_up(arguments: BackUp) -> anyhow::Result<()> {
+    ignore_file_size_signal();
+    let world = if arguments.test { World::Test } else { World::Live };
+    let data = arguments.data.data.unwrap_or_else(default_data_dir);
+    let database = data.join(world.database_file());
+    let is_watched = std::io::stderr().is_terminal();
+    let mut shown = None;
+    let progress = |copied: u64, all: u64| {
+        let percent = copied * 100 / all.max(1);
+        if is_watched && shown.replace(percent) != Some(percent) {
+            eprint!("\rcopied {percent} % of {all} pages");
+        }
+    };
+    let copied = back_up_database(&database, &arguments.file, arguments.force, progress);
+    if is_watched {
+        eprintln!();
+    }
+    let Copied { messages, bytes } = copied?;
+    let file = arguments.file.display();
+    println!("{messages} messages of the {} world are in {file}: {bytes} bytes, checked.", world.name());
+    println!(
+        "To restore: stop dna, remove {0}, {0}-wal and {0}-shm, copy {file} to {0}, start dna.",
+        database.display()
+    );
+    println!("Tokens stay good only with the secret they were signed with; it is not in the copy.");
     Ok(())
 }
 

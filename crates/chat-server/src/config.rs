@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use socketio_server::CloseCode;
 
 use crate::limits::Rate;
+use crate::rotation::Tokens;
 use crate::storage::Durability;
 use crate::tls::TlsFiles;
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub retention: Retention,
     pub sockets: Sockets,
     pub tls: TlsSettings,
+    /// The secret before this one.
+    pub tokens: Tokens,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -139,6 +142,7 @@ impl Default for Config {
             retention: Retention::default(),
             sockets: Sockets::default(),
             tls: TlsSettings::default(),
+            tokens: Tokens::default(),
         }
     }
 }
@@ -265,6 +269,9 @@ impl Config {
             self.tls.certificate.is_some() == self.tls.key.is_some(),
             "tls.certificate and tls.key belong together: give both, or neither for plain HTTP",
         );
+        if let Err(error) = self.tokens.previous() {
+            problems.push(format!("{error:#}"));
+        }
         problems
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use crate::rotation::MIN_SECRET_BYTES;
 use crate::world::World;
 
 const SECRET_FILE: &str = "jwt-secret";
@@ -50,10 +51,16 @@ impl DataDir {
             .open(&path)
             .with_context(|| format!("opening {}", path.display()))?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
+            Ok(()) => {
+                // For people, who look for the process to signal; the lock itself needs no contents.
+                let _ = file.set_len(0).and_then(|()| writeln!(&file, "{}", std::process::id()));
+                Ok(Lock { _file: file })
+            }
             Err(TryLockError::WouldBlock) => bail!(
-                "another dna is using {}: stop it, or choose another directory with --data",
-                self.path.display()
+                "another dna is using {}{}: stop it, or choose another directory with --data",
+                self.path.display(),
+                std::fs::read_to_string(&path)
+                    .map_or(String::new(), |pid| format!(" (process {})", pid.trim_end())),
             ),
             Err(TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("locking {}", path.display()))
@@ -68,8 +75,8 @@ impl DataDir {
     pub fn secret(&self) -> anyhow::Result<Vec<u8>> {
         if let Some(secret) = std::env::var_os("DNA_JWT_SECRET") {
             let secret = secret.into_encoded_bytes();
-            if secret.len() < 16 {
-                bail!("DNA_JWT_SECRET has {} bytes; give at least 16", secret.len());
+            if secret.len() < MIN_SECRET_BYTES {
+                bail!("DNA_JWT_SECRET has {} bytes; give at least {MIN_SECRET_BYTES}", secret.len());
             }
             return Ok(secret);
         }
@@ -78,7 +85,7 @@ impl DataDir {
             Ok(mut file) => {
                 let mut secret = Vec::new();
                 file.read_to_end(&mut secret).with_context(|| format!("reading {}", path.display()))?;
-                if secret.len() < 16 {
+                if secret.len() < MIN_SECRET_BYTES {
                     bail!("{} is damaged: remove it, and old tokens become invalid", path.display());
                 }
                 Ok(secret)

@@ -71,8 +71,8 @@ async fn ready(State(routes): State<Routes>) -> Response {
         problems.push("the server is stopping".to_owned());
     }
     for world in World::ALL {
-        if !routes.stores.get(world).state.healthy.load(Ordering::Relaxed) {
-            problems.push(format!("the {} store refused its last messages", world.name()));
+        if let Some(cause) = routes.stores.get(world).state.problem() {
+            problems.push(format!("the {} store refused its last messages: {cause}", world.name()));
         }
     }
     if !routes.bus.healthy().await {

@@ -28,6 +28,8 @@ mod worker;
 
 /// Which addresses may connect, and how many connections each may have.
 mod addresses;
+/// The time of day, and whether to believe it.
+pub mod clock;
 /// Settings: flags over environment over file over defaults.
 pub mod config;
 /// Lock, secret, and files of the data directory.
@@ -42,6 +44,8 @@ pub mod metrics;
 pub mod privacy;
 /// Codes and bodies of refusals.
 pub mod refusal;
+/// The secrets of tokens, while one follows another.
+pub mod rotation;
 /// Starts everything, ends everything.
 pub mod server;
 /// Certificate and key by files, reloaded.

@@ -1,6 +1,7 @@
 //! `dna`: arguments to settings, settings to a running server.
 
 mod cli;
+mod trace;
 
 use std::process::ExitCode;
 

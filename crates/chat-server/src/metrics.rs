@@ -103,6 +103,7 @@ struct WorldCounters {
     rollbacks: AtomicU64,
     messages: AtomicU64,
     deliveries: AtomicU64,
+    clock_jumps: AtomicU64,
 }
 
 impl Metrics {
@@ -206,6 +207,11 @@ impl Metrics {
         self.worlds.get(world).deliveries.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// The store of this world saw the time of day jump.
+    pub fn clock_jumped(&self, world: World) {
+        self.worlds.get(world).clock_jumps.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub fn refused(&self, kind: RefusalKind) {
         self.refusals.get_or_create(&CodeLabel { code: kind.numbers().1 }).inc();
     }
@@ -240,6 +246,7 @@ impl Metrics {
             ("rollbacks", "Groups that were rolled back or whose outcome is unknown", |c| &c.rollbacks),
             ("messages", "Messages stored", |c| &c.messages),
             ("deliveries", "new_msg handed to outboxes", |c| &c.deliveries),
+            ("clock_jumps", "Jumps of the time of day: nothing is deleted for an hour", |c| &c.clock_jumps),
         ] {
             let _ = writeln!(text, "# HELP dna_{name} {help}.\n# TYPE dna_{name} counter");
             for world in World::ALL {

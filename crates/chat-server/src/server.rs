@@ -20,6 +20,7 @@ use crate::http::{Routes, fallback};
 use crate::metrics::Metrics;
 use crate::presence::Shard;
 use crate::privacy::Handles;
+use crate::rotation::Secrets;
 use crate::storage::{SqliteStorage, Storage};
 use crate::store::{self, Store, StoreConfig};
 use crate::tls::Tls;
@@ -85,14 +86,14 @@ pub fn open_storages(data: &DataDir, config: &Config) -> anyhow::Result<PerWorld
     })
 }
 
-/// Starts serving on `listener`. `secret` signs tokens.
+/// Starts serving on `listener`. `secrets` sign and verify tokens.
 ///
 /// # Errors
 /// When a thread or a port cannot be had, or the TLS files do not hold.
 pub fn start(
     listener: TcpListener,
     config: &Config,
-    secret: &[u8],
+    secrets: impl Into<Secrets>,
     storages: PerWorld<Arc<dyn Storage>>,
 ) -> anyhow::Result<Running> {
     let address = listener.local_addr()?;
@@ -103,8 +104,9 @@ pub fn start(
     let interest: PerWorld<Arc<Interest>> = PerWorld::new(|_| Arc::new(Interest::new()));
     let (workers, queues): (Vec<_>, Vec<_>) =
         (0..count).map(|_| tokio::sync::mpsc::unbounded_channel()).unzip();
-    let handles = Handles::new(secret);
-    let key = TokenKey::new(secret);
+    let secrets = secrets.into();
+    let handles = Handles::new(&secrets.current);
+    let key = TokenKey::new(secrets);
     let waiting: Vec<Arc<AtomicUsize>> = (0..count).map(|_| Arc::default()).collect();
     let bus: Arc<dyn Bus> = Arc::new(InProcessBus::new(workers.clone(), waiting.clone(), interest.clone()));
 
@@ -320,24 +322,34 @@ impl Dealer {
     }
 
     async fn run(&mut self, listener: tokio::net::TcpListener) {
+        let mut paused_since = None;
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => match self.addresses.admit(peer.ip(), Instant::now()) {
-                    Ok(lease) => match stream.into_std() {
-                        Ok(stream) => self.deal(stream, peer, lease),
-                        Err(error) => tracing::warn!(%error, "a connection was lost between threads"),
-                    },
-                    Err(limit) => {
-                        self.metrics.address_refused(limit);
-                        // Whoever listens first is told; a flood is not waited for.
-                        let _ = stream.try_write(TOO_MANY);
+                Ok((stream, peer)) => {
+                    if let Some(since) = paused_since.take().map(|since: Instant| since.elapsed()) {
+                        tracing::info!(paused_ms = since.as_millis() as u64, "accepting goes on");
                     }
-                },
+                    match self.addresses.admit(peer.ip(), Instant::now()) {
+                        Ok(lease) => match stream.into_std() {
+                            Ok(stream) => self.deal(stream, peer, lease),
+                            Err(error) => tracing::warn!(%error, "a connection was lost between threads"),
+                        },
+                        Err(limit) => {
+                            self.metrics.address_refused(limit);
+                            // Whoever listens first is told; a flood is not waited for.
+                            let _ = stream.try_write(TOO_MANY);
+                        }
+                    }
+                }
                 // The peer was gone already; the next may be fine.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     self.metrics.accept_pauses.inc();
-                    tracing::warn!(%error, "accepting pauses; raise the limit of open files if this goes on");
+                    // Once for the whole of it: this comes ten times a second.
+                    if paused_since.is_none() {
+                        paused_since = Some(Instant::now());
+                        tracing::warn!(%error, "accepting pauses: raise the limit of open files if this goes on");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

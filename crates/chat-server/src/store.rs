@@ -3,16 +3,19 @@
 //!
 //! While a commit runs, what arrives becomes the next group; when idle, a message is committed at once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt as _};
 use geo_index::Position;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::bus::Bus;
+use crate::clock::{Jump, Trust, now_ms};
 use crate::delivery::{Envelope, Origin, Publication};
 use crate::limits::{Buckets, Rate};
 use crate::metrics::{Metrics, Stage};
@@ -31,8 +34,11 @@ const MAX_IN_FLIGHT: usize = 4;
 const MAX_BACKLOG: usize = 100_000;
 /// Table of the last sequence published per hashed cell.
 const CELL_SLOTS: usize = 4096;
-/// How often old messages are looked for, and the rest between two slices of a deletion.
+/// How often the clock is looked at and old messages are looked for, and the rest between two slices of a
+/// deletion.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// How often it is noted by when what is stored was stored: how exact retention is.
+const NOTE_EVERY: Duration = Duration::from_secs(600);
 const FORGET_PAUSE: Duration = Duration::from_millis(20);
 /// How often a store that failed is asked whether it works again.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -68,6 +74,8 @@ pub struct StoreState {
     /// False after a refused or unknown outcome, until the next success: a message's, or a probe's, for
     /// a server that is not ready may be sent no messages.
     pub healthy: AtomicBool,
+    /// What the storage said when it failed last; for people.
+    pub failure: Mutex<String>,
     pub epoch: Arc<str>,
 }
 
@@ -77,6 +85,18 @@ pub struct Store {
     pub world: World,
     requests: UnboundedSender<StoreRequest>,
     pub state: Arc<StoreState>,
+}
+
+impl StoreState {
+    fn failed(&self, cause: &str) {
+        cause.clone_into(&mut self.failure.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What is wrong; `None` while it works.
+    pub fn problem(&self) -> Option<String> {
+        let is_healthy = self.healthy.load(Ordering::SeqCst);
+        (!is_healthy).then(|| self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
 }
 
 impl Store {
@@ -121,6 +141,7 @@ pub fn spawn(
     let state = Arc::new(StoreState {
         published: AtomicU64::new(storage.last_idx()),
         healthy: AtomicBool::new(true),
+        failure: Mutex::default(),
         epoch: storage.epoch(),
     });
     let store = Store { world: config.world, requests, state: state.clone() };
@@ -129,6 +150,8 @@ pub fn spawn(
     let mut thread = StoreThread {
         users: Buckets::new(config.per_user),
         places: Buckets::new(config.per_place),
+        trust: Trust::new(now_ms(), Instant::now(), storage.noted_ms()),
+        noted_at: None,
         config,
         storage,
         bus,
@@ -153,6 +176,9 @@ struct StoreThread {
     state: Arc<StoreState>,
     users: Buckets<u64>,
     places: Buckets<u64>,
+    /// Nothing is deleted by a clock that has just jumped.
+    trust: Trust,
+    noted_at: Option<Instant>,
     sequence: u64,
     last_in_cell: Vec<u64>,
 }
@@ -192,10 +218,8 @@ impl StoreThread {
                     self.probed(probed);
                     probe_at = tokio::time::Instant::now() + PROBE_EVERY;
                 }
-                () = tokio::time::sleep_until(forget_at),
-                    if self.config.retention.is_some() && forgetting.is_empty() =>
-                {
-                    forgetting.extend(self.forget_before().map(|before| self.storage.forget_before(before)));
+                () = tokio::time::sleep_until(forget_at), if forgetting.is_empty() => {
+                    forgetting.push(self.keep_house());
                 }
                 () = tokio::time::sleep_until(probe_at), if !healthy && probing.is_empty() => {
                     probing.push(self.storage.probe());
@@ -245,7 +269,7 @@ impl StoreThread {
             self.refuse(origin, RefusalKind::TooManyHere);
             return None;
         }
-        message.created_at_ms = jiff::Timestamp::now().as_millisecond();
+        message.created_at_ms = now_ms();
         Some(Pending { message: Arc::new(message), reach_m, origin, received_at })
     }
 
@@ -289,6 +313,9 @@ impl StoreThread {
         }
         if failed_any {
             self.metrics.rolled_back(self.config.world);
+        }
+        if let Some(cause) = &failures.first_cause {
+            self.state.failed(cause);
         }
         if failed_any || !envelopes.is_empty() {
             // Before anybody is told: who has his answer finds `/readyz` agreeing with it.
@@ -335,10 +362,38 @@ impl StoreThread {
         }
     }
 
-    /// What is older than this is to be deleted, in milliseconds since 1970.
-    fn forget_before(&self) -> Option<i64> {
-        let kept_ms = i64::try_from(self.config.retention?.as_millis()).unwrap_or(i64::MAX);
-        Some(jiff::Timestamp::now().as_millisecond().saturating_sub(kept_ms))
+    /// Notes the time, and deletes a slice of what is too old; both only by a clock that may be believed.
+    /// Answers how many were deleted.
+    fn keep_house(&mut self) -> BoxFuture<'static, Result<u64, StorageError>> {
+        let (now_ms, now) = (now_ms(), Instant::now());
+        if let Some(Jump(jump_ms)) = self.trust.look(now_ms, now) {
+            self.metrics.clock_jumped(self.config.world);
+            tracing::warn!(
+                world = self.config.world.name(),
+                jump_s = jump_ms / 1000,
+                "the clock jumped, or the machine slept: nothing is deleted until it has kept its pace for an hour"
+            );
+        }
+        if !self.trust.is_believed() {
+            return futures_util::future::ready(Ok(0)).boxed();
+        }
+        let is_due = self.noted_at.is_none_or(|at| now.saturating_duration_since(at) >= NOTE_EVERY);
+        let note = is_due.then(|| self.storage.note(now_ms));
+        if is_due {
+            self.noted_at = Some(now);
+        }
+        let kept_ms = self.config.retention.map(|kept| i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
+        let storage = self.storage.clone();
+        async move {
+            if let Some(note) = note {
+                note.await?;
+            }
+            match kept_ms {
+                Some(kept_ms) => storage.forget_before(now_ms.saturating_sub(kept_ms)).await,
+                None => Ok(0),
+            }
+        }
+        .boxed()
     }
 
     /// True when there may be more to delete.
@@ -351,7 +406,7 @@ impl StoreThread {
                 true
             }
             Err(error) => {
-                tracing::warn!(world, %error, "retention failed");
+                tracing::warn!(world, %error, "old messages could not be deleted; will be tried again");
                 false
             }
         }
@@ -365,7 +420,10 @@ impl StoreThread {
                     tracing::info!(world, "the store works again");
                 }
             }
-            Err(error) => tracing::debug!(world, %error, "the store does not work yet"),
+            Err(error) => {
+                self.state.failed(&error.cause);
+                tracing::debug!(world, %error, "the store does not work yet");
+            }
         }
     }
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+pub use crate::clock::now_s;
 use crate::refusal::RefusalKind;
+use crate::rotation::Secrets;
 
 /// Longer tokens are refused unread.
 pub const MAX_TOKEN_BYTES: usize = 4096;
@@ -41,6 +43,8 @@ pub struct TokenKey {
 struct Keys {
     encoding: EncodingKey,
     decoding: DecodingKey,
+    /// The key before this one, and the second from which its tokens are expired.
+    previous: Option<(DecodingKey, u64)>,
     validation: Validation,
 }
 
@@ -51,7 +55,8 @@ impl std::fmt::Debug for TokenKey {
 }
 
 impl TokenKey {
-    pub fn new(secret: &[u8]) -> Self {
+    pub fn new(secrets: impl Into<Secrets>) -> Self {
+        let secrets = secrets.into();
         let mut validation = Validation::new(Algorithm::HS256);
         // For `nbf` alone: the clocks of those who sign may run ahead a little.
         validation.leeway = 60;
@@ -62,8 +67,11 @@ impl TokenKey {
         validation.required_spec_claims.clear();
         Self {
             inner: Arc::new(Keys {
-                encoding: EncodingKey::from_secret(secret),
-                decoding: DecodingKey::from_secret(secret),
+                encoding: EncodingKey::from_secret(&secrets.current),
+                decoding: DecodingKey::from_secret(&secrets.current),
+                previous: secrets.previous.map(|(secret, until)| {
+                    (DecodingKey::from_secret(&secret), u64::try_from(until.as_second()).unwrap_or(0))
+                }),
                 validation,
             }),
         }
@@ -75,7 +83,8 @@ impl TokenKey {
         Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.inner.encoding)?)
     }
 
-    /// Checks the signature, the algorithm and the shape; expiry is the caller's ([`Claims::expired`]).
+    /// Checks the signature, the algorithm and the shape; expiry is the caller's ([`Claims::expired`]). A token
+    /// of the previous secret expires when that does.
     ///
     /// # Errors
     /// [`RefusalKind::TokenInvalid`] for anything but a token signed here.
@@ -83,9 +92,16 @@ impl TokenKey {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(RefusalKind::TokenInvalid);
         }
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.inner.decoding, &self.inner.validation)
-            .map_err(|_| RefusalKind::TokenInvalid)?
-            .claims;
+        let decode = |key| jsonwebtoken::decode::<Claims>(token, key, &self.inner.validation);
+        let claims = match (decode(&self.inner.decoding), &self.inner.previous) {
+            (Ok(token), _) => token.claims,
+            (Err(_), Some((previous, until_s))) => {
+                let mut claims = decode(previous).map_err(|_| RefusalKind::TokenInvalid)?.claims;
+                claims.exp = claims.exp.min(*until_s);
+                claims
+            }
+            (Err(_), None) => return Err(RefusalKind::TokenInvalid),
+        };
         let nickname_fits =
             claims.nickname.as_ref().is_none_or(|name| name.chars().count() <= MAX_NICKNAME_CHARS);
         if claims.idx > MAX_SAFE_INTEGER || !nickname_fits {
@@ -101,11 +117,6 @@ impl Claims {
     }
 }
 
-/// Seconds since 1970.
-pub fn now_s() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +129,7 @@ mod tests {
 
     #[test]
     fn signs_what_it_verifies() {
-        let key = TokenKey::new(b"a secret of some length");
+        let key = TokenKey::new(b"a secret of some length".as_slice());
         let token = key.sign(&claims()).unwrap();
         let read = key.verify(&token).unwrap();
         assert_eq!(read, claims());
@@ -127,9 +138,25 @@ mod tests {
     }
 
     #[test]
+    fn the_previous_secret_s_tokens_expire_with_it() {
+        let (old, new) = (b"the secret of last year".as_slice(), b"the secret of this year".as_slice());
+        let until = jiff::Timestamp::from_second(50).unwrap();
+        let key = TokenKey::new(Secrets { current: new.into(), previous: Some((old.into(), until)) });
+        let expiry = |token: String| key.verify(&token).map(|claims| claims.exp);
+        assert_eq!(expiry(TokenKey::new(new).sign(&claims()).unwrap()), Ok(100));
+        assert_eq!(expiry(TokenKey::new(old).sign(&claims()).unwrap()), Ok(50));
+        let short = Claims { exp: 30, ..claims() };
+        assert_eq!(expiry(TokenKey::new(old).sign(&short).unwrap()), Ok(30));
+        let other = TokenKey::new(b"nobody's secret".as_slice());
+        assert_eq!(expiry(other.sign(&claims()).unwrap()), Err(RefusalKind::TokenInvalid));
+        // What it signs itself is the new secret's.
+        assert!(TokenKey::new(new).verify(&key.sign(&claims()).unwrap()).is_ok());
+    }
+
+    #[test]
     fn refuses_what_it_did_not_sign() {
-        let key = TokenKey::new(b"a secret of some length");
-        let other = TokenKey::new(b"another secret");
+        let key = TokenKey::new(b"a secret of some length".as_slice());
+        let other = TokenKey::new(b"another secret".as_slice());
         let good = key.sign(&claims()).unwrap();
         let mut parts: Vec<&str> = good.split('.').collect();
         use base64::Engine as _;

@@ -59,7 +59,7 @@ async fn a_full_disk_refuses_and_recovers_by_itself() {
         assert!(stored.len() < 1000, "the disk never filled");
     };
     let (status, body) = get(dna.address, "/readyz").await;
-    assert!(status == 503 && body.contains("live"), "{status} {body}");
+    assert!(status == 503 && body.contains("live") && body.contains("the disk"), "{status} {body}");
     for _ in 0..3 {
         let id = sender.say(&long("refused")).await;
         assert_eq!(sender.verdict(id).await, REFUSED);
@@ -135,6 +135,7 @@ fn a_data_directory_serves_one_at_a_time() {
     let first = Program::start(data.path(), &[]);
     let said = Program::try_start(data.path(), &[]).err().expect("it does not start");
     assert!(said.contains("another dna is using") && said.contains("--data"), "{said}");
+    assert!(said.contains(&format!("(process {})", first.pid())), "{said}");
     // A killed one holds nothing.
     first.kill();
     Program::start(data.path(), &[]).stop();

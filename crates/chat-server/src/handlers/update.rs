@@ -82,7 +82,7 @@ fn query_for(chat: &Rc<Chat>, id: SocketId) -> Option<(World, PeopleQuery)> {
         centre: geo_index::snap(me.position, GRID_M),
         radius_m: me.radius_m.max(GRID_M),
         limit: MAX_PEOPLE,
-        now_ms: jiff::Timestamp::now().as_millisecond(),
+        now_ms: crate::clock::now_ms(),
     };
     Some((binding.world, query))
 }

@@ -3,6 +3,8 @@
 //! [`Storage`] is one world's store. It is asynchronous and takes batches; several may be in flight.
 //! `sqlite` is the embedded one. The store thread ([`crate::store`]) is its only writer.
 
+mod backup;
+mod schema;
 mod sqlite;
 
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use geo_index::Position;
 
+pub use backup::{Copied, back_up};
 pub use sqlite::{Durability, SqliteStorage};
 
 use crate::event::MessageKind;
@@ -101,9 +104,17 @@ pub trait Storage: Send + Sync + 'static {
     /// What a returning client missed.
     fn missed(&self, query: MissedQuery) -> BoxFuture<'static, Result<Missed, StorageError>>;
 
-    /// Deletes messages older than this (milliseconds since 1970), a slice at a time where that is better
-    /// for those who are saving; answers how many, 0 when there are none left.
-    fn forget_before(&self, created_at_ms: i64) -> BoxFuture<'static, Result<u64, StorageError>>;
+    /// Remembers that everything stored so far was stored by now (milliseconds since 1970, from a clock that
+    /// may be believed). Earlier notes from the future are taken back to now: that clock was wrong.
+    fn note(&self, now_ms: i64) -> BoxFuture<'static, Result<(), StorageError>>;
+
+    /// The time of the last note when it was opened; `None`: there was none.
+    fn noted_ms(&self) -> Option<i64>;
+
+    /// Deletes what was noted before this (milliseconds since 1970), whatever its `created_at`: a stretch from
+    /// the beginning. A slice at a time where that is better for those who are saving; answers how many, 0
+    /// when there are none left.
+    fn forget_before(&self, noted_ms: i64) -> BoxFuture<'static, Result<u64, StorageError>>;
 
     /// Whether a message could be stored now. Asked only after one could not, every second.
     fn probe(&self) -> BoxFuture<'static, Result<(), StorageError>>;

@@ -5,7 +5,6 @@
 //! that: what arrives meanwhile becomes the next group.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,10 +12,10 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use geo_index::Position;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Author, Missed, MissedQuery, NewMessage, Outcome, Storage, StorageError, StoredMessage};
+use super::{Author, Missed, MissedQuery, NewMessage, Outcome, Storage, StorageError, StoredMessage, schema};
 use crate::event::MessageKind;
 
 /// What an acknowledged message survives.
@@ -29,8 +28,6 @@ pub enum Durability {
     Process,
 }
 
-/// Raised when the tables change; a newer one is refused, an older one migrated.
-const SCHEMA_VERSION: i64 = 1;
 /// From this size on the log is copied into the database.
 const CHECKPOINT_FROM_BYTES: u64 = 4 << 20;
 /// From this size on writers wait for the rest of the checkpoint, which also empties the file: under steady
@@ -38,15 +35,21 @@ const CHECKPOINT_FROM_BYTES: u64 = 4 << 20;
 const TRUNCATE_FROM_BYTES: u64 = 16 << 20;
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
 
+/// How long writers wait for a reader in the way of that, each time; a reader who stays is not waited for.
+const TRUNCATE_PATIENCE: Duration = Duration::from_millis(100);
+/// From this size on it is said that somebody keeps the log from being emptied.
+const WARN_FROM_BYTES: u64 = 32 << 20;
+
 /// Messages deleted in one transaction: a few milliseconds, for which those who save wait.
 const FORGET_AT_ONCE: u32 = 1000;
-const OLDEST: &str = "SELECT idx FROM message WHERE created_at < ?1 ORDER BY created_at, idx LIMIT ?2";
 
 pub struct SqliteStorage {
     writer: Mutex<Connection>,
     reader: Arc<Mutex<Connection>>,
     epoch: Arc<str>,
     last_idx: u64,
+    noted_ms: Option<i64>,
+    path: PathBuf,
     wal: PathBuf,
     checkpointer: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 }
@@ -64,8 +67,8 @@ impl SqliteStorage {
     /// When the file cannot be opened, is not a `dna` database, or was written by a newer `dna`.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StorageError> {
         let failed = |error: rusqlite::Error| StorageError::new("opening the database", error);
-        let writer = connect(path, durability).map_err(failed)?;
-        prepare_schema(&writer)?;
+        let mut writer = connect(path, durability).map_err(failed)?;
+        schema::prepare(&mut writer)?;
         let epoch: String = writer
             .query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |row| row.get(0))
             .map_err(failed)?;
@@ -74,6 +77,10 @@ impl SqliteStorage {
             .optional()
             .map_err(failed)?
             .unwrap_or(0);
+        let noted_ms: Option<i64> = writer
+            .query_row("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'noted_ms'", [], |row| row.get(0))
+            .optional()
+            .map_err(failed)?;
         let reader = Connection::open_with_flags(
             path,
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI,
@@ -88,15 +95,33 @@ impl SqliteStorage {
             reader: Arc::new(Mutex::new(reader)),
             epoch: epoch.into(),
             last_idx: u64::try_from(last_idx).unwrap_or(0),
+            noted_ms,
+            path: path.to_owned(),
             wal,
             checkpointer: Some(checkpointer),
         })
     }
 
+    /// One transaction of the writer that is no message.
+    fn write<T>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StorageError> {
+        let mut connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = (|| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        })();
+        written.map_err(|error| StorageError::new(what, explain(&error, &self.path)))
+    }
+
     fn commit(&self, batch: &[Arc<NewMessage>]) -> Result<Vec<u64>, CommitError> {
         let mut connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = connection
-            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+            .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(CommitError::NotStored)?;
         let mut idxs = Vec::with_capacity(batch.len());
         {
@@ -151,12 +176,28 @@ impl CommitError {
     }
 }
 
+/// What SQLite said, and what that means to whoever runs the machine.
+fn explain(error: &rusqlite::Error, path: &Path) -> String {
+    use rusqlite::ffi::{SQLITE_FULL, SQLITE_IOERR_FSYNC, SQLITE_IOERR_WRITE};
+    let meaning = match error.sqlite_error().map(|error| error.extended_code) {
+        Some(SQLITE_FULL) => "the disk is full",
+        Some(SQLITE_IOERR_WRITE) => "the disk takes no more: a quota, a limit on file sizes, or a fault",
+        Some(SQLITE_IOERR_FSYNC) => "the disk could not be flushed",
+        _ => return format!("{}: {error}", path.display()),
+    };
+    format!("{}: {meaning} ({error})", path.display())
+}
+
 impl Storage for SqliteStorage {
     fn save(&self, batch: Vec<Arc<NewMessage>>) -> BoxFuture<'static, Vec<Outcome>> {
         let outcomes = match self.commit(&batch) {
             Ok(idxs) => idxs.into_iter().map(Outcome::Stored).collect(),
-            Err(CommitError::NotStored(error)) => vec![Outcome::Refused(error.to_string()); batch.len()],
-            Err(CommitError::Unknown(error)) => vec![Outcome::Unknown(error.to_string()); batch.len()],
+            Err(CommitError::NotStored(error)) => {
+                vec![Outcome::Refused(explain(&error, &self.path)); batch.len()]
+            }
+            Err(CommitError::Unknown(error)) => {
+                vec![Outcome::Unknown(explain(&error, &self.path)); batch.len()]
+            }
         };
         futures_util::future::ready(outcomes).boxed()
     }
@@ -169,44 +210,65 @@ impl Storage for SqliteStorage {
         })
     }
 
-    fn forget_before(&self, created_at_ms: i64) -> BoxFuture<'static, Result<u64, StorageError>> {
-        let result = (|| {
-            let mut connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            let transaction =
-                connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-            let forgotten_to: Option<i64> = transaction.query_row(
-                &format!("SELECT max(idx) FROM ({OLDEST})"),
-                params![created_at_ms, FORGET_AT_ONCE],
-                |row| row.get(0),
-            )?;
-            let Some(forgotten_to) = forgotten_to else { return Ok(0) };
-            let deleted = transaction.execute(
-                &format!("DELETE FROM message WHERE idx IN ({OLDEST})"),
-                params![created_at_ms, FORGET_AT_ONCE],
+    fn note(&self, now_ms: i64) -> BoxFuture<'static, Result<(), StorageError>> {
+        let noted = self.write("noting the time", |transaction| {
+            transaction.execute("UPDATE mark SET at_ms = ?1 WHERE at_ms > ?1", [now_ms])?;
+            transaction.execute(
+                "INSERT INTO mark (idx, at_ms) SELECT seq, ?1 FROM sqlite_sequence \
+                 WHERE name = 'message' AND seq > (SELECT coalesce(max(idx), 0) FROM mark)",
+                [now_ms],
             )?;
             transaction.execute(
-                "INSERT INTO meta (key, value) VALUES ('forgotten_to', ?1) ON CONFLICT (key) DO UPDATE \
-                 SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))",
+                "INSERT INTO meta (key, value) VALUES ('noted_ms', ?1) \
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                [now_ms.to_string()],
+            )?;
+            Ok(())
+        });
+        futures_util::future::ready(noted).boxed()
+    }
+
+    fn noted_ms(&self) -> Option<i64> {
+        self.noted_ms
+    }
+
+    fn forget_before(&self, noted_ms: i64) -> BoxFuture<'static, Result<u64, StorageError>> {
+        let forgotten = self.write("forgetting old messages", |transaction| {
+            let number = |query: &str, parameters: &[&dyn rusqlite::ToSql]| {
+                transaction.query_row(query, parameters, |row| row.get::<_, Option<i64>>(0))
+            };
+            let Some(up_to) = number("SELECT max(idx) FROM mark WHERE at_ms < ?1", &[&noted_ms])? else {
+                return Ok(0);
+            };
+            let slice =
+                "SELECT max(idx) FROM (SELECT idx FROM message WHERE idx <= ?1 ORDER BY idx LIMIT ?2)";
+            let Some(forgotten_to) = number(slice, &[&up_to, &FORGET_AT_ONCE])? else {
+                // All gone; the last mark of them stays, so that what it stands for is not marked again.
+                transaction.execute("DELETE FROM mark WHERE idx < ?1", [up_to])?;
+                return Ok(0);
+            };
+            let deleted = transaction.execute("DELETE FROM message WHERE idx <= ?1", [forgotten_to])?;
+            transaction.execute(
+                "INSERT INTO meta (key, value) VALUES ('forgotten_to', ?1) \
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value",
                 [forgotten_to.to_string()],
             )?;
-            transaction.commit()?;
             Ok(deleted as u64)
-        })();
-        let result =
-            result.map_err(|error: rusqlite::Error| StorageError::new("forgetting old messages", error));
-        futures_util::future::ready(result).boxed()
+        });
+        futures_util::future::ready(forgotten).boxed()
     }
 
     fn probe(&self) -> BoxFuture<'static, Result<(), StorageError>> {
-        let connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        // As large as a message may be, and committed: what it needs, a message needs.
-        let result = connection.execute(
-            "INSERT INTO meta (key, value) VALUES ('probe', hex(zeroblob(4096))) \
-             ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            [],
-        );
-        let result = result.map(drop).map_err(|error| StorageError::new("probing the database", error));
-        futures_util::future::ready(result).boxed()
+        // As large as a message may be, and committed: what it needs, a message needs. Random, because SQLite
+        // writes nothing where nothing changes.
+        let probed = self.write("probing the database", |transaction| {
+            transaction.execute(
+                "INSERT INTO meta (key, value) VALUES ('probe', hex(randomblob(4096))) \
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                [],
+            )
+        });
+        futures_util::future::ready(probed.map(drop)).boxed()
     }
 
     fn epoch(&self) -> Arc<str> {
@@ -260,52 +322,6 @@ fn connect(path: &Path, durability: Durability) -> rusqlite::Result<Connection> 
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.set_prepared_statement_cache_capacity(16);
     Ok(connection)
-}
-
-fn prepare_schema(connection: &Connection) -> Result<(), StorageError> {
-    let failed = |error: rusqlite::Error| StorageError::new("preparing the tables", error);
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
-    if version > SCHEMA_VERSION {
-        return Err(StorageError::new(
-            "opening the database",
-            format!(
-                "it has schema version {version}, this dna knows {SCHEMA_VERSION}: use the newer dna, or another data directory"
-            ),
-        ));
-    }
-    if version == SCHEMA_VERSION {
-        return Ok(());
-    }
-    let epoch = random_epoch();
-    connection
-        .execute_batch(&format!(
-            "BEGIN IMMEDIATE;
-             CREATE TABLE message (
-                 idx INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice, even after deletion
-                 user_idx INTEGER NOT NULL,
-                 nickname TEXT NOT NULL,
-                 avatar TEXT,
-                 anonymity INTEGER NOT NULL,
-                 lng REAL NOT NULL,
-                 lat REAL NOT NULL,
-                 type TEXT NOT NULL,
-                 contents TEXT NOT NULL,
-                 created_at INTEGER NOT NULL -- milliseconds since 1970, UTC
-             ) STRICT;
-             CREATE INDEX message_created_at ON message (created_at);
-             CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-             INSERT INTO meta (key, value) VALUES ('epoch', '{epoch}');
-             PRAGMA user_version = {SCHEMA_VERSION};
-             COMMIT;"
-        ))
-        .map_err(failed)
-}
-
-fn random_epoch() -> String {
-    let mut bytes = [0u8; 8];
-    // Without randomness from the system there are no secrets either; data_dir has failed before this.
-    let _ = getrandom::fill(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read_missed(reader: &Connection, query: &MissedQuery) -> Result<Missed, StorageError> {
@@ -377,28 +393,43 @@ fn spawn_checkpointer(
     wal: PathBuf,
 ) -> rusqlite::Result<(mpsc::Sender<()>, JoinHandle<()>)> {
     let connection = connect(path, durability)?;
+    connection.busy_timeout(TRUNCATE_PATIENCE)?;
     let (stop, stopped) = mpsc::channel::<()>();
-    let failing = AtomicBool::new(false);
+    let (mut failing, mut held) = (false, false);
     let thread = std::thread::Builder::new()
         .name("checkpoint".into())
         .spawn(move || {
             while stopped.recv_timeout(CHECKPOINT_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let bytes = std::fs::metadata(&wal).map_or(0, |file| file.len());
-                let checkpoint =
-                    |mode| connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
+                // Whether all of the log is in the database now: not while somebody reads an older state.
+                let checkpoint = |mode| {
+                    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+                        Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
+                    })
+                };
                 let result = match bytes {
                     // The bulk first, beside the writers; then they wait for the little that came meanwhile.
-                    TRUNCATE_FROM_BYTES.. => checkpoint("PASSIVE").and_then(|()| checkpoint("TRUNCATE")),
-                    CHECKPOINT_FROM_BYTES.. => checkpoint("PASSIVE"),
-                    _ => continue,
+                    TRUNCATE_FROM_BYTES.. => checkpoint("PASSIVE").and_then(|is_whole| {
+                        if is_whole { checkpoint("TRUNCATE").map(|_| true) } else { Ok(false) }
+                    }),
+                    CHECKPOINT_FROM_BYTES.. => checkpoint("PASSIVE").map(|_| true),
+                    _ => Ok(true),
                 };
+                let is_held = bytes >= WARN_FROM_BYTES && matches!(result, Ok(false));
+                if is_held && !held {
+                    tracing::warn!(
+                        bytes,
+                        "somebody reads an old state of the database: its log grows until they end"
+                    );
+                }
+                held = is_held;
                 let failed = result.is_err();
                 if let Err(error) = result
-                    && !failing.load(Ordering::Relaxed)
+                    && !failing
                 {
                     tracing::warn!(%error, "checkpoint failed; will be tried again");
                 }
-                failing.store(failed, Ordering::Relaxed);
+                failing = failed;
             }
         })
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
@@ -425,6 +456,19 @@ mod tests {
         storage.save(batch).now_or_never().unwrap()
     }
 
+    fn note(storage: &SqliteStorage, now_ms: i64) {
+        storage.note(now_ms).now_or_never().unwrap().unwrap();
+    }
+
+    fn forget_before(storage: &SqliteStorage, noted_ms: i64) -> u64 {
+        storage.forget_before(noted_ms).now_or_never().unwrap().unwrap()
+    }
+
+    fn missed_one() -> Missed {
+        let idx = 3 * u64::from(FORGET_AT_ONCE) + 1;
+        Missed::All(vec![StoredMessage { idx, message: message("new", 127.0, 40) }])
+    }
+
     fn query(after_idx: u64, up_to_idx: u64) -> MissedQuery {
         MissedQuery {
             after_idx,
@@ -447,11 +491,13 @@ mod tests {
             [Outcome::Stored(1), Outcome::Stored(2)]
         );
         let epoch = storage.epoch();
-        assert_eq!(storage.forget_before(30).now_or_never().unwrap().unwrap(), 2);
+        assert_eq!((forget_before(&storage, 30), storage.noted_ms()), (0, None));
+        note(&storage, 29);
+        assert_eq!(forget_before(&storage, 30), 2);
         drop(storage);
         assert!(!dir.path().join("dna.db-wal").exists(), "a clean end leaves one file");
         let storage = SqliteStorage::open(&path, Durability::Process).unwrap();
-        assert_eq!((storage.epoch(), storage.last_idx()), (epoch, 2));
+        assert_eq!((storage.epoch(), storage.last_idx(), storage.noted_ms()), (epoch, 2, Some(29)));
         assert_eq!(save(&storage, vec![message("c", 127.0, 40)]), [Outcome::Stored(3)]);
     }
 
@@ -473,7 +519,8 @@ mod tests {
             storage.missed(MissedQuery { max_bytes: 5, ..query(0, 4) }).await.unwrap(),
             Missed::TooMany
         );
-        storage.forget_before(11).await.unwrap();
+        note(&storage, 10);
+        forget_before(&storage, 11);
         assert_eq!(storage.missed(query(4, 5)).await.unwrap(), Missed::Forgotten);
         assert_eq!(storage.missed(query(5, 5)).await.unwrap(), Missed::All(vec![]));
     }
@@ -483,22 +530,44 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let storage = SqliteStorage::open(&dir.path().join("dna.db"), Durability::Process).unwrap();
         let slice = u64::from(FORGET_AT_ONCE);
-        for at in [10, 20, 30] {
-            save(&storage, vec![message("old", 127.1, at); FORGET_AT_ONCE as usize]);
+        for _ in 0..3 {
+            save(&storage, vec![message("old", 127.1, 10); FORGET_AT_ONCE as usize]);
         }
+        note(&storage, 30);
         save(&storage, vec![message("new", 127.0, 40)]);
-        assert_eq!(storage.forget_before(40).await.unwrap(), slice);
+        note(&storage, 40);
+        assert_eq!(forget_before(&storage, 40), slice);
         // What is left of the old may be asked for until it is gone as well.
         assert_eq!(storage.missed(query(slice - 1, slice)).await.unwrap(), Missed::Forgotten);
-        assert_eq!(storage.missed(query(slice, slice + 1)).await.unwrap(), Missed::All(vec![]));
-        assert_eq!(storage.forget_before(40).await.unwrap(), slice);
-        assert_eq!(storage.forget_before(40).await.unwrap(), slice);
-        assert_eq!(storage.forget_before(40).await.unwrap(), 0);
+        assert_eq!(storage.missed(query(3 * slice, 3 * slice + 1)).await.unwrap(), missed_one());
+        assert_eq!(forget_before(&storage, 40), slice);
+        assert_eq!(forget_before(&storage, 40), slice);
+        assert_eq!(forget_before(&storage, 40), 0);
         assert_eq!(storage.missed(query(3 * slice - 1, 3 * slice + 1)).await.unwrap(), Missed::Forgotten);
-        assert!(matches!(
-            storage.missed(query(3 * slice, 3 * slice + 1)).await.unwrap(),
-            Missed::All(kept) if kept.len() == 1
-        ));
+        assert_eq!(storage.missed(query(3 * slice, 3 * slice + 1)).await.unwrap(), missed_one());
+    }
+
+    #[tokio::test]
+    async fn what_was_said_while_the_clock_was_wrong_is_kept_as_long_as_all_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = SqliteStorage::open(&dir.path().join("dna.db"), Durability::Process).unwrap();
+        const HOUR: i64 = 3_600_000;
+        // Noted at 100 h; then one with a clock of 1970, one of the far future, and one as it should be.
+        save(&storage, vec![message("a", 127.0, 100 * HOUR)]);
+        note(&storage, 100 * HOUR);
+        save(&storage, vec![message("b", 127.0, 0), message("c", 127.0, 9_999 * HOUR)]);
+        save(&storage, vec![message("d", 127.0, 101 * HOUR)]);
+        note(&storage, 102 * HOUR);
+        assert_eq!(forget_before(&storage, 100 * HOUR), 0);
+        assert_eq!(forget_before(&storage, 101 * HOUR), 1);
+        assert_eq!(forget_before(&storage, 102 * HOUR), 0, "b is as young as d");
+        // A clock that was believed and wrong: its notes count from when it was put right.
+        note(&storage, 9_000 * HOUR);
+        save(&storage, vec![message("e", 127.0, 103 * HOUR)]);
+        note(&storage, 9_001 * HOUR);
+        note(&storage, 104 * HOUR);
+        assert_eq!(forget_before(&storage, 104 * HOUR), 3);
+        assert_eq!(forget_before(&storage, 105 * HOUR), 1);
     }
 
     #[test]

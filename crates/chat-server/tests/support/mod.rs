@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, unused_imports, missing_debug_implementations)] // each test file uses its part
 
+#[cfg(target_os = "linux")]
+pub mod faults;
 mod person;
 pub mod program;
 mod slow_storage;

@@ -236,7 +236,15 @@ impl Storage for SlowStorage {
         .boxed()
     }
 
-    fn forget_before(&self, _created_at_ms: i64) -> BoxFuture<'static, Result<u64, StorageError>> {
+    fn note(&self, _now_ms: i64) -> BoxFuture<'static, Result<(), StorageError>> {
+        futures_util::future::ready(Ok(())).boxed()
+    }
+
+    fn noted_ms(&self) -> Option<i64> {
+        None
+    }
+
+    fn forget_before(&self, _noted_ms: i64) -> BoxFuture<'static, Result<u64, StorageError>> {
         futures_util::future::ready(Ok(0)).boxed()
     }
 
