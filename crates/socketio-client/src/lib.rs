@@ -14,6 +14,8 @@ mod heartbeat;
 mod http;
 mod net;
 mod options;
+#[doc(hidden)]
+pub mod response;
 mod session;
 pub mod tls;
 pub mod websocket;
