@@ -99,10 +99,15 @@ pub(crate) async fn upgrade(
     let mut answer = request;
     answer.clear();
     let (status, len) = read_head(stream, &mut answer).await?;
-    answer.drain(..len);
     if status.code != 101 {
-        return Err(unwanted(stream, status, answer).await);
+        let mut reader = response::Reader::new(SAMPLE);
+        return Err(match reader.feed(&answer) {
+            Ok(Some(whole)) => self::status(&whole.head, &whole.body),
+            Ok(None) => unwanted(stream, reader).await,
+            Err(_) => self::status(&status, reader.body()),
+        });
     }
+    answer.drain(..len);
     if !status.has("upgrade", "websocket") || !status.has("connection", "upgrade") {
         return Err(Cause::Protocol("101 without `Upgrade: websocket` and `Connection: Upgrade`".into()));
     }
@@ -178,24 +183,40 @@ async fn read_head(stream: &mut Stream, answer: &mut Vec<u8>) -> Result<(respons
     }
 }
 
-/// Turns an answer that is no 101 into a cause with a sample of its body, of which `rest` has come.
-pub(crate) async fn unwanted(stream: &mut Stream, head: response::Head, mut rest: Vec<u8>) -> Cause {
-    let mut body = Vec::new();
-    // The status is what matters: a body that fails or dawdles is cut off.
-    if let Ok(mut framing) = head.framing() {
-        let _ = timeout(SAMPLE_WAIT, async {
-            loop {
-                let used = framing.take(&rest, &mut body, SAMPLE)?;
-                rest.drain(..used);
-                if framing.is_done() || read_some(stream, &mut rest).await.map_err(|e| e.to_string())? == 0 {
-                    return Ok::<_, String>(());
-                }
+/// Turns an answer that nobody wanted, of which `reader` has taken the start, into a cause with a sample of
+/// its body.
+pub(crate) async fn unwanted(stream: &mut Stream, mut reader: response::Reader) -> Cause {
+    reader.limit(SAMPLE);
+    // The status is what matters: a body that fails, dawdles or goes on is cut off.
+    let rest = timeout(SAMPLE_WAIT, async {
+        let mut bytes = Vec::new();
+        while reader.body().len() < SAMPLE {
+            bytes.clear();
+            match read_some(stream, &mut bytes).await {
+                Ok(0) | Err(_) => return reader.end(),
+                Ok(_) => {}
             }
-        })
-        .await;
+            match reader.feed(&bytes) {
+                Ok(None) => {}
+                Ok(answer) => return answer,
+                Err(_) => return None,
+            }
+        }
+        None
+    });
+    match rest.await {
+        Ok(Some(answer)) => status(&answer.head, &answer.body),
+        _ => match reader.head() {
+            Some(head) => status(head, reader.body()),
+            None => no_answer().into(),
+        },
     }
-    let body = String::from_utf8_lossy(&body).into_owned();
-    Cause::Status { code: head.code, reason: head.reason, body }
+}
+
+/// An answer that nobody wanted, as a cause.
+pub(crate) fn status(head: &response::Head, body: &[u8]) -> Cause {
+    let body = String::from_utf8_lossy(&body[..body.len().min(SAMPLE)]).into_owned();
+    Cause::Status { code: head.code, reason: head.reason.clone(), body }
 }
 
 /// The HTTP answer at the front of bytes that should have been frames, if that is what they are.

@@ -8,21 +8,26 @@
 
 mod buffers;
 mod client;
+mod cookies;
 mod detect;
 mod error;
 mod heartbeat;
 mod http;
+mod lane;
 mod net;
 mod options;
+mod polling;
 #[doc(hidden)]
 pub mod response;
 mod session;
 pub mod tls;
+mod upgrade;
 pub mod websocket;
 
 pub use client::{Client, Connected, Incoming, Kind, Message, connect, encode_event};
 pub use detect::detect_revision;
-pub use error::{Cause, Closed, ConnectError, Stage, Stages};
+pub use error::{Cause, Closed, ConnectError, Method, Stage, Stages};
 pub use net::resolve;
 pub use options::{Endpoint, InvalidUrl, Options, Timeouts, Transport};
 pub use socketio_wire::engineio::Revision;
+pub use upgrade::Upgrade;

@@ -195,14 +195,17 @@ fn line_len(bytes: &[u8]) -> Option<usize> {
 
 fn take_data(left: &mut u64, bytes: &[u8], body: &mut Vec<u8>, max: usize) -> Result<usize, String> {
     let len = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-    let room = max - body.len();
+    let room = max.saturating_sub(body.len());
     body.extend_from_slice(&bytes[..len.min(room)]);
-    // A length that is only claimed is refused as well: nobody need wait for what will not be taken.
-    if usize::try_from(*left).map_or(true, |left| left > room) {
-        return Err(format!("an answer's body of more than {max} bytes"));
+    if len > room {
+        return Err(too_large(max));
     }
     *left -= len as u64;
     Ok(len)
+}
+
+fn too_large(max: usize) -> String {
+    format!("an answer's body of more than {max} bytes")
 }
 
 /// A whole answer.
@@ -268,6 +271,10 @@ impl Reader {
             // An answer before the answer (100 Continue, 103 Early Hints). 101 ends HTTP.
             if !matches!(head.code, 100 | 102..200) {
                 let framing = head.framing()?;
+                // Nobody need wait for what will not be taken; of an error the start is wanted all the same.
+                if matches!(framing, Framing::Length(len) if len > self.max_body as u64) && head.code == 200 {
+                    return Err(too_large(self.max_body));
+                }
                 self.head = Some(Box::new((head, framing)));
             }
         }
@@ -288,9 +295,14 @@ impl Reader {
         if until_close { self.finish(false) } else { None }
     }
 
-    /// At most `max` bytes of what has come of the body.
-    pub fn sample(&self, max: usize) -> String {
-        String::from_utf8_lossy(&self.body[..self.body.len().min(max)]).into_owned()
+    /// From now on the body may have at most `max` bytes, of which some have come.
+    pub fn limit(&mut self, max: usize) {
+        self.max_body = max;
+    }
+
+    /// What has come of the body.
+    pub fn body(&self) -> &[u8] {
+        &self.body
     }
 
     fn finish(&mut self, keep_alive: bool) -> Option<Response> {
@@ -391,11 +403,11 @@ mod tests {
             ),
             ("HTTP/1.1 200 OK\r\n\r\nmore than twenty bytes", "an answer's body of more than 20 bytes"),
             (
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nx",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n0123456789abcdefghijk",
                 "an answer's body of more than 20 bytes",
             ),
             (
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n0123456789abcdef\r\n5\r\n",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n0123456789abcdef\r\n5\r\nghijk",
                 "an answer's body of more than 20 bytes",
             ),
             (

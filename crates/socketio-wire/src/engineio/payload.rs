@@ -105,6 +105,12 @@ impl Cursor {
         packet.map(Some).map_err(|error| error.shifted(at))
     }
 
+    /// How many bytes of a body of `len` are left; `None` behind the last packet.
+    pub fn left(&self, revision: Revision, len: usize) -> Option<usize> {
+        let done = self.at > len || (self.at == len && revision == Revision::V3);
+        if done { None } else { Some(len - self.at) }
+    }
+
     fn next_separated<'a>(&mut self, body: &'a str, limits: &Limits) -> Result<Option<Packet<'a>>, Error> {
         // Behind the last packet stands no separator, so the place behind it is one beyond the body's end.
         if self.at > body.len() {
@@ -331,6 +337,26 @@ mod tests {
             &[text(Message, "€"), binary(Message, &[1, 2, 3, 4])],
         );
         check(b"\x00\x01\x01\xff40123456789", &[text(Message, "0123456789")]);
+    }
+
+    #[test]
+    fn a_cursor_pauses_between_packets() {
+        let limits = Limits::default();
+        for (revision, body, left) in [
+            (V4, "4a\u{1e}4bc", [Some(6), Some(3), None, None]),
+            (V4, "4a\u{1e}", [Some(3), Some(0), None, None]),
+            (V3, "2:4a3:4bc", [Some(9), Some(5), None, None]),
+            (V3, "2:4a0:", [Some(6), Some(2), None, None]),
+        ] {
+            let mut cursor = Cursor::default();
+            for left in left {
+                assert_eq!(cursor.left(revision, body.len()), left, "{body:?}");
+                let next = cursor.next_text(revision, body, &limits);
+                if left.is_none() {
+                    assert_eq!(next, Ok(None), "{body:?}");
+                }
+            }
+        }
     }
 
     #[test]
