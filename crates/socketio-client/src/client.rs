@@ -240,6 +240,7 @@ pub struct Client {
 
 /// How bytes travel at present.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // the large one is the common one, and is not to cost an allocation
 enum Link {
     WebSocket(Connection),
     /// Boxed: large, and never in the way of a WebSocket.

@@ -355,6 +355,14 @@ impl Closed {
         }
     }
 
+    /// What the server sent along: the start of the body of an HTTP answer.
+    pub fn sample(&self) -> Option<&str> {
+        match self {
+            Closed::Http { body, .. } | Closed::Status { body, .. } if !body.is_empty() => Some(body),
+            _ => None,
+        }
+    }
+
     pub(crate) fn from_io(error: &io::Error) -> Self {
         Closed::Transport { kind: error.kind(), text: io_text(error) }
     }
