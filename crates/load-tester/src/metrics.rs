@@ -69,7 +69,7 @@ pub(crate) enum Time {
     /// In the order of `socketio_client::Stage::ALL`.
     ConnectStages,
     ConnectTotal = Time::ConnectStages as usize + names::CONNECT_STAGES.len(),
-    UpgradeTime,
+    Upgrade,
     ListenerConnect,
     Delivery,
     DeliveryFromDue,

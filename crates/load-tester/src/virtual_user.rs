@@ -176,7 +176,7 @@ impl OpenSocket {
         match &upgrade.outcome {
             Ok(stages) => {
                 recorder.count(Count::Upgrades);
-                recorder.time(Time::UpgradeTime, upgrade.took);
+                recorder.time(Time::Upgrade, upgrade.took);
                 for stage in [Stage::Upgrade, Stage::Probe] {
                     recorder.stage(stage, stages.get(stage));
                 }
