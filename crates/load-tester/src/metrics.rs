@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use rustc_hash::FxHashMap;
+use socketio_client::Stage;
 
 use crate::outcome::{ErrorGroup, Nanos, Window, names};
 
@@ -24,12 +25,14 @@ pub(crate) enum Count {
     Emits,
     ExpectOk,
     ExpectFailed,
+    Upgrades,
+    UpgradesFailed,
     ConfirmedEmits,
     UnconfirmedEmits,
 }
 
 /// The names of [`Count`]; `None` is for the run's metadata and no counter of the report.
-const COUNT_NAMES: [Option<&str>; 12] = [
+const COUNT_NAMES: [Option<&str>; 14] = [
     Some("vusers.created"),
     Some("vusers.completed"),
     Some("vusers.failed"),
@@ -40,6 +43,8 @@ const COUNT_NAMES: [Option<&str>; 12] = [
     Some("socketio.emit"),
     Some("plugins.expect.ok"),
     Some("plugins.expect.failed"),
+    Some("socketio.upgrades"),
+    Some("socketio.upgrades_failed"),
     None,
     None,
 ];
@@ -61,9 +66,10 @@ pub(crate) enum Time {
     ResponseFromDue,
     StartLateness,
     SessionLength,
-    /// Six stages in the order of `socketio_client::Stage::ALL`.
+    /// In the order of `socketio_client::Stage::ALL`.
     ConnectStages,
-    ConnectTotal = Time::ConnectStages as usize + 6,
+    ConnectTotal = Time::ConnectStages as usize + names::CONNECT_STAGES.len(),
+    Upgrade,
     ListenerConnect,
     Delivery,
     DeliveryFromDue,
@@ -93,6 +99,7 @@ fn fixed_time_names() -> Vec<String> {
     all.extend(
         [
             names::CONNECT_TOTAL,
+            names::UPGRADE_TIME,
             names::LISTENER_CONNECT,
             names::DELIVERY,
             names::DELIVERY_FROM_DUE,
@@ -224,9 +231,10 @@ impl Recorder {
         self.record(what as usize, took);
     }
 
-    /// One of the six stages of a connect.
-    pub(crate) fn stage(&mut self, stage: usize, took: Duration) {
-        self.record(Time::ConnectStages as usize + stage, took);
+    /// A stage of a connect.
+    pub(crate) fn stage(&mut self, stage: Stage, took: Duration) {
+        // `Stage::ALL` is in the order of the variants.
+        self.record(Time::ConnectStages as usize + stage as usize, took);
     }
 
     pub(crate) fn endpoint_time(&mut self, endpoint: EndpointId, took: Duration) {

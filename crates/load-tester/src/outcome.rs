@@ -98,15 +98,19 @@ pub mod names {
     pub const START_LATENESS: &str = "drumfire.start_lateness";
     pub const SESSION_LENGTH: &str = "vusers.session_length";
     /// Connect stages of a Socket.IO connection.
-    pub const CONNECT_STAGES: [&str; 6] = [
+    pub const CONNECT_STAGES: [&str; 8] = [
         "socketio.connect.dns",
         "socketio.connect.tcp",
         "socketio.connect.tls",
+        "socketio.connect.polling",
         "socketio.connect.upgrade",
         "socketio.connect.handshake",
+        "socketio.connect.probe",
         "socketio.connect.namespace",
     ];
     pub const CONNECT_TOTAL: &str = "socketio.connect.total";
+    /// From the `open` packet of a polling handshake to the change to WebSocket. The connect does not wait for it.
+    pub const UPGRADE_TIME: &str = "socketio.upgrade_time";
     /// The whole connect of a listener, kept apart from the users'.
     pub const LISTENER_CONNECT: &str = "drumfire.listener_connect";
     /// Heard minus sent, every (listener, message) pair.

@@ -99,8 +99,9 @@ pub struct HttpConfig {
 
 #[derive(Debug, Clone)]
 pub struct SocketIoConfig {
-    /// `websocket` only, or polling first; what is asked and not supported is refused when the script is checked.
+    /// The first one opens. WebSocket behind polling is changed to, if `upgrade` says so and the server offers it.
     pub transports: Vec<Transport>,
+    pub upgrade: bool,
     /// Default `/socket.io/`.
     pub path: String,
     /// Late templates: rendered when the user connects.
