@@ -103,7 +103,11 @@ impl Request {
     pub(crate) fn query(&self, name: &str) -> Option<&str> {
         let target = self.line.split(' ').nth(1)?;
         let (_, query) = target.split_once('?')?;
-        query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|found| found.1)
+        query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .find(|(key, _)| *key == name)
+            .map(|found| found.1)
     }
 
     /// What a server answers to the request's key.

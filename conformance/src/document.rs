@@ -35,7 +35,9 @@ pub fn document() -> String {
          [conformance/](../conformance/README.md) says how, and how to run the cases against another server.",
     );
     line("");
-    line("- `400, code 1` is status 400 with the reference server's body `{\"code\":1,\"message\":\"Session ID unknown\"}`.");
+    line(
+        "- `400, code 1` is status 400 with the reference server's body `{\"code\":1,\"message\":\"Session ID unknown\"}`.",
+    );
     line("- `close 1008` is a WebSocket close frame with that code, then the end of the connection.");
     line("- What stands in code spans is sent as it is; bytes are hexadecimal.");
     line(
@@ -46,13 +48,14 @@ pub fn document() -> String {
     line("| specification | rules | of servers | of clients | without a case |");
     line("| --- | --- | --- | --- | --- |");
     for spec in Spec::ALL {
-        let count = |wanted: fn(&Case) -> bool| rules::of(spec).filter(|(_, rule)| wanted(&rule.case)).count();
+        let count =
+            |wanted: fn(&Case) -> bool| rules::of(spec).filter(|(_, rule)| wanted(&rule.case)).count();
         line(&format!(
             "| [{}](#{}) | {} | {} | {} | {} |",
             spec.name(),
             slug(spec.name()),
             count(|_| true),
-            count(|case| matches!(case, Case::Server(_) | Case::Later(_))),
+            count(|case| matches!(case, Case::Server(_))),
             count(|case| matches!(case, Case::Client(_))),
             count(|case| matches!(case, Case::None)),
         ));
@@ -68,14 +71,14 @@ pub fn document() -> String {
 
 fn write_section(section: &Section, out: &mut String) {
     let Section { spec, heading, anchor, file, rules } = section;
-    write!(out, "\n### {heading}\n\nIn the [specification]({}{anchor}). Cases: ", spec.url()).expect("a string grows");
+    write!(out, "\n### {heading}\n\nIn the [specification]({}{anchor}). Cases: ", spec.url())
+        .expect("a string grows");
     let short = file.rsplit_once("rules/").map_or(*file, |(_, short)| short);
     out.push_str(&format!("[{short}](../{file}).\n\n| rule | answer | case |\n| --- | --- | --- |\n"));
     for Rule { text, answer, case, name } in *rules {
         let text = text.trim();
         let case = match case {
             Case::Server(_) | Case::Client(_) => format!("[`{name}`](../{file})"),
-            Case::Later(_) => format!("[`{name}`](../{file}), not served yet"),
             Case::None => "none".to_owned(),
         };
         out.push_str(&format!("| {} | {} | {case} |\n", cell(text), cell(answer)));

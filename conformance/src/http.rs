@@ -33,8 +33,7 @@ pub(crate) struct Response {
 impl Exchange {
     /// Connects and sends these bytes.
     pub(crate) fn start(address: SocketAddr, pen: Pen, exact: bool, request: &[u8]) -> Result<Self> {
-        let stream =
-            TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
+        let stream = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut exchange = Self { stream, pen, received: Vec::new(), exact };

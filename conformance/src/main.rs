@@ -36,7 +36,8 @@ enum Spoken {
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     if let Some(path) = arguments.write {
-        std::fs::write(&path, document::document()).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(&path, document::document())
+            .with_context(|| format!("cannot write {}", path.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
     let target = match &arguments.target {

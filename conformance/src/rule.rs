@@ -126,8 +126,6 @@ pub enum Case {
     Server(fn(&Subject) -> Result<()>),
     /// Is spoken to by a client: `socketio-client`.
     Client(fn(&Listener) -> Result<()>),
-    /// As `Server`, for what ours does not serve yet.
-    Later(fn(&Subject) -> Result<()>),
     /// Has no case; [`Rule::answer`] says why.
     None,
 }
@@ -171,17 +169,8 @@ macro_rules! rules {
     };
     (@case server $name:ident) => { $crate::rule::Case::Server(super::$name) };
     (@case client $name:ident) => { $crate::rule::Case::Client(super::$name) };
-    (@case later $name:ident) => { $crate::rule::Case::Later(super::$name) };
     (@case none $name:ident) => { $crate::rule::Case::None };
     (@test none $name:ident) => {};
-    (@test later $name:ident) => {
-        #[cfg(test)]
-        #[test]
-        #[ignore = "not served yet"]
-        fn $name() {
-            $crate::run::test(&SECTION, stringify!($name));
-        }
-    };
     (@test $side:ident $name:ident) => {
         #[cfg(test)]
         #[test]

@@ -21,7 +21,7 @@ use crate::websocket::WebSocket;
 pub fn run(target: Target, section: &Section, rule: &Rule) -> Result<()> {
     let (outcome, said) = match rule.case {
         Case::None => return Ok(()),
-        Case::Server(case) | Case::Later(case) => {
+        Case::Server(case) => {
             let subject = Subject::new(target, section.spec.protocol(), section.spec.revision());
             let outcome = undisturbed(&subject, || case(&subject));
             (outcome, subject.transcript.text())
@@ -120,5 +120,5 @@ fn stand_by(subject: &Subject, mut socket: WebSocket, asked: &mpsc::Receiver<Que
 
 /// Whether this rule's case can be run against a server that speaks `protocol`.
 pub fn concerns(section: &Section, rule: &Rule, protocol: Protocol) -> bool {
-    matches!(rule.case, Case::Server(_) | Case::Later(_)) && section.spec.protocol() == protocol
+    matches!(rule.case, Case::Server(_)) && section.spec.protocol() == protocol
 }

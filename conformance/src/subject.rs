@@ -94,7 +94,13 @@ impl Subject {
         self.start(request(method, &format!("{}?{query}", self.path()), headers, body))
     }
 
-    pub(crate) fn request(&self, method: &str, query: &str, headers: &[&str], body: &[u8]) -> Result<Response> {
+    pub(crate) fn request(
+        &self,
+        method: &str,
+        query: &str,
+        headers: &[&str],
+        body: &[u8],
+    ) -> Result<Response> {
         self.start_request(method, query, headers, body)?.response()
     }
 
@@ -127,8 +133,7 @@ impl Subject {
     }
 
     pub(crate) fn upgrade_with(&self, query: &str, headers: &[&str]) -> Result<(Exchange, Response)> {
-        let mut exchange =
-            self.start(head("GET", &format!("{}?{query}", self.path()), headers))?;
+        let mut exchange = self.start(head("GET", &format!("{}?{query}", self.path()), headers))?;
         let response = exchange.response()?;
         Ok((exchange, response))
     }

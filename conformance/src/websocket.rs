@@ -94,7 +94,9 @@ impl WebSocket {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match self.stream.write_all(bytes) {
             // The other side has closed; what it said last is still to be read.
-            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                Ok(())
+            }
             other => Ok(other?),
         }
     }
@@ -164,7 +166,10 @@ impl WebSocket {
     /// A close frame with this code, then the end of the connection.
     pub(crate) fn expect_close(&mut self, code: u16) -> Result<()> {
         let got = self.until_close()?;
-        ensure!(matches!(got, Got::Close(Some(found), _) if found == code), "expected close {code}, got {got:?}");
+        ensure!(
+            matches!(got, Got::Close(Some(found), _) if found == code),
+            "expected close {code}, got {got:?}"
+        );
         self.answer_close()
     }
 

@@ -123,7 +123,10 @@ fn the_client_answers_pings(listener: &Listener) -> Result<()> {
 fn a_silent_server_is_given_up_4(listener: &Listener) -> Result<()> {
     let (end, took) = ended(listener, Revision::V4, until_end)?;
     ensure!(end == Closed::PingTimeout, "{end:?}");
-    ensure!(took + Duration::from_millis(50) >= Duration::from_millis(INTERVAL + TIMEOUT), "given up after {took:?}");
+    ensure!(
+        took + Duration::from_millis(50) >= Duration::from_millis(INTERVAL + TIMEOUT),
+        "given up after {took:?}"
+    );
     Ok(())
 }
 

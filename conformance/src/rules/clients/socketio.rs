@@ -105,7 +105,9 @@ fn refused(listener: &Listener, revision: Revision, refusal: &str) -> Result<()>
 }
 
 fn open(socket: &mut WebSocket) -> Result<()> {
-    socket.send(r#"0{"sid":"engine","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#)
+    socket.send(
+        r#"0{"sid":"engine","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#,
+    )
 }
 
 fn a_connect_comes_first(listener: &Listener) -> Result<()> {
@@ -189,7 +191,9 @@ fn a_clients_attachments_follow_its_event(listener: &Listener) -> Result<()> {
     listener.play(
         async |options| {
             let mut client = connect(&options).await?.client;
-            client.emit_binary("/", None, &format!(r#"["message",{placeholder}]"#), &[vec![1, 2].into()]).await?;
+            client
+                .emit_binary("/", None, &format!(r#"["message",{placeholder}]"#), &[vec![1, 2].into()])
+                .await?;
             client.abort();
             Ok(())
         },

@@ -54,7 +54,9 @@ fn the_handshake_is_complete(listener: &Listener) -> Result<()> {
         let request = listener.accept()?;
         ensure!(request.line.starts_with("GET /socket.io/?"), "{}", request.line);
         ensure!(request.line.ends_with(" HTTP/1.1"), "{}", request.line);
-        for (name, value) in [("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-version", "13")] {
+        for (name, value) in
+            [("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-version", "13")]
+        {
             let got = request.header(name)?.to_ascii_lowercase();
             ensure!(got.split(',').any(|token| token.trim() == value), "{name}: {got}");
         }
@@ -90,7 +92,10 @@ fn every_handshake_has_its_own_key(listener: &Listener) -> Result<()> {
 }
 
 /// The connect must fail, and the server hear no frame.
-fn opens_nothing(listener: &Listener, server: impl FnOnce(&Listener) -> Result<Option<WebSocket>>) -> Result<String> {
+fn opens_nothing(
+    listener: &Listener,
+    server: impl FnOnce(&Listener) -> Result<Option<WebSocket>>,
+) -> Result<String> {
     listener.play(
         async |options| match connect(&options).await {
             Ok(_) => bail!("it connected"),

@@ -14,7 +14,7 @@ rules! {
     /// The types are 0 to 6; any other ends the session.
     server unknown_types_end_the_session => "close 1008";
     /// Over polling too.
-    later unknown_types_end_the_polling_session => "400; afterwards 400, code 1";
+    server unknown_types_end_the_polling_session => "400; afterwards 400, code 1";
     /// A `ping` is answered with a `pong` that carries the same data.
     server a_ping_is_answered_with_its_data => "`3`, `3probe`, `3 any text`";
     /// Only clients ping: a `pong` from a client means nothing here.
@@ -26,19 +26,19 @@ rules! {
 rules! {
     mod payload_3 = EngineIo3, "Payload", "#payload";
     /// Without binary data a payload is text: for each packet its length, `:` and the packet.
-    later a_text_payload_has_lengths => "`6:4hello6:4world`";
+    server a_text_payload_has_lengths => "`6:4hello6:4world`";
     /// Lengths count characters, not bytes, as JavaScript counts them.
-    later lengths_count_characters => "`2:4€`, `3:4😀`";
+    server lengths_count_characters => "`2:4€`, `3:4😀`";
     /// In text, binary data is base64 behind a `b`, its length counted with `b` and type.
-    later binary_is_base64_in_text => "`10:b4AQIDBA==` when asked with `b64=1`";
+    server binary_is_base64_in_text => "`10:b4AQIDBA==` when asked with `b64=1`";
     /// Else a payload that holds binary data is bytes: 0 (text) or 1 (binary), the digits of the length as bytes 0 to 9, 255, the packet.
-    later binary_payloads_have_headers => "`00 04 ff 34 e2 82 ac 01 05 ff 04 01 02 03 04`";
+    server binary_payloads_have_headers => "`00 04 ff 34 e2 82 ac 01 05 ff 04 01 02 03 04`";
     /// A client may send such a payload, as `application/octet-stream`.
-    later a_binary_payload_is_read => "`ok`, then its echo";
+    server a_binary_payload_is_read => "`ok`, then its echo";
     /// Packets of a payload keep their order.
-    later a_payload_keeps_its_order => "the echoes in order";
+    server a_payload_keeps_its_order => "the echoes in order";
     /// A payload that is not in this form ends the session.
-    later a_broken_payload_ends_the_session => "400; afterwards 400, code 1";
+    server a_broken_payload_ends_the_session => "400; afterwards 400, code 1";
 }
 
 rules! {
@@ -48,7 +48,7 @@ rules! {
     /// The types are 0 to 6; any other ends the session.
     server unknown_types_end_the_session => "close 1008";
     /// Over polling too.
-    later unknown_types_end_the_polling_session => "400; afterwards 400, code 1";
+    server unknown_types_end_the_polling_session => "400; afterwards 400, code 1";
     /// `noop` and late parts of an upgrade are no offence.
     server a_noop_means_nothing => "nothing";
 }
@@ -56,19 +56,19 @@ rules! {
 rules! {
     mod payload_4 = EngineIo4, "Packet encoding: HTTP long-polling", "#http-long-polling-1";
     /// Packets of a payload are parted by U+001E.
-    later packets_are_parted_by_a_separator => "`4hello` U+001E `4world`";
+    server packets_are_parted_by_a_separator => "`4hello` U+001E `4world`";
     /// Binary data is base64 behind a `b`, with no type: it is always a message.
-    later binary_is_base64_in_text => "`bAQIDBA==`";
+    server binary_is_base64_in_text => "`bAQIDBA==`";
     /// Text is UTF-8.
-    later payloads_are_utf8 => "`4€` U+001E `4😀`";
+    server payloads_are_utf8 => "`4€` U+001E `4😀`";
     /// Packets of a payload keep their order.
-    later a_payload_keeps_its_order => "the echoes in order";
+    server a_payload_keeps_its_order => "the echoes in order";
     /// A payload that is not in this form ends the session.
-    later a_broken_payload_ends_the_session => "400; afterwards 400, code 1";
+    server a_broken_payload_ends_the_session => "400; afterwards 400, code 1";
     /// A body of up to `maxPayload` bytes is taken.
-    later the_greatest_payload_passes => "`ok`";
+    server the_greatest_payload_passes => "`ok`";
     /// A larger one is not.
-    later a_larger_payload_is_refused => "413";
+    server a_larger_payload_is_refused => "413";
 }
 
 fn text_packets_begin_with_a_digit(subject: &Subject) -> Result<()> {
@@ -217,7 +217,9 @@ fn a_payload_keeps_its_order(subject: &Subject) -> Result<()> {
 
 fn a_broken_payload_ends_the_session(subject: &Subject) -> Result<()> {
     let rows: &[&[u8]] = match subject.revision {
-        Revision::V3 => &[b"abc", b"9:4short", b"x:4a", b":4a", b"-1:4", b"1:4junk", b"2:4\xff", b"6:bb4AQ=="],
+        Revision::V3 => {
+            &[b"abc", b"9:4short", b"x:4a", b":4a", b"-1:4", b"1:4junk", b"2:4\xff", b"6:bb4AQ=="]
+        }
         Revision::V4 => &[b"abc", b"", b"4a\x1e", b"\x1e4a", b"4a\x1e\x1e4b", b"4\xff", b"b!!!!"],
     };
     // Others may try to make sense of what is nearly right.

@@ -13,11 +13,11 @@ rules! {
     /// The client pings; each `ping` is answered with a `pong`.
     server client_pings_are_answered => "`3` for each `2`";
     /// Over polling too.
-    later client_pings_are_answered_over_polling => "`1:3` for each `1:2`";
+    server client_pings_are_answered_over_polling => "`1:3` for each `1:2`";
     /// A client that sends nothing for `pingInterval + pingTimeout` is given up.
     server a_silent_websocket_client_is_given_up => "the end, not before that time";
     /// Over polling too, even while a poll waits.
-    later a_silent_polling_client_is_given_up => "the waiting poll ends; afterwards 400, code 1";
+    server a_silent_polling_client_is_given_up => "the waiting poll ends; afterwards 400, code 1";
     /// Any packet of the client's is a sign of life.
     server any_packet_is_a_sign_of_life => "still there after twice that time";
     /// A client that pings stays.
@@ -29,11 +29,11 @@ rules! {
     /// The server pings every `pingInterval`.
     server the_server_pings => "`2`, three times, a `pingInterval` apart";
     /// Over polling too.
-    later the_server_pings_over_polling => "`2`, three times";
+    server the_server_pings_over_polling => "`2`, three times";
     /// A client that does not answer within `pingTimeout` is given up.
     server a_silent_websocket_client_is_given_up => "the end, not before `pingInterval + pingTimeout`";
     /// Over polling too, even while a poll waits.
-    later a_silent_polling_client_is_given_up => "the waiting poll ends; afterwards 400, code 1";
+    server a_silent_polling_client_is_given_up => "the waiting poll ends; afterwards 400, code 1";
     /// A client that answers stays.
     server a_client_that_answers_stays => "still there after twice that time";
     /// Only the server pings: a `ping` from a client ends the session.

@@ -11,27 +11,27 @@ use crate::subject::Subject;
 rules! {
     mod polling_3 = EngineIo3, "Polling", "#polling";
     /// A POST brings packets and is answered once they are taken.
-    later a_post_is_answered_with_ok => "200, `ok`";
+    server a_post_is_answered_with_ok => "200, `ok`";
     /// A GET is answered as soon as there is something to say, not before.
-    later a_get_waits => "no answer for 150 ms, then the message";
+    server a_get_waits => "no answer for 150 ms, then the message";
     /// A GET is answered with everything that waits.
-    later a_get_takes_all_that_waits => "`6:4hello6:4world`";
+    server a_get_takes_all_that_waits => "`6:4hello6:4world`";
     /// A session has one GET at a time: a second one is refused and ends the session, the first is told.
-    later a_second_get_ends_the_session => "400 and `1:1`; afterwards 400, code 1";
+    server a_second_get_ends_the_session => "400 and `1:1`; afterwards 400, code 1";
     /// A session has one POST at a time: a second one is refused and ends the session.
-    later a_second_post_ends_the_session => "400; afterwards 400, code 1";
+    server a_second_post_ends_the_session => "400; afterwards 400, code 1";
     /// Text is answered as `text/plain; charset=UTF-8`.
-    later text_is_said_to_be_text => "`text/plain; charset=UTF-8`";
+    server text_is_said_to_be_text => "`text/plain; charset=UTF-8`";
     /// Other methods are none of polling's.
-    later other_methods_are_refused => "4xx, and the session lives";
+    server other_methods_are_refused => "4xx, and the session lives";
     /// Requests may share a connection.
-    later requests_share_a_connection => "their answers in order";
+    server requests_share_a_connection => "their answers in order";
 }
 
 rules! {
     mod xhr_3 = EngineIo3, "XHR", "#xhr";
     /// Pages of other origins may read the answers: handshake, GET, POST and refusals alike.
-    later answers_may_be_read_across_origins => "`Access-Control-Allow-Origin`";
+    server answers_may_be_read_across_origins => "`Access-Control-Allow-Origin`";
     /// A preflight is answered.
     server preflights_are_answered => "2xx with allowed methods and headers";
 }
@@ -39,7 +39,7 @@ rules! {
 rules! {
     mod jsonp_3 = EngineIo3, "JSONP", "#jsonp";
     /// `j` asks for answers as JavaScript. No browser in use needs that and it runs what strangers send, so it is refused.
-    later jsonp_is_refused => "400";
+    server jsonp_is_refused => "400";
     /// With `j`, an answer is `___eio[<j>](\"<payload>\");`, escaped as JavaScript.
     none jsonp_answers => "JSONP is refused";
     /// With `j`, data comes in a form field `d`, its `\\n` escaped once more.
@@ -49,13 +49,13 @@ rules! {
 rules! {
     mod headers_4 = EngineIo4, "Headers", "#headers";
     /// Text is answered as `text/plain; charset=UTF-8`.
-    later text_is_said_to_be_text => "`text/plain; charset=UTF-8`";
+    server text_is_said_to_be_text => "`text/plain; charset=UTF-8`";
     /// A body without `Content-Type` is text.
-    later a_body_without_a_type_is_text => "200, `ok`";
+    server a_body_without_a_type_is_text => "200, `ok`";
     /// Binary bodies are said to be `application/octet-stream`.
     none binary_is_said_to_be_binary => "no body of this revision is binary: binary data travels as base64 in text";
     /// Pages of other origins may read the answers: handshake, GET, POST and refusals alike.
-    later answers_may_be_read_across_origins => "`Access-Control-Allow-Origin`";
+    server answers_may_be_read_across_origins => "`Access-Control-Allow-Origin`";
     /// A preflight is answered.
     server preflights_are_answered => "2xx with allowed methods and headers";
 }
@@ -63,15 +63,15 @@ rules! {
 rules! {
     mod sending_4 = EngineIo4, "Sending data", "#sending-data";
     /// A POST brings packets; success is status 200 and the body `ok`.
-    later a_post_is_answered_with_ok => "200, `ok`";
+    server a_post_is_answered_with_ok => "200, `ok`";
     /// The sid of a POST must be known.
     server a_post_with_an_unknown_sid_is_refused => "400, code 1";
     /// A session has one POST at a time: a second one is refused and ends the session.
-    later a_second_post_ends_the_session => "400; afterwards 400, code 1";
+    server a_second_post_ends_the_session => "400; afterwards 400, code 1";
     /// Other methods are none of polling's.
-    later other_methods_are_refused => "4xx, and the session lives";
+    server other_methods_are_refused => "4xx, and the session lives";
     /// Requests may share a connection.
-    later requests_share_a_connection => "their answers in order";
+    server requests_share_a_connection => "their answers in order";
 }
 
 rules! {
@@ -79,21 +79,21 @@ rules! {
     /// The sid of a GET must be known.
     server a_get_with_an_unknown_sid_is_refused => "400, code 1";
     /// A GET is answered as soon as there is something to say, not before.
-    later a_get_waits => "no answer for 150 ms, then the message";
+    server a_get_waits => "no answer for 150 ms, then the message";
     /// A GET is answered with everything that waits.
-    later a_get_takes_all_that_waits => "`4hello` U+001E `4world`";
+    server a_get_takes_all_that_waits => "`4hello` U+001E `4world`";
     /// A session has one GET at a time: a second one is refused and ends the session, the first is told.
-    later a_second_get_ends_the_session => "400 and `1`; afterwards 400, code 1";
+    server a_second_get_ends_the_session => "400 and `1`; afterwards 400, code 1";
 }
 
 rules! {
     mod suite_4 = EngineIo4, "Test suite", "#test-suite";
     /// A client that goes away from a waiting GET ends its session.
-    later a_cancelled_get_ends_the_session => "400, code 1";
+    server a_cancelled_get_ends_the_session => "400, code 1";
     /// A client that goes away in the middle of a POST ends its session.
-    later a_cancelled_post_ends_the_session => "400, code 1";
+    server a_cancelled_post_ends_the_session => "400, code 1";
     /// A session that has ended stays ended for every kind of request.
-    later an_ended_session_is_unknown_to_all => "400, code 1 to GET, POST and upgrade";
+    server an_ended_session_is_unknown_to_all => "400, code 1 to GET, POST and upgrade";
 }
 
 const SOON: Duration = Duration::from_millis(150);

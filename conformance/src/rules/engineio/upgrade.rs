@@ -11,53 +11,53 @@ use crate::subject::Subject;
 rules! {
     mod upgrading_3 = EngineIo3, "Transport upgrading", "#transport-upgrading";
     /// A `ping` with the data `probe` on a WebSocket of the session is answered with a `pong` of the same data.
-    later a_probe_is_answered => "`3probe` for `2probe`";
+    server a_probe_is_answered => "`3probe` for `2probe`";
     /// A poll that waits is ended with `noop`, so that the client can pause polling.
-    later a_waiting_poll_is_ended_with_noop => "`1:6`";
+    server a_waiting_poll_is_ended_with_noop => "`1:6`";
     /// After `upgrade` the WebSocket is the session's channel, both ways.
-    later the_websocket_takes_over => "its echo";
+    server the_websocket_takes_over => "its echo";
     /// What waits for the client when it upgrades comes over the WebSocket, in order.
-    later what_waits_comes_over_the_websocket => "all of it, in order";
+    server what_waits_comes_over_the_websocket => "all of it, in order";
     /// Messages before, during and after the upgrade keep their order.
-    later messages_keep_their_order_over_the_upgrade => "the echoes in order, each once";
+    server messages_keep_their_order_over_the_upgrade => "the echoes in order, each once";
     /// Until `upgrade` the session is polling's.
-    later polling_goes_on_until_the_upgrade => "`6:4hello`";
+    server polling_goes_on_until_the_upgrade => "`6:4hello`";
     /// A probe that is given up costs nothing.
-    later an_abandoned_probe_leaves_the_session => "its echo over polling";
+    server an_abandoned_probe_leaves_the_session => "its echo over polling";
     /// A WebSocket that says something else than the probe is closed; the session goes on over polling.
-    later only_a_probe_is_heard => "the end; its echo over polling";
+    server only_a_probe_is_heard => "the end; its echo over polling";
     /// After the upgrade there is no polling any more.
-    later polling_ends_with_the_upgrade => "400 to GET and POST; the WebSocket goes on";
+    server polling_ends_with_the_upgrade => "400 to GET and POST; the WebSocket goes on";
     /// After the upgrade there is no second WebSocket.
-    later no_websocket_after_the_upgrade => "closed; the first goes on";
+    server no_websocket_after_the_upgrade => "closed; the first goes on";
 }
 
 rules! {
     mod upgrade_4 = EngineIo4, "Upgrade", "#upgrade";
     /// A `ping` with the data `probe` on a WebSocket of the session is answered with a `pong` of the same data.
-    later a_probe_is_answered => "`3probe` for `2probe`";
+    server a_probe_is_answered => "`3probe` for `2probe`";
     /// A poll that waits is ended with `noop`, so that the client can pause polling.
-    later a_waiting_poll_is_ended_with_noop => "`6`";
+    server a_waiting_poll_is_ended_with_noop => "`6`";
     /// A poll that comes after the probe is ended with `noop` too.
-    later a_poll_after_the_probe_is_ended_with_noop => "`6`";
+    server a_poll_after_the_probe_is_ended_with_noop => "`6`";
     /// After `upgrade` the WebSocket is the session's channel, both ways.
-    later the_websocket_takes_over => "its echo";
+    server the_websocket_takes_over => "its echo";
     /// What waits for the client when it upgrades comes over the WebSocket, in order.
-    later what_waits_comes_over_the_websocket => "all of it, in order";
+    server what_waits_comes_over_the_websocket => "all of it, in order";
     /// Messages before, during and after the upgrade keep their order.
-    later messages_keep_their_order_over_the_upgrade => "the echoes in order, each once";
+    server messages_keep_their_order_over_the_upgrade => "the echoes in order, each once";
     /// Until `upgrade` the session is polling's.
-    later polling_goes_on_until_the_upgrade => "`4hello`";
+    server polling_goes_on_until_the_upgrade => "`4hello`";
     /// A probe that is given up costs nothing.
-    later an_abandoned_probe_leaves_the_session => "its echo over polling";
+    server an_abandoned_probe_leaves_the_session => "its echo over polling";
     /// A WebSocket that says something else than the probe is closed; the session goes on over polling.
-    later only_a_probe_is_heard => "the end; its echo over polling";
+    server only_a_probe_is_heard => "the end; its echo over polling";
     /// A session is probed by one WebSocket at a time.
-    later no_second_probe => "closed; the first goes on";
+    server no_second_probe => "closed; the first goes on";
     /// After the upgrade there is no polling any more.
-    later polling_ends_with_the_upgrade => "400 to GET and POST; the WebSocket goes on";
+    server polling_ends_with_the_upgrade => "400 to GET and POST; the WebSocket goes on";
     /// After the upgrade there is no second WebSocket.
-    later no_websocket_after_the_upgrade => "closed; the first goes on";
+    server no_websocket_after_the_upgrade => "closed; the first goes on";
 }
 
 const SOON: Duration = Duration::from_millis(100);

@@ -126,7 +126,8 @@ fn granted(socket: &mut WebSocket, namespace: &str) -> Result<Value> {
     socket.send(&format!("40{namespace}"))?;
     let answer = socket.text()?;
     let payload = answer.strip_prefix("40").and_then(|rest| rest.strip_prefix(namespace));
-    let payload: Value = serde_json::from_str(payload.with_context(|| format!("not a CONNECT: {answer:?}"))?)?;
+    let payload: Value =
+        serde_json::from_str(payload.with_context(|| format!("not a CONNECT: {answer:?}"))?)?;
     ensure!(payload["sid"].as_str().is_some_and(|sid| !sid.is_empty()), "no sid in {answer:?}");
     let keys = payload.as_object().map_or(0, serde_json::Map::len);
     ensure!(keys == 1 || payload["pid"].is_string(), "more than was asked for: {answer:?}");

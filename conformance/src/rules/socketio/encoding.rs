@@ -34,13 +34,13 @@ rules! {
 rules! {
     mod session_4 = SocketIo4, "Sample session", "#sample-session";
     /// Over polling the first answers hold the `open` packet and CONNECT.
-    later a_polling_session_is_connected_unasked => "`0{...}` and `40`";
+    server a_polling_session_is_connected_unasked => "`0{...}` and `40`";
     /// Several events fit one POST.
-    later events_share_a_payload => "`ok`, then both answers in order";
+    server events_share_a_payload => "`ok`, then both answers in order";
     /// Attachments over polling travel as packets of their own.
-    later attachments_travel_over_polling => "the event and its attachment";
+    server attachments_travel_over_polling => "the event and its attachment";
     /// After the upgrade the namespaces are still connected.
-    later namespaces_outlive_the_upgrade => "its echo in `/custom`";
+    server namespaces_outlive_the_upgrade => "its echo in `/custom`";
 }
 
 rules! {
@@ -68,15 +68,15 @@ rules! {
 rules! {
     mod session_5 = SocketIo5, "Sample session", "#sample-session";
     /// Over polling CONNECT goes by POST and is granted by GET.
-    later a_polling_session_connects => "`ok`, then `40{\"sid\":...}`";
+    server a_polling_session_connects => "`ok`, then `40{\"sid\":...}`";
     /// Several events fit one POST.
-    later events_share_a_payload => "`ok`, then both answers in order";
+    server events_share_a_payload => "`ok`, then both answers in order";
     /// Attachments over polling travel as packets of their own.
-    later attachments_travel_over_polling => "the event and its attachment";
+    server attachments_travel_over_polling => "the event and its attachment";
     /// After the upgrade the namespaces are still connected.
-    later namespaces_outlive_the_upgrade => "its echo in `/custom`";
+    server namespaces_outlive_the_upgrade => "its echo in `/custom`";
     /// A packet that is not understood ends a session over polling too.
-    later a_broken_packet_ends_a_polling_session => "afterwards 400, code 1";
+    server a_broken_packet_ends_a_polling_session => "afterwards 400, code 1";
 }
 
 fn unknown_types_end_the_session(subject: &Subject) -> Result<()> {

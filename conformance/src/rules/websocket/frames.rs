@@ -173,7 +173,9 @@ fn fragments_are_put_together(subject: &Subject) -> Result<()> {
 
 fn fragments_may_be_empty(subject: &Subject) -> Result<()> {
     let mut socket = subject.websocket()?;
-    for (first, payload) in [(TEXT_PART, &b""[..]), (PART, b"4a"), (PART, b""), (PART, b"b"), (LAST_PART, b"")] {
+    for (first, payload) in
+        [(TEXT_PART, &b""[..]), (PART, b"4a"), (PART, b""), (PART, b"b"), (LAST_PART, b"")]
+    {
         socket.frame(first, payload)?;
     }
     socket.expect("4ab")

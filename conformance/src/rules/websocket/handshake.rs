@@ -196,8 +196,7 @@ fn deflate_is_declined(subject: &Subject) -> Result<()> {
     response.expect_status(101)?;
     let extensions = response.header("sec-websocket-extensions");
     ensure!(extensions.is_none(), "extensions: {extensions:?}");
-    let mut socket =
-        crate::websocket::WebSocket::client(exchange, subject.revision, subject.is_ours());
+    let mut socket = crate::websocket::WebSocket::client(exchange, subject.revision, subject.is_ours());
     socket.text()?;
     let long = format!("4{}", "compress me ".repeat(200));
     socket.send(&long)?;
