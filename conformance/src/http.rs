@@ -150,7 +150,7 @@ impl Response {
     fn parse_head(head: &str, exact: bool) -> Result<Self> {
         let mut lines = head.split("\r\n");
         let status_line = lines.next().unwrap_or("");
-        let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+        let status = status_line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5));
         let status = status.with_context(|| format!("status line {status_line:?}"))?.parse()?;
         let headers = lines.filter_map(|line| line.split_once(':'));
         let headers =

@@ -111,7 +111,7 @@ pub struct Section {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
-    /// Name of the case's function; unique within the specification.
+    /// Name of the case's function, used once in a file for one specification.
     pub name: &'static str,
     /// The rule in our own words, as doc comments have them: a space before each line.
     pub text: &'static str,

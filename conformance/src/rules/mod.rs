@@ -34,8 +34,8 @@ mod tests {
         for spec in Spec::ALL {
             let mut names = HashSet::new();
             assert!(of(spec).count() > 0);
-            for (_, rule) in of(spec) {
-                assert!(names.insert(rule.name), "{} twice in {}", rule.name, spec.name());
+            for (section, rule) in of(spec) {
+                assert!(names.insert((section.file, rule.name)), "{} twice in {}", rule.name, spec.name());
                 assert!(rule.text.ends_with('.'), "{}: a rule is a sentence", rule.name);
                 assert!(!rule.answer.is_empty(), "{}: what must come back?", rule.name);
             }

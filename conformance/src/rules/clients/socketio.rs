@@ -57,10 +57,9 @@ fn the_default_namespace_is_not_asked_for(listener: &Listener) -> Result<()> {
 fn another_namespace_is_asked_for(listener: &Listener) -> Result<()> {
     listener.play(
         async |options| {
-            let auth = Some("token=1".to_owned());
-            let options =
-                Options { revision: Revision::V3, namespace: "/custom".to_owned(), auth, ..options };
-            connect(&options).await?.client.abort();
+            let mut client = connect(&Options { revision: Revision::V3, ..options }).await?.client;
+            client.connect_namespace("/custom", Some("token=1"), |_| ()).await?;
+            client.abort();
             Ok(())
         },
         |listener| {

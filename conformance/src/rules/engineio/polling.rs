@@ -1,12 +1,12 @@
 //! Requests of a session over polling.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::http::Response;
+use crate::http::{PATIENCE, Response};
 use crate::rule::rules;
-use crate::subject::Subject;
+use crate::subject::{Polling, Subject, head};
 
 rules! {
     mod polling_3 = EngineIo3, "Polling", "#polling";
@@ -141,7 +141,7 @@ fn a_second_post_ends_the_session(subject: &Subject) -> Result<()> {
     // The first one's body does not come to its end.
     let target = format!("{}?{}", subject.path(), session.query());
     let headers = ["Content-Type: text/plain;charset=UTF-8", "Content-Length: 100"];
-    let mut request = crate::subject::head("POST", &target, &headers);
+    let mut request = head("POST", &target, &headers);
     request.extend(b"4begun");
     let mut first = subject.start(request)?;
     ensure!(first.is_silent_for(SOON)?, "an answer to half a request");
@@ -185,9 +185,9 @@ fn requests_share_a_connection(subject: &Subject) -> Result<()> {
     let target = format!("{}?{}", subject.path(), session.query());
     let body = subject.revision.pick("6:4hello", "4hello");
     let length = format!("Content-Length: {}", body.len());
-    let mut post = crate::subject::head("POST", &target, &["Content-Type: text/plain", &length]);
+    let mut post = head("POST", &target, &["Content-Type: text/plain", &length]);
     post.extend(body.bytes());
-    let get = crate::subject::head("GET", &target, &[]);
+    let get = head("GET", &target, &[]);
     let mut exchange = subject.start(&post)?;
     for _ in 0..3 {
         exchange.response()?.expect_body("ok")?;
@@ -250,19 +250,16 @@ fn a_get_with_an_unknown_sid_is_refused(subject: &Subject) -> Result<()> {
     subject.get(&query)?.expect_refusal(1, "Session ID unknown")
 }
 
-/// Polls until the session is gone; the server may need a moment to see that its client went away.
-fn expect_gone_soon(subject: &Subject, query: &str) -> Result<()> {
-    let until = std::time::Instant::now() + crate::http::PATIENCE;
-    loop {
-        // Only looks: a GET would wait, and be the next to go away.
-        let response = subject.request("PUT", query, &[], b"")?;
-        let is_unknown = response.text()?.contains("Session ID unknown");
-        if is_unknown {
-            return Ok(());
-        }
-        ensure!(std::time::Instant::now() < until, "the session lives on");
+/// The server may need a moment to see that its client went away.
+fn expect_gone_soon(subject: &Subject, session: &Polling<'_>) -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    let query = format!("{}&sid={}", subject.query("websocket"), session.sid);
+    // Only looks: a WebSocket that is not probed with changes nothing, a GET would wait and then go away itself.
+    while subject.upgrade(&query)?.1.status == 101 {
+        ensure!(Instant::now() < until, "the session lives on");
         std::thread::sleep(Duration::from_millis(10));
     }
+    session.expect_gone()
 }
 
 fn a_cancelled_get_ends_the_session(subject: &Subject) -> Result<()> {
@@ -270,20 +267,18 @@ fn a_cancelled_get_ends_the_session(subject: &Subject) -> Result<()> {
     let mut waiting = session.start_get()?;
     ensure!(waiting.is_silent_for(SOON)?, "nothing was to be said");
     waiting.cancel()?;
-    expect_gone_soon(subject, &session.query())?;
-    session.expect_gone()
+    expect_gone_soon(subject, &session)
 }
 
 fn a_cancelled_post_ends_the_session(subject: &Subject) -> Result<()> {
     let session = subject.polling()?;
     let target = format!("{}?{}", subject.path(), session.query());
-    let mut request = crate::subject::head("POST", &target, &["Content-Length: 100"]);
+    let mut request = head("POST", &target, &["Content-Length: 100"]);
     request.extend(b"4begun");
     let mut begun = subject.start(request)?;
     ensure!(begun.is_silent_for(SOON)?, "an answer to half a request");
     begun.cancel()?;
-    expect_gone_soon(subject, &session.query())?;
-    session.expect_gone()
+    expect_gone_soon(subject, &session)
 }
 
 fn an_ended_session_is_unknown_to_all(subject: &Subject) -> Result<()> {

@@ -27,7 +27,7 @@ rules! {
     /// Each packet is a message of its own.
     server packets_travel_one_by_one => "an echo for each";
     /// A session has one WebSocket: a second one is closed, the first goes on.
-    server a_second_websocket_is_closed => "400, code 3, or closed at once";
+    server a_second_websocket_is_closed => "400, or closed at once";
 }
 
 rules! {
@@ -113,7 +113,7 @@ pub(super) fn expect_no_second(subject: &Subject, sid: &str) -> Result<()> {
         let exact = subject.is_ours();
         return WebSocket::client(exchange, subject.revision, exact).expect_over();
     }
-    response.expect_refusal(3, "Bad request")
+    response.expect_status(400)
 }
 
 fn webtransport_is_not_offered(subject: &Subject) -> Result<()> {
