@@ -205,9 +205,9 @@ impl WebSocket {
     /// What was queued before a close does not matter to it.
     fn until_close(&mut self) -> Result<Got> {
         loop {
-            match self.next()? {
-                end @ (Got::Close(..) | Got::End) => return Ok(end),
-                _ => {}
+            let got = self.next()?;
+            if matches!(got, Got::Close(..) | Got::End) {
+                return Ok(got);
             }
         }
     }

@@ -187,18 +187,18 @@ fn after(listener: &Listener, bytes: &[u8]) -> Result<(String, Option<u16>)> {
     let end = listener.play(
         async |options: Options| {
             let mut client = connect(&options).await?.client;
-            loop {
-                match client.next().await {
-                    Ok(message) => {
-                        if message.data != r#"["message",1]"# {
-                            bail!("an event of a broken frame: {}", message.data);
-                        }
-                        client.close().await;
-                        return Ok("event".to_owned());
-                    }
-                    Err(Closed::Protocol(text)) => return Ok(text),
-                    Err(other) => return Ok(other.to_string()),
+            match client.next().await {
+                Ok(message) => {
+                    ensure!(
+                        message.data == r#"["message",1]"#,
+                        "an event of a broken frame: {}",
+                        message.data
+                    );
+                    client.close().await;
+                    Ok("event".to_owned())
                 }
+                Err(Closed::Protocol(text)) => Ok(text),
+                Err(other) => Ok(other.to_string()),
             }
         },
         |listener| {

@@ -52,6 +52,8 @@ rules! {
     server an_abandoned_probe_leaves_the_session => "its echo over polling";
     /// A WebSocket that says something else than the probe is closed; the session goes on over polling.
     server only_a_probe_is_heard => "the end; its echo over polling";
+    /// A WebSocket that does not come to `upgrade` in time is closed; the session goes on over polling.
+    server an_unfinished_upgrade_is_given_up => "the end; its echo over polling";
     /// A session is probed by one WebSocket at a time.
     server no_second_probe => "closed; the first goes on";
     /// After the upgrade there is no polling any more.
@@ -164,6 +166,21 @@ fn only_a_probe_is_heard(subject: &Subject) -> Result<()> {
         socket.expect_over()?;
         session.send(&["4still here"])?;
         session.expect("4still here")?;
+    }
+    Ok(())
+}
+
+fn an_unfinished_upgrade_is_given_up(subject: &Subject) -> Result<()> {
+    let subject = subject.brisk();
+    let silent = subject.polling()?;
+    let mut socket = subject.bare_websocket(&format!("{}&sid={}", subject.query("websocket"), silent.sid))?;
+    let probing = subject.polling()?;
+    let mut probed = probing.probed()?;
+    for (session, socket) in [(&silent, &mut socket), (&probing, &mut probed)] {
+        socket.answers_pings = false;
+        socket.expect_over()?;
+        session.send(&["4still here"])?;
+        while session.next()? != "4still here" {}
     }
     Ok(())
 }
