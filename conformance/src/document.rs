@@ -11,6 +11,23 @@ pub const PATH: &str = "docs/protocol.md";
 /// How it is made.
 pub const COMMAND: &str = "cargo run -p conformance -- --write docs/protocol.md";
 
+/// Status, code, message, and when it is said.
+const REFUSALS: [(u16, &str, &str, &str); 8] = [
+    (400, "0", "Transport unknown", "`transport` is missing or not served"),
+    (400, "1", "Session ID unknown", "`sid` names no session, or one that has ended"),
+    (400, "2", "Bad handshake method", "a handshake that is no GET; a POST without `sid`"),
+    (
+        400,
+        "3",
+        "Bad request",
+        "not what may be asked of this session: overlapping requests, polling after an upgrade, a method or an upgrade that is none; JSONP, with words of its own",
+    ),
+    (403, "4", "Forbidden", "refused by the application; ours refuses by CONNECT_ERROR instead"),
+    (400, "5", "Unsupported protocol version", "`EIO` is missing or not spoken"),
+    (413, "-", "-", "a body larger than `maxPayload`"),
+    (426, "3", "Bad request", "a WebSocket version other than 13"),
+];
+
 /// The whole document.
 pub fn document() -> String {
     let mut out = String::new();
@@ -44,6 +61,14 @@ pub fn document() -> String {
         "- Engine.IO and Socket.IO say only that a session is closed for a broken rule; 1008 is our choice, and other servers \
          are not held to it.",
     );
+    line("");
+    line("What a refused request is told, as the reference server tells it; no specification fixes it:");
+    line("");
+    line("| status | code | message | when |");
+    line("| --- | --- | --- | --- |");
+    for (status, code, message, when) in REFUSALS {
+        line(&format!("| {status} | {code} | {message} | {when} |"));
+    }
     line("");
     line("| specification | rules | of servers | of clients | without a case |");
     line("| --- | --- | --- | --- | --- |");

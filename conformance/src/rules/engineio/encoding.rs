@@ -13,7 +13,7 @@ rules! {
     server binary_packets_begin_with_a_byte => "`04 01 02` for `04 01 02`";
     /// The types are 0 to 6; any other ends the session.
     server unknown_types_end_the_session => "close 1008";
-    /// Over polling too.
+    /// A packet of an unknown type ends a session over polling too.
     server unknown_types_end_the_polling_session => "400; afterwards 400, code 1";
     /// A `ping` is answered with a `pong` that carries the same data.
     server a_ping_is_answered_with_its_data => "`3`, `3probe`, `3 any text`";
@@ -47,7 +47,7 @@ rules! {
     server text_packets_begin_with_a_digit => "`4hello` for `4hello`";
     /// The types are 0 to 6; any other ends the session.
     server unknown_types_end_the_session => "close 1008";
-    /// Over polling too.
+    /// A packet of an unknown type ends a session over polling too.
     server unknown_types_end_the_polling_session => "400; afterwards 400, code 1";
     /// `noop` and late parts of an upgrade are no offence.
     server a_noop_means_nothing => "nothing";
@@ -67,7 +67,7 @@ rules! {
     server a_broken_payload_ends_the_session => "400; afterwards 400, code 1";
     /// A body of up to `maxPayload` bytes is taken.
     server the_greatest_payload_passes => "`ok`";
-    /// A larger one is not.
+    /// A body of more than `maxPayload` bytes is refused, by its header or as it comes.
     server a_larger_payload_is_refused => "413";
 }
 

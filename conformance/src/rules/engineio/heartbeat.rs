@@ -12,11 +12,11 @@ rules! {
     mod timeouts_3 = EngineIo3, "Timeouts", "#timeouts";
     /// The client pings; each `ping` is answered with a `pong`.
     server client_pings_are_answered => "`3` for each `2`";
-    /// Over polling too.
+    /// The client's pings are answered over polling too.
     server client_pings_are_answered_over_polling => "`1:3` for each `1:2`";
     /// A client that sends nothing for `pingInterval + pingTimeout` is given up.
     server a_silent_websocket_client_is_given_up => "the end, not before that time";
-    /// Over polling too, even while a poll waits.
+    /// A silent client is given up over polling too, even while a poll waits.
     server a_silent_polling_client_is_given_up => "the waiting poll ends; afterwards 400, code 1";
     /// Any packet of the client's is a sign of life.
     server any_packet_is_a_sign_of_life => "still there after twice that time";
@@ -28,11 +28,11 @@ rules! {
     mod heartbeat_4 = EngineIo4, "Heartbeat", "#heartbeat";
     /// The server pings every `pingInterval`.
     server the_server_pings => "`2`, three times, a `pingInterval` apart";
-    /// Over polling too.
+    /// The server pings over polling too.
     server the_server_pings_over_polling => "`2`, three times";
     /// A client that does not answer within `pingTimeout` is given up.
     server a_silent_websocket_client_is_given_up => "the end, not before `pingInterval + pingTimeout`";
-    /// Over polling too, even while a poll waits.
+    /// A silent client is given up over polling too, even while a poll waits.
     server a_silent_polling_client_is_given_up => "the waiting poll ends; afterwards 400, code 1";
     /// A client that answers stays.
     server a_client_that_answers_stays => "still there after twice that time";

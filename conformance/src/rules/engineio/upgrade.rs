@@ -60,6 +60,8 @@ rules! {
     server polling_ends_with_the_upgrade => "400 to GET and POST; the WebSocket goes on";
     /// After the upgrade there is no second WebSocket.
     server no_websocket_after_the_upgrade => "closed; the first goes on";
+    /// After the upgrade heartbeats go over the WebSocket.
+    server heartbeats_follow_the_upgrade => "`2`, and the end without an answer";
 }
 
 const SOON: Duration = Duration::from_millis(100);
@@ -183,6 +185,16 @@ fn an_unfinished_upgrade_is_given_up(subject: &Subject) -> Result<()> {
         while session.next()? != "4still here" {}
     }
     Ok(())
+}
+
+fn heartbeats_follow_the_upgrade(subject: &Subject) -> Result<()> {
+    let subject = subject.brisk();
+    let mut socket = subject.polling()?.upgraded()?;
+    socket.answers_pings = false;
+    socket.expect("2")?;
+    socket.send("3")?;
+    socket.expect("2")?;
+    socket.expect_over()
 }
 
 fn no_second_probe(subject: &Subject) -> Result<()> {

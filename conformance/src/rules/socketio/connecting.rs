@@ -13,7 +13,7 @@ rules! {
     mod default_4 = SocketIo4, "Connection to the default namespace", "#connection-to-the-default-namespace";
     /// The server says CONNECT for `/` as soon as there is a session, unasked.
     server the_default_namespace_is_connected_unasked => "`40`";
-    /// It does so before any other namespace, even if the client asks for one at once.
+    /// CONNECT for `/` comes before any other namespace, even if the client asks for one at once.
     server the_default_namespace_comes_first => "`40`, then `40/custom,`";
     /// No answer is expected, none is needed to talk.
     server the_default_namespace_needs_no_answer => "its echo";
@@ -35,7 +35,7 @@ rules! {
     mod connection_5 = SocketIo5, "Connection to a namespace", "#connection-to-a-namespace";
     /// CONNECT is answered with CONNECT and a `sid`.
     server a_connect_is_granted_with_a_sid => "`40{\"sid\":...}`";
-    /// That holds for every namespace, and needs no connection to `/`.
+    /// Another namespace is connected in the same way, and needs no connection to `/`.
     server another_namespace_needs_no_default => "`40/custom,{\"sid\":...}`";
     /// Nobody is connected unasked.
     server nothing_is_connected_unasked => "nothing behind the open packet";

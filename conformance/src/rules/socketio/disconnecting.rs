@@ -24,7 +24,7 @@ rules! {
     mod disconnection_5 = SocketIo5, "Disconnection from a namespace", "#disconnection-from-a-namespace";
     /// A client leaves a namespace with DISCONNECT; no answer comes, and the session goes on for the others.
     server a_client_leaves_a_namespace => "nothing; its echo in `/`";
-    /// It may leave `/` and stay elsewhere.
+    /// A client may leave `/` and stay in another namespace.
     server a_client_may_leave_the_default_namespace => "its echo in `/custom`";
     /// What is said in a namespace after leaving it ends the session.
     server a_namespace_that_was_left_is_not_connected => "close 1008";

@@ -52,7 +52,7 @@ rules! {
     mod utf8_8_1 = WebSocket, "8.1 Handling of errors in UTF-8-encoded data", "#section-8.1";
     /// Text that is not UTF-8 ends the connection.
     server text_must_be_utf8 => "close 1007";
-    /// That holds for a message as a whole: a character may be cut by fragments.
+    /// UTF-8 is asked of a message as a whole: fragments may cut a character.
     server a_character_may_be_cut => "its echo";
     /// A character left incomplete at the end of a message is not UTF-8.
     server an_incomplete_character_is_refused => "close 1007";
@@ -64,7 +64,7 @@ rules! {
     mod limits_10_4 = WebSocket, "10.4 Implementation-specific limits", "#section-10.4";
     /// A message larger than the server takes (`maxPayload`) ends the connection, judged by its header alone.
     server large_messages_are_refused => "close 1009";
-    /// That holds for all fragments of a message together.
+    /// The limit holds for all fragments of a message together.
     server large_messages_in_fragments_are_refused => "close 1009";
     /// A message of exactly the greatest size passes.
     server the_greatest_size_passes => "its echo";
