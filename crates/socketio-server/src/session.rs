@@ -101,8 +101,6 @@ pub(crate) struct Session<A: Application> {
     pub(crate) has_chore: Cell<bool>,
     /// The application has disconnected a namespace: packets for it may still be under way.
     server_disconnected: Cell<bool>,
-    /// The client asked for binary data as base64 (`b64=1` of revision 3).
-    wants_base64: bool,
     refused_connects: Cell<u32>,
     /// Its number among those of its worker that have yet to join a namespace.
     pub(crate) newcomer: Cell<Option<u64>>,
@@ -140,7 +138,6 @@ impl<A: Application> Session<A> {
             settled: Cell::new(false),
             has_chore: Cell::new(false),
             server_disconnected: Cell::new(false),
-            wants_base64: revision == Revision::V3 && handshake.query_value("b64").is_some(),
             refused_connects: Cell::new(0),
             newcomer: Cell::new(None),
             input_held: Cell::new(0),
@@ -610,7 +607,8 @@ impl<A: Application> Session<A> {
 
     /// A binary message as this client takes it.
     pub(crate) fn binary_frame(&self, data: &[u8]) -> Frame {
-        if !self.wants_base64 {
+        // Looked up each time: a flag would cost every session, for clients that hardly exist.
+        if self.revision == Revision::V4 || self.handshake.query_value("b64").is_none() {
             return Frame::binary(self.revision, data);
         }
         let mut packet = Vec::with_capacity(2 + data.len().div_ceil(3) * 4);
