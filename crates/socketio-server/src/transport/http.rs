@@ -23,10 +23,10 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName,
+    HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE, VARY,
 };
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -363,13 +363,15 @@ async fn open_websocket<A: Application>(
     let headers = request.headers();
     let wants_upgrade =
         has_token(headers, &CONNECTION, "upgrade") && has_token(headers, &UPGRADE, "websocket");
-    if !wants_upgrade || request.method() != Method::GET {
+    // RFC 6455 section 4.2.1 asks for all of these.
+    let is_complete = wants_upgrade && request.version() >= Version::HTTP_11 && headers.contains_key(HOST);
+    if !is_complete || request.method() != Method::GET {
         return Err(Refusal::BadRequest);
     }
-    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+    if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return Err(Refusal::WebsocketVersion);
     }
-    let key = headers.get(SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
+    let key = only(headers, &SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
     let accept = accept_key(key.filter(|key| is_client_key(key)).ok_or(Refusal::BadRequest)?);
     let opened = match sid {
         None => {
@@ -390,6 +392,12 @@ fn answered(answer: Answer) -> Response<Body> {
         response.headers_mut().insert(CONTENT_TYPE, kind);
     }
     response
+}
+
+/// The value of a header field that may come only once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// Whether a comma-separated header field holds `token`, in any case.
