@@ -2,12 +2,13 @@
 //!
 //! Counters and histograms have numbers, not names, while the run goes on. Only the collector knows the names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use rustc_hash::FxHashMap;
 
+use crate::delivery::Stand;
 use crate::outcome::{ErrorGroup, Nanos, Window, names};
 
 /// A counter known before the run.
@@ -149,11 +150,18 @@ impl Names {
     }
 }
 
-/// One delivered message as its hearer saw it: which, and how long after it was sent.
+/// One delivered message as its hearer saw it: which, who, and how long after it was sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heard {
     pub(crate) message: u32,
+    pub(crate) listener: u32,
+    /// Or [`Heard::CAUGHT_UP`].
     pub(crate) after_us: u32,
+}
+
+impl Heard {
+    /// In place of a time: the hearer had been away, and got it when it came back.
+    pub(crate) const CAUGHT_UP: u32 = u32::MAX;
 }
 
 /// How often an `expect` held, and what was seen once where it did not.
@@ -191,6 +199,13 @@ pub(crate) struct Recorder {
     server_events: Vec<(Box<str>, u64)>,
     more_server_events: FxHashMap<Box<str>, u64>,
     pub(crate) heard: Vec<Heard>,
+    /// Copies of what a listener had heard already.
+    pub(crate) duplicates: u64,
+    pub(crate) out_of_order: u64,
+    /// Heard after the message had been judged.
+    pub(crate) heard_late: u64,
+    /// Where listeners went, by their numbers; twice for each step: when it was asked for, and when it was confirmed.
+    pub(crate) stands: Vec<(u32, Stand)>,
     expectations: FxHashMap<StepId, Expected>,
     /// Users and sockets alive at hand-over.
     pub(crate) users: u64,
@@ -327,6 +342,10 @@ impl Recorder {
         }
         self.more_server_events.clear();
         self.heard.clear();
+        self.duplicates = 0;
+        self.out_of_order = 0;
+        self.heard_late = 0;
+        self.stands.clear();
         self.expectations.clear();
         self.users = 0;
         self.connections = 0;
@@ -357,8 +376,13 @@ pub(crate) struct Collector {
     names: Names,
     time_names: Vec<String>,
     workers: usize,
-    seconds: Vec<Second>,
-    /// Seconds every thread has handed over, in order.
+    /// The oldest seconds of a long run, so many in one.
+    folded: Vec<Window>,
+    fold_by: Option<usize>,
+    /// Number of the first of `seconds`.
+    first: usize,
+    seconds: VecDeque<Second>,
+    /// Seconds every thread has handed over, in order, the folded ones among them.
     complete: usize,
     /// Window length of the final, partial second.
     total: Totals,
@@ -405,7 +429,10 @@ impl Collector {
             names,
             time_names,
             workers,
-            seconds: Vec::new(),
+            folded: Vec::new(),
+            fold_by: None,
+            first: 0,
+            seconds: VecDeque::new(),
             complete: 0,
             errors: BTreeMap::new(),
             server_events: BTreeMap::new(),
@@ -420,8 +447,10 @@ impl Collector {
     pub(crate) fn add(&mut self, second: usize, recorder: &Recorder) -> usize {
         self.second(second).handed_over += 1;
         self.merge(second, recorder, true);
-        while self.complete < self.seconds.len() && self.seconds[self.complete].handed_over >= self.workers {
-            let window = &self.seconds[self.complete].window;
+        while let Some(second) = self.seconds.get(self.complete - self.first)
+            && second.handed_over >= self.workers
+        {
+            let window = &second.window;
             self.total.most_users = self.total.most_users.max(window.concurrent_users);
             self.total.most_connections = self.total.most_connections.max(window.connections);
             self.complete += 1;
@@ -434,23 +463,40 @@ impl Collector {
         self.merge_errors(None, recorder);
     }
 
-    fn second(&mut self, index: usize) -> &mut Second {
+    /// Of a long run only the last seconds are kept apart: older ones are folded, so many into one.
+    pub(crate) fn fold_by(&mut self, seconds: usize) {
+        self.fold_by = Some(seconds);
+    }
+
+    /// Folds what is older than second `before`; nobody may ask for it any more.
+    pub(crate) fn fold(&mut self, before: usize) {
+        let Some(by) = self.fold_by else { return };
+        while self.first + by <= before.min(self.complete) {
+            self.folded.extend(merge_windows(self.seconds.iter().take(by).map(|second| &second.window)));
+            self.seconds.drain(..by);
+            self.first += by;
+        }
+    }
+
+    /// A second that is not folded.
+    fn second(&mut self, number: usize) -> &mut Second {
+        let index = number.saturating_sub(self.first);
         while self.seconds.len() <= index {
             let window = Window {
-                start_s: self.seconds.len() as f64,
+                start_s: (self.first + self.seconds.len()) as f64,
                 length_s: 1.0,
                 counters: BTreeMap::new(),
                 histograms: BTreeMap::new(),
                 concurrent_users: 0,
                 connections: 0,
             };
-            self.seconds.push(Second { window, handed_over: 0 });
+            self.seconds.push_back(Second { window, handed_over: 0 });
         }
         &mut self.seconds[index]
     }
 
     fn merge(&mut self, second: usize, recorder: &Recorder, gauges: bool) {
-        let window = &mut self.seconds[second].window;
+        let window = &mut self.seconds[second - self.first].window;
         let total = &mut self.total;
         let mut add = |name: &str, by: u64| {
             if by > 0 {
@@ -521,7 +567,8 @@ impl Collector {
                 let name = format!("errors.{}", row.code);
                 *self.total.counters.entry(name.clone()).or_default() += row.count;
                 if let Some(second) = second {
-                    *self.seconds[second].window.counters.entry(name).or_default() += row.count;
+                    let window = &mut self.seconds[second - self.first].window;
+                    *window.counters.entry(name).or_default() += row.count;
                 }
                 let (first_s, last_s) = (row.first as f64 / 1e9, row.last as f64 / 1e9);
                 let group = self.errors.entry((step, row.cause.clone())).or_insert_with(|| {
@@ -552,13 +599,18 @@ impl Collector {
         let index = what as usize;
         self.total.histograms[index].get_or_insert_with(new_total).record(micros).expect("it grows");
         let name = self.time_names[index].clone();
-        let window = &mut self.second(second).window;
+        let folded = self.fold_by.and_then(|by| self.folded.get_mut(second / by));
+        let window = match folded {
+            Some(folded) => folded,
+            None => &mut self.second(second).window,
+        };
         window.histograms.entry(name).or_insert_with(new_second).record(micros).expect("it grows");
     }
 
-    /// Whole seconds so far.
-    pub(crate) fn whole(&self) -> impl ExactSizeIterator<Item = &Window> {
-        self.seconds[..self.complete].iter().map(|second| &second.window)
+    /// The seconds every thread has handed over, from the given one on, which is not folded.
+    pub(crate) fn whole_from(&self, second: usize) -> impl Iterator<Item = &Window> {
+        let from = second.saturating_sub(self.first);
+        self.seconds.iter().take(self.complete - self.first).skip(from).map(|second| &second.window)
     }
 
     /// Everything so far.
@@ -578,9 +630,9 @@ impl Collector {
 
     /// The run is over: its seconds (the last cut to `length_s`) and errors, most frequent first.
     pub(crate) fn finish(&mut self, length_s: f64) -> (Vec<Window>, Vec<ErrorGroup>) {
-        let mut seconds: Vec<Window> =
-            std::mem::take(&mut self.seconds).into_iter().map(|second| second.window).collect();
-        self.complete = 0;
+        let mut seconds = std::mem::take(&mut self.folded);
+        seconds.extend(std::mem::take(&mut self.seconds).into_iter().map(|second| second.window));
+        (self.first, self.complete) = (0, 0);
         if let Some(last) = seconds.last_mut() {
             last.length_s = (length_s - last.start_s).clamp(0.001, 1.0);
         }
