@@ -96,8 +96,8 @@ impl Messages {
             return None;
         };
         let at = message % MOST_UNDER_WAY;
-        let chunk = self.chunks[(at / CHUNK) as usize]
-            .get_or_init(|| (0..CHUNK).map(|_| Entry::default()).collect());
+        let chunk =
+            self.chunks[(at / CHUNK) as usize].get_or_init(|| (0..CHUNK).map(|_| Entry::default()).collect());
         let entry = &chunk[(at % CHUNK) as usize];
         let (lng, lat) = place.unwrap_or((f64::NAN, f64::NAN));
         entry.tag.store(0, Ordering::Relaxed);
@@ -317,20 +317,11 @@ impl Ears {
 
     /// What was missed while away, all of it in one answer; how many were not heard here before. It was not delivered
     /// when it was said, so it is no sample of the delivery times.
-    pub(crate) fn catch_up(
-        &mut self,
-        listening: Listening<'_>,
-        raw: &str,
-        recorder: &mut Recorder,
-    ) -> u64 {
+    pub(crate) fn catch_up(&mut self, listening: Listening<'_>, raw: &str, recorder: &mut Recorder) -> u64 {
         let mut fresh = 0;
         for message in listening.marks.find_all(raw) {
             if self.note(listening.messages, message, recorder).is_some() {
-                recorder.heard.push(Heard {
-                    message,
-                    listener: self.number,
-                    after_us: Heard::CAUGHT_UP,
-                });
+                recorder.heard.push(Heard { message, listener: self.number, after_us: Heard::CAUGHT_UP });
                 fresh += 1;
             }
         }

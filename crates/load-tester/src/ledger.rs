@@ -674,8 +674,7 @@ mod tests {
     #[test]
     fn a_message_sent_while_a_listener_moves_is_undecided_only_where_its_places_disagree() {
         const MS: Nanos = 1_000_000;
-        let said =
-            |sent| Said { due: sent, sent, lng: 127.0276, lat: 37.4979, status: Status::Written };
+        let said = |sent| Said { due: sent, sent, lng: 127.0276, lat: 37.4979, status: Status::Written };
         let moved = [stand(127.0276, 500.0, 0, 0), stand(127.5, 500.0, 2_000 * MS, 2_010 * MS)];
         let near = [stand(127.0276, 500.0, 0, 0), stand(127.0277, 500.0, 2_000 * MS, 2_010 * MS)];
         let rows = [
@@ -712,8 +711,7 @@ mod tests {
         let mut scene = Scene::new(2);
         let still = at(&[stand(127.0276, 500.0, 0, 0)]);
         let walker = Listener { walks: true, ..still.clone() };
-        let mut ledger =
-            Ledger::new("new_msg", Some(DeliveryExpectation::Circle), vec![still, walker]);
+        let mut ledger = Ledger::new("new_msg", Some(DeliveryExpectation::Circle), vec![still, walker]);
         let mut collector = Collector::new(crate::metrics::Names::default(), 1);
         collector.fold_by(10);
         let rounds: u64 = 5_000;
@@ -729,7 +727,9 @@ mod tests {
             scene.recorder.stands.push((1, step));
             ledger.add(&scene.recorder);
             scene.recorder.clear();
-            ledger.judge_before(sent.saturating_sub(10_000_000_000), &scene.messages, &mut collector).unwrap();
+            ledger
+                .judge_before(sent.saturating_sub(10_000_000_000), &scene.messages, &mut collector)
+                .unwrap();
             collector.fold(round.saturating_sub(15) as usize);
             assert!(ledger.under_way.len() < 16 && ledger.listeners[1].stands.len() < 32);
             if round > 20 {

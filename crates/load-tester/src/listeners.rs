@@ -252,10 +252,7 @@ pub(crate) fn first_stands(shared: &crate::virtual_user::Shared) -> Vec<ledger::
         for within in 0..group.count {
             let number = shared.listeners[index].first + within;
             let stand = first_stand(group, &mut rng_of(shared.seed ^ SEED, number as u64));
-            all.push(ledger::Listener {
-                stands: stand.into_iter().collect(),
-                walks: group.moving.is_some(),
-            });
+            all.push(ledger::Listener { stands: stand.into_iter().collect(), walks: group.moving.is_some() });
         }
     }
     all

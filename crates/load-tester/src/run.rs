@@ -20,7 +20,9 @@ use crate::flow::{Flow, FlowAction, Maker, any_step, shortest_life};
 use crate::ledger::Ledger;
 use crate::metrics::{Collector, Count, Names, Recorder, merge_windows};
 use crate::monitor::Watch;
-use crate::outcome::{Check, CheckKind, Delivery, Meta, Outcome, PhaseInfo, ProcessSample, TargetUse, Window};
+use crate::outcome::{
+    Check, CheckKind, Delivery, Meta, Outcome, PhaseInfo, ProcessSample, TargetUse, Window,
+};
 use crate::plan::Plan;
 use crate::script::model::{Action, Engine, EngineRevision, PhaseKind, Script, Step};
 use crate::script::vars::SharedVars;
@@ -609,10 +611,9 @@ async fn work(
     }
     drop(reports);
     // Listeners leave as clients do; whoever takes longer is cut off.
-    let _ = tokio::time::timeout(Duration::from_secs(3), async {
-        while crowd.join_next().await.is_some() {}
-    })
-    .await;
+    let _ =
+        tokio::time::timeout(Duration::from_secs(3), async { while crowd.join_next().await.is_some() {} })
+            .await;
 }
 
 /// A user's task cannot fail but by a fault of ours.
