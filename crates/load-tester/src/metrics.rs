@@ -318,14 +318,24 @@ impl Recorder {
         }
     }
 
-    /// Takes over what of the time before the first phase belongs to the run: errors, and how listeners connected.
+    /// Takes over what of the time before the first phase belongs to the run: errors, how listeners connected, and what was
+    /// heard already of the messages of a thread that was quicker to begin.
     pub(crate) fn begin_with(&mut self, mut before: Self) {
-        self.errors = before.errors;
-        let index = Time::ListenerConnect as usize;
-        if let Some(times) = before.times.get_mut(index).and_then(Option::take) {
-            self.times.resize_with(index + 1, || None);
-            self.times[index] = Some(times);
+        for time in [Time::ListenerConnect, Time::Delivery, Time::DeliveryFromDue] {
+            let index = time as usize;
+            if let Some(times) = before.times.get_mut(index).and_then(Option::take) {
+                if self.times.len() <= index {
+                    self.times.resize_with(index + 1, || None);
+                }
+                self.times[index] = Some(times);
+            }
         }
+        self.errors = before.errors;
+        self.heard = before.heard;
+        self.stands = before.stands;
+        self.duplicates = before.duplicates;
+        self.out_of_order = before.out_of_order;
+        self.heard_late = before.heard_late;
     }
 
     /// Ready for the next second, keeping what it has allocated.
