@@ -2,6 +2,7 @@
 
 mod command; // child processes: quiet, logged, timed
 mod demo; // dna, a crowd and the journal's load, end to end
+mod fuzz; // every fuzz target for a while
 mod journal; // docs/journal.md is walked
 mod licences; // what the libraries' licences ask
 mod signal; // Ctrl-C and SIGTERM as a question one can ask
@@ -32,6 +33,8 @@ enum Task {
     Test(test::Options),
     /// The protocols' official test suites, from a checkout of the Socket.IO repository.
     Suites(suites::Options),
+    /// Every fuzz target for a while, two at a time; needs a nightly toolchain and cargo-fuzz.
+    Fuzz(fuzz::Options),
     /// Let people come, talk and go for an hour at half the measured peak: nothing may grow, go missing or come twice.
     Soak(soak::Options),
     /// Check and build the map page.
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Suites(options) => suites::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Soak(options) => soak::run(&options),
         Task::Web => web::run(),
         Task::Tidy => tidy::run(),
