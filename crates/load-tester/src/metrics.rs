@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 use rustc_hash::FxHashMap;
 
 use crate::delivery::Stand;
@@ -387,7 +388,7 @@ pub(crate) struct Collector {
     time_names: Vec<String>,
     workers: usize,
     /// The oldest seconds of a long run, so many in one.
-    folded: Vec<Window>,
+    folded: Vec<Folded>,
     fold_by: Option<usize>,
     /// Number of the first of `seconds`.
     first: usize,
@@ -409,6 +410,35 @@ pub(crate) struct Collector {
 struct Second {
     window: Window,
     handed_over: usize,
+}
+
+/// A window put away: its histograms are a twentieth as large deflated, and nobody looks at them before the run is over.
+#[derive(Debug)]
+struct Folded {
+    window: Window,
+    histograms: Vec<(String, Box<[u8]>)>,
+}
+
+impl Folded {
+    fn of(mut window: Window) -> Self {
+        let mut serializer = V2DeflateSerializer::new();
+        let histograms = std::mem::take(&mut window.histograms).into_iter().map(|(name, histogram)| {
+            let mut bytes = Vec::new();
+            serializer.serialize(&histogram, &mut bytes).expect("a Vec takes everything");
+            (name, bytes.into_boxed_slice())
+        });
+        Self { histograms: histograms.collect(), window }
+    }
+
+    fn unfold(mut self) -> Window {
+        let mut deserializer = Deserializer::new();
+        self.window.histograms = self
+            .histograms
+            .into_iter()
+            .map(|(name, bytes)| (name, deserializer.deserialize(&mut &*bytes).expect("as it was put away")))
+            .collect();
+        self.window
+    }
 }
 
 #[derive(Debug)]
@@ -482,7 +512,8 @@ impl Collector {
     pub(crate) fn fold(&mut self, before: usize) {
         let Some(by) = self.fold_by else { return };
         while self.first + by <= before.min(self.complete) {
-            self.folded.extend(merge_windows(self.seconds.iter().take(by).map(|second| &second.window)));
+            let window = merge_windows(self.seconds.iter().take(by).map(|second| &second.window));
+            self.folded.extend(window.map(Folded::of));
             self.seconds.drain(..by);
             self.first += by;
         }
@@ -609,11 +640,11 @@ impl Collector {
         let index = what as usize;
         self.total.histograms[index].get_or_insert_with(new_total).record(micros).expect("it grows");
         let name = self.time_names[index].clone();
-        let folded = self.fold_by.and_then(|by| self.folded.get_mut(second / by));
-        let window = match folded {
-            Some(folded) => folded,
-            None => &mut self.second(second).window,
-        };
+        // What is folded is closed; nothing is as late as that.
+        if second < self.first {
+            return;
+        }
+        let window = &mut self.second(second).window;
         window.histograms.entry(name).or_insert_with(new_second).record(micros).expect("it grows");
     }
 
@@ -640,7 +671,8 @@ impl Collector {
 
     /// The run is over: its seconds (the last cut to `length_s`) and errors, most frequent first.
     pub(crate) fn finish(&mut self, length_s: f64) -> (Vec<Window>, Vec<ErrorGroup>) {
-        let mut seconds = std::mem::take(&mut self.folded);
+        let mut seconds: Vec<Window> =
+            std::mem::take(&mut self.folded).into_iter().map(Folded::unfold).collect();
         seconds.extend(std::mem::take(&mut self.seconds).into_iter().map(|second| second.window));
         (self.first, self.complete) = (0, 0);
         if let Some(last) = seconds.last_mut() {
@@ -735,6 +767,31 @@ mod tests {
         assert_eq!(errors.len(), 1);
         assert_eq!((errors[0].count, errors[0].sample.as_str()), (2, "earlier"));
         assert!((errors[0].first_s - 0.001).abs() < 1e-9 && (errors[0].last_s - 0.002).abs() < 1e-9);
+    }
+
+    #[test]
+    fn old_seconds_are_folded_and_nothing_of_them_is_lost() {
+        let (names, ..) = names();
+        let mut collector = Collector::new(names, 1);
+        collector.fold_by(10);
+        for second in 0..95 {
+            let mut recorder = Recorder::default();
+            recorder.count(Count::UsersCreated);
+            recorder.time(Time::HttpResponse, Duration::from_millis(second as u64 + 1));
+            collector.add(second, &recorder);
+            assert_eq!(collector.whole_from(second).count(), 1);
+            collector.fold(second.saturating_sub(5));
+            assert!(collector.seconds.len() < 20);
+        }
+        assert_eq!(collector.whole_from(90).count(), 5);
+        let (seconds, _) = collector.finish(95.0);
+        let lengths: Vec<f64> = seconds.iter().map(|window| window.length_s).collect();
+        assert_eq!(lengths, [&[10.0; 8][..], &[1.0; 15][..]].concat());
+        assert_eq!(seconds.iter().map(|window| window.counters["vusers.created"]).sum::<u64>(), 95);
+        let times: u64 =
+            seconds.iter().map(|window| window.histograms[names::HTTP_RESPONSE_TIME].len()).sum();
+        assert_eq!(times, 95);
+        assert_eq!((seconds[1].start_s, seconds[8].start_s), (10.0, 80.0));
     }
 
     #[test]
