@@ -15,7 +15,8 @@ pub type Nanos = u64;
 #[derive(Debug, Clone)]
 pub struct Outcome {
     pub meta: Meta,
-    /// One per second of the run (10 s windows are merged from them), in order, no gaps.
+    /// One per second of the run, in order, no gaps (10 s windows are merged from them). In a run of more than ten minutes
+    /// all but the last ones are whole multiples of ten seconds.
     pub seconds: Vec<Window>,
     /// The sum of all seconds.
     pub total: Window,
@@ -154,6 +155,10 @@ pub struct Delivery {
     pub heard: u64,
     pub missing: u64,
     pub duplicates: u64,
+    /// Heard after the deadline, when the message had been judged: for the first time (then it is among the missing too)
+    /// or once more.
+    #[serde(default)]
+    pub late: u64,
     /// Heard by a listener that should not have.
     pub unexpected: u64,
     pub out_of_order: u64,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use socketio_client::{Client, Closed, ConnectError, Incoming, Kind, Stage};
 
-use crate::delivery::{Ears, Marks, Messages, Status};
+use crate::delivery::{Ears, Listening, Marks, Messages, Status};
 use crate::flow::{Flow, FlowAction, FlowStep, LoopAction};
 use crate::http::{Origins, Session};
 use crate::metrics::{Count, Names, Recorder, StepId, Time};
@@ -91,6 +91,18 @@ impl Shared {
             false => Some(socketio_client::tls::insecure()),
         };
         self.tls.get_or_init(make).as_ref()
+    }
+
+    /// What hearers look at, once the first phase has begun.
+    fn listening_for(&self) -> Option<Listening<'_>> {
+        let (marks, &zero) = self.marks.as_ref().zip(self.zero.get())?;
+        Some(Listening { marks, messages: &self.messages, zero })
+    }
+
+    fn count_heard(&self, worker: usize, by: u64) {
+        // Nobody else writes this one.
+        let heard = &self.heard[worker].0;
+        heard.store(heard.load(Ordering::Relaxed) + by, Ordering::Relaxed);
     }
 
     fn choose(&self, rng: &mut fastrand::Rng) -> &ScenarioFlow {
@@ -292,21 +304,15 @@ impl Hearing {
                 let mut recorder = self.worker.recorder.borrow_mut();
                 recorder.server_event(name);
                 let shared = &self.worker.shared;
-                if let (Some(ears), Some(marks), Some(&zero)) = (&self.ears, &shared.marks, shared.zero.get())
+                if let (Some(ears), Some(marks)) = (&self.ears, &shared.marks)
                     && name == marks.event()
                 {
-                    let fresh = ears.borrow_mut().hear(
-                        marks,
-                        &shared.messages,
-                        zero,
-                        incoming.data,
-                        incoming.received,
-                        &mut recorder,
-                    );
-                    if fresh {
-                        // Nobody else writes this one.
-                        let heard = &shared.heard[self.worker.index].0;
-                        heard.store(heard.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                    let mut ears = ears.borrow_mut();
+                    ears.came(incoming.data);
+                    if let Some(listening) = shared.listening_for()
+                        && ears.hear(listening, incoming.data, incoming.received, &mut recorder)
+                    {
+                        shared.count_heard(self.worker.index, 1);
                     }
                 } else if matches!(name, "exception" | "error" | "connect_error") {
                     drop(recorder);
@@ -324,7 +330,21 @@ impl Hearing {
                 );
                 self.worker.error(self.step, &cause, &cause, || incoming.data.to_owned());
             }
-            Kind::Ack | Kind::Connect => {}
+            Kind::Ack => self.caught_up(incoming.data),
+            Kind::Connect => {}
+        }
+    }
+
+    /// The ack of somebody who came back may hold what was missed.
+    fn caught_up(&self, data: &str) {
+        let Some(mut ears) = self.ears.as_ref().map(|ears| ears.borrow_mut()) else { return };
+        if ears.remembers() {
+            ears.came(data);
+            let shared = &self.worker.shared;
+            if let Some(listening) = shared.listening_for() {
+                let fresh = ears.catch_up(listening, data, &mut self.worker.recorder.borrow_mut());
+                shared.count_heard(self.worker.index, fresh);
+            }
         }
     }
 

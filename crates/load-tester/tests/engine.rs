@@ -313,6 +313,88 @@ scenarios:
     assert_eq!(server.closed_politely.load(Ordering::Relaxed), 40);
 }
 
+/// Everything said, those who stand, and what was kept from somebody who came back.
+#[derive(Default)]
+struct Square {
+    said: Vec<String>,
+    standing: Vec<Arc<Socket>>,
+    returns: usize,
+    withheld: u64,
+}
+
+impl Square {
+    fn message(&self, number: usize) -> Value {
+        json!({"result": {"contents": self.said[number], "cursor": format!("c.{}", number + 1)}})
+    }
+
+    /// Joins; with `since`, what was missed comes with the ack, but for every tenth message where `withhold` says so.
+    fn store(&mut self, socket: &Arc<Socket>, since: Option<&str>, ack: u64, withhold: bool) {
+        let mut result = json!({"cursor": format!("c.{}", self.said.len())});
+        if let Some(seen) = since.and_then(|since| since.strip_prefix("c.")?.parse::<usize>().ok()) {
+            self.returns += 1;
+            let (kept, withheld): (Vec<_>, Vec<_>) =
+                (seen..self.said.len()).partition(|number| !withhold || number % 10 != 0);
+            self.withheld += withheld.len() as u64;
+            result["missed"] =
+                kept.iter().map(|&number| self.message(number)["result"].clone()).collect::<Vec<_>>().into();
+        }
+        socket.ack(ack, &json!({"status": 200, "result": result}));
+        self.standing.push(Arc::clone(socket));
+    }
+}
+
+#[test]
+fn listeners_that_come_and_go_catch_up() {
+    for withhold in [false, true] {
+        let square = Arc::new(Mutex::new(Square::default()));
+        let on_square = Arc::clone(&square);
+        let on_event = move |_: &Arc<Server>,
+                             socket: &Arc<Socket>,
+                             event: &str,
+                             arguments: &[Value],
+                             ack: Option<u64>| {
+            let mut square = on_square.lock().unwrap();
+            if event == "store" {
+                square.store(socket, arguments[0]["since"].as_str(), ack.unwrap(), withhold);
+            } else {
+                square.said.push(arguments[0]["messageData"]["contents"].as_str().unwrap().to_owned());
+                let message = square.message(square.said.len() - 1);
+                square.standing.iter().for_each(|listener| listener.emit("new_msg", &message));
+                socket.ack(ack.unwrap(), &json!({"status": 201}));
+            }
+        };
+        let server = Server::start(|_| Manner::Serve, on_event, plain_page);
+        let yaml = r#"
+config:
+  target: "{target}"
+  socketio: {transports: ["websocket"]}
+  phases: [{duration: 3, arrivalCount: 150}]
+  listeners:
+    - count: 6
+      flow: [{emit: [store, {since: "{{ since }}"}], acknowledge: true}]
+      returning: {every: 300ms, away: 150ms, cursor: result.cursor}
+  delivery: {event: new_msg, stamp: messageData.contents, read: result.contents, expect: all, deadline: 2}
+scenarios:
+  - engine: socketio
+    flow: [{emit: [save_msg, {messageData: {contents: hi}}], acknowledge: true}]
+"#;
+        let outcome = drum(&server, yaml).unwrap();
+        assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
+        let delivery = outcome.delivery.unwrap();
+        let square = square.lock().unwrap();
+        assert_eq!((delivery.messages, delivery.expected), (150, Some(900)));
+        assert_eq!(delivery.missing, square.withheld, "{:?}", delivery.samples);
+        assert_eq!((delivery.duplicates, delivery.late, delivery.unexpected), (0, 0, 0));
+        // Fewer on a machine that is busy with something else; several each in any case.
+        assert!(square.returns > 12, "{}", square.returns);
+        let at_once = outcome.total.histograms[names::DELIVERY].len();
+        assert!(at_once < delivery.heard, "{at_once} of {}: nobody caught up", delivery.heard);
+        // By turns politely and without a word; the users are polite.
+        let polite = server.closed_politely.load(Ordering::Relaxed) - 150;
+        assert!(polite > 0 && polite < square.returns, "{polite} of {}", square.returns);
+    }
+}
+
 #[test]
 fn refused_messages_are_nobodys_to_hear_and_marks_stay_out_without_delivery() {
     let on_event = |_: &Arc<Server>, socket: &Arc<Socket>, _: &str, arguments: &[Value], ack: Option<u64>| {

@@ -346,6 +346,17 @@ pub struct ListenerGroup {
     pub flow: Vec<Step>,
     /// Listeners of this group that walk while the load runs (a key of our own): they send `step` each `every`.
     pub moving: Option<Moving>,
+    /// Listeners of this group that leave and come back while the load runs (a key of our own).
+    pub returning: Option<Returning>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Returning {
+    /// About so long they stay each time.
+    pub every: Duration,
+    pub away: Duration,
+    /// Path in the first argument of what they hear, events and acks, of what they give back as `{{ since }}`.
+    pub cursor: Vec<String>,
 }
 
 #[derive(Debug, Clone)]

@@ -455,6 +455,7 @@ fn run(mut meta: Meta, shape: &Shape, seed: u64) -> Outcome {
         heard,
         missing,
         duplicates: 0,
+        late: 0,
         unexpected: 0,
         out_of_order: 0,
         undecided: 0,
