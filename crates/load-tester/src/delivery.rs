@@ -264,7 +264,7 @@ pub(crate) struct Ears {
     pub(crate) number: u32,
     heard: Recent,
     /// The JSON array of what came last, an event or an ack; only for who comes back and says so.
-    last: Option<Box<String>>,
+    last: Option<String>,
 }
 
 impl Ears {

@@ -427,7 +427,7 @@ struct Bits(Vec<u64>);
 impl Bits {
     fn all(count: usize) -> Self {
         let mut bits = Self(vec![u64::MAX; count / 64]);
-        if count % 64 > 0 {
+        if !count.is_multiple_of(64) {
             bits.0.push((1 << (count % 64)) - 1);
         }
         bits

@@ -17,7 +17,7 @@ pub(crate) fn check(input: &[u8]) {
         Ok(script) => {
             assert!(summary::describe(&script).contains("target"));
             let plan = Plan::new(&script.config.phases, script.config.seed);
-            assert!(plan.len() == 0 || plan.due(plan.len() - 1) <= plan.duration());
+            assert!(plan.is_empty() || plan.due(plan.len() - 1) <= plan.duration());
             // Strictly read it is the same script or a refusal with the warnings as reasons.
             let strict = script::parse_str(text, &LoadOptions { strict: true, ..options });
             match strict {
