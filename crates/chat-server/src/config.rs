@@ -65,8 +65,8 @@ pub struct Limits {
     pub connections_per_address: usize,
     pub exempt_loopback: bool,
     pub trusted_proxies: Vec<IpAddr>,
-    /// Connections on which no request is being answered and no session lives, in the whole process; beyond,
-    /// the one that has waited longest is closed. Holds whether limits are enabled or not, and never takes more
+    /// Connections on which no request is being answered and no session lives, and sessions that have joined
+    /// nothing, in the whole process; beyond, the one that has waited longest is closed. Holds whether limits are enabled or not, and never takes more
     /// than a quarter of the descriptors.
     pub waiting_connections: usize,
 }
@@ -109,7 +109,7 @@ pub struct Sockets {
     /// How long a message that has begun may take to be complete (1008), a request's body too (408), milliseconds.
     pub message_ms: u64,
     /// What unfinished messages of one worker's clients may hold together, bytes; beyond, whoever holds most is
-    /// closed (1013).
+    /// closed (1013). As much again for bodies of requests (503).
     pub input_bytes: usize,
     /// How long SIGTERM waits for queues to empty, milliseconds.
     pub drain_ms: u64,
