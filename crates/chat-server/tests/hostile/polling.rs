@@ -47,7 +47,7 @@ fn send(stage: &Stage, request: &[u8]) -> TcpStream {
 
 #[test]
 fn bodies_that_are_too_much() {
-    let stage = Stage::set("", "max_payload = 100000\nmessage_ms = 500");
+    let stage = Stage::set("", "max_payload = 100000\nmessage_ms = 1000");
     let giant = "4".repeat(3_000_000);
     let chunked = format!("{:x}\r\n{giant}\r\n0\r\n\r\n", giant.len());
     let many = vec!["6"; 20_000].join("\x1e");

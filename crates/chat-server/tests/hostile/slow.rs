@@ -39,7 +39,7 @@ fn connect(stage: &Stage, beginning: &str) -> TcpStream {
 
 #[test]
 fn requests_that_do_not_come() {
-    let stage = Stage::set("", "head_ms = 300\nmessage_ms = 300");
+    let stage = Stage::set("", "head_ms = 1000\nmessage_ms = 1000");
     let late = fault("head_timeout");
     stage.counted("silence", &late, || assert_eq!(read_all(&mut connect(&stage, "")), ""));
     stage.counted("half a head", &late, || {
@@ -70,7 +70,7 @@ fn requests_that_do_not_come() {
 
 #[test]
 fn an_answer_nobody_takes() {
-    let stage = Stage::set("", "head_ms = 300\nmessage_ms = 300");
+    let stage = Stage::set("", "head_ms = 1000\nmessage_ms = 1000");
     let before = stage.dna.memory();
     stage.counted("answers that are not read", &fault("idle"), || {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -91,7 +91,7 @@ fn an_answer_nobody_takes() {
 #[test]
 fn sessions_that_do_not_go_on() {
     let stage =
-        Stage::set("", "connect_ms = 300\nmessage_ms = 500\nping_interval_ms = 200\nping_timeout_ms = 3000");
+        Stage::set("", "connect_ms = 2000\nmessage_ms = 500\nping_interval_ms = 200\nping_timeout_ms = 5000");
     stage.counted("no namespace", &closed("connect_timeout"), || {
         let mut client = stage.websocket();
         assert_eq!(end_of(&mut client), Got::Close(Some(1008)));
