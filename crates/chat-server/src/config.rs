@@ -61,7 +61,7 @@ pub struct Limits {
     pub per_place: Rate,
     /// New connections from one address; trusted proxies are exempt, and loopback where it is.
     pub per_address: Rate,
-    /// Connections of one address at a time; the same are exempt.
+    /// Connections of one address at a time, and its polling sessions on each worker; the same are exempt.
     pub connections_per_address: usize,
     pub exempt_loopback: bool,
     pub trusted_proxies: Vec<IpAddr>,
@@ -336,6 +336,7 @@ impl Config {
             body_timeout: Duration::from_millis(sockets.message_ms),
             input_bytes: sockets.input_bytes,
             max_waiting: self.waiting_per_worker(),
+            polling_per_address: self.limits.connections_per_address,
             cors: if sockets.allowed_origins.is_empty() {
                 socketio_server::Cors::Any
             } else {

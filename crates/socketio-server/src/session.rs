@@ -6,7 +6,8 @@
 
 mod unfinished;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -105,9 +106,11 @@ pub(crate) struct Session<A: Application> {
     server_disconnected: Cell<bool>,
     refused_connects: Cell<u32>,
     /// Its number among those of its worker that have yet to join a namespace.
-    pub(crate) newcomer: Cell<Option<u64>>,
+    pub(crate) newcomer: Cell<Option<NonZeroU32>>,
     /// Bytes that its unfinished messages hold.
     input_held: Cell<usize>,
+    /// Counts it among its address's, when they are counted.
+    pub(crate) address: OnceCell<Rc<()>>,
     handshake: Handshake,
 }
 
@@ -143,6 +146,7 @@ impl<A: Application> Session<A> {
             refused_connects: Cell::new(0),
             newcomer: Cell::new(None),
             input_held: Cell::new(0),
+            address: OnceCell::new(),
             handshake,
         });
         worker.add_session(&session);

@@ -202,6 +202,22 @@ fn sessions_by_the_thousand_over_one_connection() {
     }
 }
 
+/// Sessions that join as well are limited by their address, which a single connection would not be.
+#[test]
+fn sessions_of_one_address() {
+    let stage = Stage::set("exempt_loopback = false\nconnections_per_address = 20\n", "");
+    let sids: Vec<String> = (0..20).map(|_| session(&stage)).collect();
+    stage.counted("one too many", &fault("too_many_sessions"), || {
+        let answer = http(stage.address(), &get(PATH));
+        assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
+    });
+    // One that ends makes room for another.
+    assert!(http(stage.address(), &whole_post(&sids[0], "1")).starts_with("HTTP/1.1 200 "));
+    session(&stage);
+    assert!(http(stage.address(), &get(PATH)).starts_with("HTTP/1.1 429 "));
+    stage.end();
+}
+
 /// Bodies that promise much and bring almost all of it: together they may hold what `input_bytes` says; beyond,
 /// 503, and small ones are taken all the same.
 #[test]
