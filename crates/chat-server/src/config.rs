@@ -61,12 +61,12 @@ pub struct Limits {
     pub per_place: Rate,
     /// New connections from one address; trusted proxies are exempt, and loopback where it is.
     pub per_address: Rate,
-    /// Connections of one address at a time; the same are exempt.
+    /// Connections of one address at a time, and its polling sessions on each worker; the same are exempt.
     pub connections_per_address: usize,
     pub exempt_loopback: bool,
     pub trusted_proxies: Vec<IpAddr>,
-    /// Connections on which no request is being answered and no session lives, in the whole process; beyond,
-    /// the one that has waited longest is closed. Holds whether limits are enabled or not, and never takes more
+    /// Connections on which no request is being answered and no session lives, and sessions that have joined
+    /// nothing, in the whole process; beyond, the one that has waited longest is closed. Holds whether limits are enabled or not, and never takes more
     /// than a quarter of the descriptors.
     pub waiting_connections: usize,
 }
@@ -109,7 +109,7 @@ pub struct Sockets {
     /// How long a message that has begun may take to be complete (1008), a request's body too (408), milliseconds.
     pub message_ms: u64,
     /// What unfinished messages of one worker's clients may hold together, bytes; beyond, whoever holds most is
-    /// closed (1013).
+    /// closed (1013). As much again for bodies of requests (503).
     pub input_bytes: usize,
     /// How long SIGTERM waits for queues to empty, milliseconds.
     pub drain_ms: u64,
@@ -336,6 +336,7 @@ impl Config {
             body_timeout: Duration::from_millis(sockets.message_ms),
             input_bytes: sockets.input_bytes,
             max_waiting: self.waiting_per_worker(),
+            polling_per_address: self.limits.connections_per_address,
             cors: if sockets.allowed_origins.is_empty() {
                 socketio_server::Cors::Any
             } else {

@@ -66,6 +66,10 @@ pub struct Config {
     /// sessions that have joined no namespace; beyond, the one that has waited longest is closed, a session with
     /// 1013.
     pub max_waiting: usize,
+    /// Most polling sessions of one address on a worker, where its connections have a
+    /// [`Lease`](crate::Lease); beyond, its handshakes get 429. A WebSocket costs its client a connection, which
+    /// whoever accepts can count; a polling session does not.
+    pub polling_per_address: usize,
     /// How long after the answer to an upgrade the open packet follows. A client that begins to listen only when
     /// told of the opened WebSocket, as test suites on bare sockets do, may lose what comes in the same segment;
     /// official clients do not, so the default is zero.
@@ -103,6 +107,7 @@ impl Default for Config {
             message_timeout: Duration::from_secs(30),
             input_bytes: 64 << 20,
             max_waiting: 4096,
+            polling_per_address: 2000,
             open_delay: Duration::ZERO,
             close_timeout: Duration::from_secs(5),
             cors: Cors::Off,

@@ -168,6 +168,8 @@ pub enum HttpFault {
     BodyTooLarge,
     /// The bodies of all requests under way hold too much memory, and this one is not small: 503.
     BodiesFull,
+    /// An address has too many polling sessions: 429.
+    TooManySessions,
     /// The client did not take its answer, or left the connection idle.
     Idle,
     /// Too many connections waited; this one longest.
@@ -176,7 +178,7 @@ pub enum HttpFault {
 
 impl HttpFault {
     /// Names of the faults, as metric labels.
-    pub const KINDS: [&'static str; 9] = [
+    pub const KINDS: [&'static str; 10] = [
         "head_timeout",
         "head_too_large",
         "malformed",
@@ -184,6 +186,7 @@ impl HttpFault {
         "body_timeout",
         "body_too_large",
         "bodies_full",
+        "too_many_sessions",
         "idle",
         "too_many_waiting",
     ];

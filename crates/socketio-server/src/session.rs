@@ -4,7 +4,10 @@
 //! `receive_binary`, `receive`) and takes from its outbox what is to leave; the worker's flush and timers do the rest.
 //! So a session may change its transport while it lives.
 
-use std::cell::{Cell, RefCell};
+mod unfinished;
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -103,9 +106,11 @@ pub(crate) struct Session<A: Application> {
     server_disconnected: Cell<bool>,
     refused_connects: Cell<u32>,
     /// Its number among those of its worker that have yet to join a namespace.
-    pub(crate) newcomer: Cell<Option<u64>>,
+    pub(crate) newcomer: Cell<Option<NonZeroU32>>,
     /// Bytes that its unfinished messages hold.
     input_held: Cell<usize>,
+    /// Counts it among its address's, when they are counted.
+    pub(crate) address: OnceCell<Rc<()>>,
     handshake: Handshake,
 }
 
@@ -141,6 +146,7 @@ impl<A: Application> Session<A> {
             refused_connects: Cell::new(0),
             newcomer: Cell::new(None),
             input_held: Cell::new(0),
+            address: OnceCell::new(),
             handshake,
         });
         worker.add_session(&session);
@@ -323,32 +329,6 @@ impl<A: Application> Session<A> {
             add(&self.worker.stats().frames_dropped, dropped as u64);
             self.begin_close(Reason::ClientClose(code), code.map(|code| (code, "")));
         }
-    }
-
-    /// Ends the session that has been a newcomer for the longest time.
-    pub(crate) fn give_up_newcomer(self: &Rc<Self>) {
-        self.has_joined();
-        if self.transport.borrow().is_polling() {
-            // Its close would wait for a poll that may never come.
-            self.lost(Reason::TooManyNewcomers);
-        } else {
-            self.close(Reason::TooManyNewcomers, CloseCode::TRY_AGAIN_LATER, "too many wait to join");
-        }
-    }
-
-    /// It is no newcomer any more.
-    fn has_joined(&self) {
-        if self.newcomer.take().is_some() {
-            self.worker.newcomer_left();
-        }
-    }
-
-    /// Ends the session that holds most of the memory for unfinished messages.
-    pub(crate) fn give_up_input(self: &Rc<Self>) {
-        // Its own task frees the memory; what is counted goes now, so that nobody else has to go for it.
-        self.drop_input();
-        self.close(Reason::InputBytes, CloseCode::TRY_AGAIN_LATER, "too much unfinished input");
-        self.wake_task();
     }
 
     fn begin_close(self: &Rc<Self>, reason: Reason, close: Option<(CloseCode, &str)>) {
@@ -543,55 +523,6 @@ impl<A: Application> Session<A> {
     }
 
     // ---- in ----
-
-    /// Whether a packet waits for its attachments.
-    pub(crate) fn awaits_attachments(&self) -> bool {
-        self.reassembler.borrow().is_waiting()
-    }
-
-    /// No message is unfinished at this point of what was read.
-    pub(crate) fn input_finished(&self) {
-        self.due.message.set(NEVER);
-    }
-
-    /// After a read: whether a message has begun and is not complete, and the bytes the transport holds of it.
-    pub(crate) fn input_unfinished(self: &Rc<Self>, unfinished: bool, held: usize) {
-        if !unfinished && self.input_held.get() == 0 {
-            return;
-        }
-        let held = held + self.reassembler.borrow().held();
-        let before = self.input_held.replace(held);
-        if !unfinished {
-            self.input_finished();
-        } else if self.due.message.get() == NEVER && self.is_open() {
-            let worker = &self.worker;
-            self.due.message.set(worker.tick_after(worker.tick(), worker.config().message_timeout));
-            worker.schedule(self);
-        }
-        self.worker.input_changed(before, held);
-    }
-
-    pub(crate) fn input_held(&self) -> usize {
-        self.input_held.get()
-    }
-
-    pub(crate) fn drop_input(&self) {
-        self.reassembler.borrow_mut().clear();
-        self.worker.input_changed(self.input_held.replace(0), 0);
-    }
-
-    /// Whether its client asks for a namespace; others are in theirs from the start and prove themselves with
-    /// their first packet.
-    fn asks_to_join(&self) -> bool {
-        self.revision == Revision::V4 && self.worker.config().mode == Mode::SocketIo
-    }
-
-    /// A packet of the client has come.
-    fn prove(&self) {
-        if self.newcomer.get().is_some() && !self.asks_to_join() {
-            self.has_joined();
-        }
-    }
 
     /// One Engine.IO packet in text form.
     pub(crate) fn receive_text(self: &Rc<Self>, text: &str) {

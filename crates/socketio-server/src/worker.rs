@@ -6,7 +6,8 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
@@ -91,6 +92,8 @@ pub struct Worker<A: Application> {
     bodies_held: Cell<usize>,
     lobby: Lobby,
     newcomers: RefCell<Newcomers>,
+    /// Addresses with polling sessions; each session holds a clone.
+    polling_addresses: RefCell<HashMap<IpAddr, Rc<()>>>,
     read_buffer: RefCell<Box<[u8]>>,
     http: http1::Builder,
     fallback: RefCell<Option<Fallback>>,
@@ -120,9 +123,10 @@ impl<A: Application> Lists<A> {
 #[derive(Default)]
 struct Newcomers {
     waiting: usize,
-    next: u64,
+    /// Wraps; no two in the queue are that far apart.
+    next: u32,
     /// Slots and numbers; some have joined since, or are gone.
-    queue: VecDeque<(usize, u64)>,
+    queue: VecDeque<(usize, u32)>,
 }
 
 /// What the body of one request holds, until it is dropped.
@@ -208,6 +212,7 @@ impl<A: Application> Worker<A> {
             bodies_held: Cell::new(0),
             lobby: Lobby::new(config.max_waiting),
             newcomers: RefCell::default(),
+            polling_addresses: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
             http,
             fallback: RefCell::default(),
@@ -279,7 +284,8 @@ impl<A: Application> Worker<A> {
                     stream
                 }
             };
-            let Some(upgraded) = Box::pin(http::serve(Rc::clone(&worker), stream, peer)).await else {
+            let served = http::serve(Rc::clone(&worker), stream, peer, lease.is_some());
+            let Some(upgraded) = Box::pin(served).await else {
                 return;
             };
             match upgraded.opened {
@@ -384,14 +390,14 @@ impl<A: Application> Worker<A> {
     fn add_newcomer(&self, session: &Session<A>) {
         let mut newcomers = self.newcomers.borrow_mut();
         newcomers.waiting += 1;
-        newcomers.next += 1;
-        session.newcomer.set(Some(newcomers.next));
+        newcomers.next = newcomers.next.checked_add(1).unwrap_or(1);
+        session.newcomer.set(NonZeroU32::new(newcomers.next));
         let entry = (session.slot.get(), newcomers.next);
         newcomers.queue.push_back(entry);
         // Whoever has joined, or is gone, stands here no longer than those before it.
         while let Some(&(slot, number)) = newcomers.queue.front() {
             let first = self.sessions.borrow().get(slot).cloned();
-            let first = first.filter(|first| first.newcomer.get() == Some(number));
+            let first = first.filter(|first| first.newcomer.get() == NonZeroU32::new(number));
             if first.is_some() && newcomers.waiting <= self.config.max_waiting {
                 break;
             }
@@ -499,6 +505,17 @@ impl<A: Application> Worker<A> {
 
     pub(crate) fn add_polling(&self, session: &Rc<Session<A>>) {
         self.polling.borrow_mut().insert(*session.sid(), Rc::clone(session));
+    }
+
+    /// What counts one more polling session of an address; `None` when it has too many.
+    pub(crate) fn polling_place(&self, address: IpAddr) -> Option<Rc<()>> {
+        let mut addresses = self.polling_addresses.borrow_mut();
+        // Looked through when it has grown to where a vector would grow, so that it costs little and never leaks.
+        if addresses.len() == addresses.capacity() {
+            addresses.retain(|_, owners| Rc::strong_count(owners) > 1);
+        }
+        let owners = addresses.entry(address).or_default();
+        (Rc::strong_count(owners) <= self.config.polling_per_address).then(|| Rc::clone(owners))
     }
 
     pub(crate) fn remove_polling(&self, sid: &Sid) {

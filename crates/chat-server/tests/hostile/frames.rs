@@ -44,7 +44,7 @@ fn broken_frames() {
 /// Fragments of one message without end: the limit counts them together, and time limits those that are empty.
 #[test]
 fn fragments_without_end() {
-    let stage = Stage::set("", "max_payload = 100000\nmessage_ms = 500");
+    let stage = Stage::set("", "max_payload = 100000\nmessage_ms = 1000");
     stage.closes("until they are too large", 1009, "violation", |client| {
         client.frame(0x01, b"42[\"");
         let fragment = masked(0x00, &[b'x'; 1_000]);

@@ -56,7 +56,7 @@ fn packets_against_the_rules() {
 /// Attachments are counted together with their packet; those that never come are not waited for.
 #[test]
 fn binary_bombs() {
-    let stage = Stage::set("", "message_ms = 500");
+    let stage = Stage::set("", "message_ms = 3000");
     let before = stage.dna.memory();
     stage.closes("64 attachments of a megabyte", 1008, "violation", |client| {
         let placeholders: Vec<String> =

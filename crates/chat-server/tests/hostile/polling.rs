@@ -47,7 +47,7 @@ fn send(stage: &Stage, request: &[u8]) -> TcpStream {
 
 #[test]
 fn bodies_that_are_too_much() {
-    let stage = Stage::set("", "max_payload = 100000\nmessage_ms = 500");
+    let stage = Stage::set("", "max_payload = 100000\nmessage_ms = 1000");
     let giant = "4".repeat(3_000_000);
     let chunked = format!("{:x}\r\n{giant}\r\n0\r\n\r\n", giant.len());
     let many = vec!["6"; 20_000].join("\x1e");
@@ -202,6 +202,22 @@ fn sessions_by_the_thousand_over_one_connection() {
     }
 }
 
+/// Sessions that join as well are limited by their address, which a single connection would not be.
+#[test]
+fn sessions_of_one_address() {
+    let stage = Stage::set("exempt_loopback = false\nconnections_per_address = 20\n", "");
+    let sids: Vec<String> = (0..20).map(|_| session(&stage)).collect();
+    stage.counted("one too many", &fault("too_many_sessions"), || {
+        let answer = http(stage.address(), &get(PATH));
+        assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
+    });
+    // One that ends makes room for another.
+    assert!(http(stage.address(), &whole_post(&sids[0], "1")).starts_with("HTTP/1.1 200 "));
+    session(&stage);
+    assert!(http(stage.address(), &get(PATH)).starts_with("HTTP/1.1 429 "));
+    stage.end();
+}
+
 /// Bodies that promise much and bring almost all of it: together they may hold what `input_bytes` says; beyond,
 /// 503, and small ones are taken all the same.
 #[test]
@@ -257,15 +273,14 @@ fn upgrades_that_do_not_come_through() {
 /// Whoever is written to and does not poll is a slow reader.
 #[test]
 fn a_hearer_that_does_not_poll() {
-    let stage = Stage::set("", "outbox_bytes = 65536");
+    let stage = Stage::set("", "outbox_bytes = 300000");
     let sid = session(&stage);
     let (lng, lat) = crate::support::HERE;
     let store = format!(r#"42["store",{{"position":[{lng},{lat}],"radius":500}}]"#);
     assert!(http(stage.address(), &whole_post(&sid, &store)).starts_with("HTTP/1.1 200 "));
+    let mut speaker = stage.attacker();
     stage.until("it has heard too much", || {
-        let mut speaker = stage.attacker();
-        crate::slow::say_much(&mut speaker, 20);
-        while !matches!(speaker.next(), Got::Text(text) if text.contains("new_msg")) {}
+        crate::slow::say_much(&mut speaker);
         stage.metric(&closed("outbox_bytes")) == 1
     });
     let answer = http(stage.address(), &get(&format!("{PATH}&sid={sid}")));

@@ -23,7 +23,7 @@ const WIDE: &str = "{ per_second = 100000.0, burst = 100000.0 }";
 pub(crate) struct Stage {
     pub(crate) dna: Program,
     bystander: Bystander,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Stage {
@@ -40,7 +40,7 @@ impl Stage {
         );
         let dna = Program::with_settings(data.path(), &settings);
         let bystander = Bystander::start(dna.address);
-        Self { dna, bystander, _data: data }
+        Self { dna, bystander, data }
     }
 
     pub(crate) fn usual() -> Self {
@@ -87,6 +87,13 @@ impl Stage {
         let text = http(self.address(), b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
         line.map_or(0, |value| value.parse::<f64>().unwrap() as u64)
+    }
+
+    /// Messages of this user in the live world's database.
+    pub(crate) fn stored_by(&self, user: i64) -> i64 {
+        let database = rusqlite::Connection::open(self.data.path().join("dna.db")).unwrap();
+        let count = "SELECT count(*) FROM message WHERE user_idx = ?1";
+        database.query_row(count, [user], |row| row.get(0)).unwrap()
     }
 
     /// Runs an attack, which must raise a counter by one.

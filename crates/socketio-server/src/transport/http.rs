@@ -86,12 +86,23 @@ struct Pending {
     opened: Opened,
 }
 
-/// Serves HTTP on `stream` until it ends (`None`) or has become a WebSocket.
+/// Whom a connection comes from.
+#[derive(Clone, Copy)]
+struct Caller {
+    address: SocketAddr,
+    /// Its address may not have as many as it likes.
+    is_counted: bool,
+}
+
+/// Serves HTTP on `stream` until it ends (`None`) or has become a WebSocket. `is_counted`: the polling sessions of
+/// this address are limited.
 pub(crate) async fn serve<A: Application>(
     worker: Rc<Worker<A>>,
     stream: Stream,
     peer: SocketAddr,
+    is_counted: bool,
 ) -> Option<Upgraded> {
+    let peer = Caller { address: peer, is_counted };
     let pending = Rc::new(RefCell::new(None));
     let visit = Rc::new(Visit::begin(&worker));
     let service = {
@@ -110,7 +121,7 @@ pub(crate) async fn serve<A: Application>(
     let over = poll_fn(|cx| Pin::new(&mut connection).poll(cx));
     let ended = tokio::select! {
         ended = over => ended.map_err(|error| {
-            tracing::debug!(%peer, %error, "HTTP connection ended");
+            tracing::debug!(peer = %peer.address, %error, "HTTP connection ended");
             fault_of(&error)
         }),
         fault = visit.fault() => Err(Some(fault)),
@@ -258,13 +269,13 @@ async fn farewell<A: Application>(
 async fn route<A: Application>(
     worker: &Rc<Worker<A>>,
     pending: &RefCell<Option<Pending>>,
-    peer: SocketAddr,
+    peer: Caller,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
     let path = &worker.config().path;
     let ours = request.uri().path() == path || Some(request.uri().path()) == path.strip_suffix('/');
     if !ours {
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(Peer(peer.address));
         let Some(fallback) = worker.fallback() else { return text(StatusCode::NOT_FOUND, "not found\n") };
         return match tokio::time::timeout(worker.config().body_timeout, fallback(request)).await {
             Ok(response) => response,
@@ -294,7 +305,7 @@ async fn route<A: Application>(
 async fn serve_ours<A: Application>(
     worker: &Rc<Worker<A>>,
     pending: &RefCell<Option<Pending>>,
-    peer: SocketAddr,
+    peer: Caller,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let query = request.uri().query().unwrap_or("");
@@ -312,7 +323,12 @@ async fn serve_ours<A: Application>(
                 None => {
                     let revision = new_session(worker, &request)?;
                     let (parts, _) = request.into_parts();
-                    let opened = polling::open(worker, revision, Handshake::new(peer, &parts));
+                    let opened = polling::open(
+                        worker,
+                        revision,
+                        Handshake::new(peer.address, &parts),
+                        peer.is_counted,
+                    );
                     opened.await.map(answered)
                 }
                 Some(sid) => {
@@ -355,7 +371,7 @@ fn revision<A: Application>(worker: &Worker<A>, request: &Request<Incoming>) -> 
 async fn open_websocket<A: Application>(
     worker: &Rc<Worker<A>>,
     pending: &RefCell<Option<Pending>>,
-    peer: SocketAddr,
+    peer: Caller,
     request: Request<Incoming>,
     sid: Option<Sid>,
 ) -> Result<Response<Body>, Refusal> {
@@ -376,7 +392,7 @@ async fn open_websocket<A: Application>(
     let opened = match sid {
         None => {
             let (parts, _) = request.into_parts();
-            Opened::Session { revision, handshake: Handshake::new(peer, &parts) }
+            Opened::Session { revision, handshake: Handshake::new(peer.address, &parts) }
         }
         Some(sid) if polling::begin_upgrade(worker, sid, revision).await? => Opened::Upgrade { sid },
         Some(_) => Opened::Refused,
@@ -426,6 +442,8 @@ pub(crate) enum Refusal {
     Slow,
     /// The bodies of all requests under way hold too much memory.
     Full,
+    /// The address has too many polling sessions.
+    TooMany,
     /// RFC 6455 section 4.4: name the version that is spoken.
     WebsocketVersion,
     Draining,
@@ -437,6 +455,7 @@ impl Refusal {
             Refusal::TooLarge => Some(HttpFault::BodyTooLarge),
             Refusal::Slow => Some(HttpFault::BodyTimeout),
             Refusal::Full => Some(HttpFault::BodiesFull),
+            Refusal::TooMany => Some(HttpFault::TooManySessions),
             _ => None,
         }
     }
@@ -451,6 +470,7 @@ impl Refusal {
             Refusal::UnsupportedRevision => (5, "Unsupported protocol version"),
             Refusal::TooLarge => return text(StatusCode::PAYLOAD_TOO_LARGE, "body too large\n"),
             Refusal::Slow => return text(StatusCode::REQUEST_TIMEOUT, "body too slow\n"),
+            Refusal::TooMany => return text(StatusCode::TOO_MANY_REQUESTS, "too many sessions\n"),
             Refusal::Full => return text(StatusCode::SERVICE_UNAVAILABLE, "busy\n"),
             Refusal::Draining => return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         };

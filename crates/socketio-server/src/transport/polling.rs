@@ -324,12 +324,20 @@ pub(crate) async fn open<A: Application>(
     worker: &Rc<Worker<A>>,
     revision: Revision,
     handshake: Handshake,
+    is_counted: bool,
 ) -> Result<Answer, Refusal> {
+    let place = match is_counted {
+        true => Some(worker.polling_place(handshake.peer().ip()).ok_or(Refusal::TooMany)?),
+        false => None,
+    };
     // A client of revision 3 that cannot take bytes says so.
     let takes_bytes = revision == Revision::V3 && handshake.query_value("b64").is_none();
     let (reply, answer) = oneshot::channel();
     let transport = Transport::Polling(Box::new(Writer::new(revision, takes_bytes, reply)));
     let session = Session::open(worker, revision, handshake, transport);
+    if let Some(place) = place {
+        let _ = session.address.set(place);
+    }
     worker.add_polling(&session);
     worker.flush_now(&session);
     drop(session);
