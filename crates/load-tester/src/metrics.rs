@@ -738,6 +738,15 @@ mod tests {
     }
 
     #[test]
+    fn stages_are_filed_under_their_names() {
+        for stage in Stage::ALL {
+            let name = names::CONNECT_STAGES[stage as usize];
+            assert_eq!(name, format!("socketio.connect.{stage}"));
+            assert_eq!(fixed_time_names()[Time::ConnectStages as usize + stage as usize], name);
+        }
+    }
+
+    #[test]
     fn threads_add_up_and_a_second_is_whole_when_all_have_handed_it_over() {
         let (names, step, endpoint) = names();
         let mut collector = Collector::new(names, 2);

@@ -309,7 +309,7 @@ pub enum Closed {
         /// At most 512 bytes of the body, invalid UTF-8 replaced.
         body: String,
     },
-    /// The server ended the TCP stream without a close frame, or instead of an answer.
+    /// The server ended the TCP stream without a close frame.
     Eof,
     /// Reading or writing failed.
     Transport {
@@ -370,8 +370,9 @@ impl Closed {
     /// What ends a session that is polling, from what became of one request.
     pub(crate) fn of_request(request: Method, cause: Cause) -> Self {
         match cause {
-            Cause::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => Closed::Eof,
-            Cause::Io(error) => Closed::from_io(&error),
+            Cause::Io(error) => {
+                Closed::Transport { kind: error.kind(), text: format!("{request}: {}", io_text(&error)) }
+            }
             Cause::Timeout(_) => {
                 Closed::Transport { kind: io::ErrorKind::TimedOut, text: format!("{request}: timeout") }
             }

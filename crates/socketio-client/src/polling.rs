@@ -259,7 +259,7 @@ impl Polling {
         }
         self.sid = url::form_urlencoded::byte_serialize(open.sid.as_bytes()).collect();
         if let Some(max) = open.max_payload {
-            self.max_post = usize::try_from(max).unwrap_or(usize::MAX).clamp(1, self.options.max_payload);
+            self.max_post = usize::try_from(max).unwrap_or(usize::MAX);
         }
         if self.options.transport == Transport::PollingThenWebSocket
             && open.upgrades.iter().any(|offered| offered == "websocket")
@@ -392,8 +392,10 @@ impl Polling {
                 Poll::Pending => {}
             },
             Change::Pausing(probed) => {
-                // Nothing comes before the change but its end.
-                let end = probed.connection.poll_messages(cx, |_, _, _| ControlFlow::Break(Stop::Visitor));
+                // Nothing may come before the change: who takes the session to have changed already is mistaken.
+                let end = probed.connection.poll_messages(cx, |_, _, _| {
+                    ControlFlow::Break(Stop::Close(Closed::Protocol("a message before the change".into())))
+                });
                 if let Poll::Ready(Err(closed)) = end {
                     let failed = upgrade::lost(probed, &self.options, closed);
                     self.stay(failed);

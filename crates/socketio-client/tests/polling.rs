@@ -188,7 +188,9 @@ async fn what_is_said_during_a_post_gathers_for_the_next_within_the_servers_limi
 async fn too_much_behind_a_post_is_waited_for() {
     let (go, gone) = std::sync::mpsc::channel();
     let server = server(move |mut requests| {
-        requests.greet("[]");
+        requests.get().answer(open_packet("[]", 25_000, 20_000).replace("1000000", "150000"));
+        requests.expect_post("40");
+        requests.get().answer(r#"40{"sid":"s"}"#);
         let first = requests.post();
         gone.recv().unwrap();
         first.answer("ok");
@@ -198,9 +200,7 @@ async fn too_much_behind_a_post_is_waited_for() {
             post.answer("ok");
         }
     });
-    let mut options = polling(&server);
-    options.max_payload = 150_000;
-    let mut client = connect(&options).await.unwrap().client;
+    let mut client = client(&server).await;
     let big = format!("\"{}\"", "x".repeat(100_000 - 2));
     client.emit("/", "first", "").await.unwrap();
     let blocked = timeout(Duration::from_millis(50), client.emit("/", "b", &big)).await;
@@ -358,7 +358,8 @@ async fn a_poll_that_crosses_the_servers_farewell_is_asked_again() {
     });
     let mut client = client(&server).await;
     assert_eq!(client.next().await.unwrap().data, r#"["again"]"#);
-    assert_eq!(client.next().await.unwrap_err(), Closed::Eof);
+    let closed = client.next().await.unwrap_err();
+    assert_eq!(closed.to_string(), "poll: connection closed before an answer");
     server.join();
 }
 

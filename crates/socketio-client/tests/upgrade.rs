@@ -244,6 +244,15 @@ async fn a_probe_that_fails_keeps_the_session_polling() {
         "probe: connection ended without a close frame",
     )
     .await;
+    check_stays(
+        peer(|mut peer| {
+            peer.send("3probe");
+            peer.send(r#"42["too soon"]"#);
+        }),
+        Stage::Probe,
+        "probe: a message before the change",
+    )
+    .await;
     // After the answer and before the change.
     check_stays(
         peer(|mut peer| {
