@@ -1,18 +1,17 @@
 //! `cargo xtask demo`: dna, a crowd and the journal's load, end to end.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{self, Interrupted, Part, logged, seconds};
-use crate::{signal, tree, web};
+use crate::command::{self, Part, logged, seconds};
+use crate::{signal, stage, tree, web};
 
 const SCENARIO: &str = "scenarios/journal-heard.yml";
 /// What the scenario says; `the_scenario_says_the_same` holds them together.
@@ -24,10 +23,6 @@ const LISTEN: &str = "127.0.0.1:9013";
 
 /// Users and listeners are different people: limits per user stay out of the picture.
 const FIRST_LISTENER_IDX: u64 = 1_000_001;
-const READY_WITHIN: Duration = Duration::from_secs(20);
-const DRAINED_WITHIN: Duration = Duration::from_secs(20);
-/// Listeners, users and their messages are sockets on both sides.
-const OPEN_FILES: u64 = 16_384;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -44,8 +39,8 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<u8> {
     // Asked before the long build and not only after it.
-    port_is_free(options.listen)?;
-    raise_open_files();
+    stage::port_is_free(options.listen)?;
+    stage::raise_open_files();
 
     println!("Demo: dna, {LISTENERS} listeners and the journal's load.\n");
     let mut parts = Vec::new();
@@ -57,8 +52,8 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
 
     let stage = Stage::set()?;
     parts.push(stage.make_tokens(options)?);
-    port_is_free(options.listen)?;
-    let mut dna = stage.serve(options.listen)?;
+    stage::port_is_free(options.listen)?;
+    let mut dna = stage::serve(options.listen, &stage.data, &stage.log)?;
     let live = format!("http://{}/?world=test&lng={}&lat={}", options.listen, PLACE.0, PLACE.1);
     println!("\nSee it live: {live}\n");
 
@@ -67,7 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     let code = match outcome {
         Ok(code) => code,
         Err(error) => {
-            stop(&mut dna)?;
+            stage::stop(&mut dna)?;
             return Err(error);
         }
     };
@@ -90,19 +85,8 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         }
         println!();
     }
-    stop(&mut dna)?;
+    stage::stop(&mut dna)?;
     Ok(code)
-}
-
-fn port_is_free(listen: SocketAddr) -> Result<()> {
-    match TcpListener::bind(listen) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
-            "{listen} is in use: another demo or dna may still be serving there. \
-             End it, or choose another place with --listen 127.0.0.1:9113"
-        ),
-        Err(error) => Err(error).with_context(|| format!("cannot listen on {listen}")),
-    }
 }
 
 /// The files of one demo, all under `target/demo`.
@@ -139,62 +123,9 @@ impl Stage {
         for (file, first, count) in
             [("tokens.csv", 1, users), ("listeners.csv", FIRST_LISTENER_IDX, LISTENERS)]
         {
-            let path = tree::root().join("scenarios").join(file);
-            let tokens = Command::new(tree::binary("dna"))
-                .args([
-                    "token",
-                    "--test",
-                    "--idx",
-                    &first.to_string(),
-                    "--count",
-                    &count.to_string(),
-                    "--data",
-                ])
-                .arg(&self.data)
-                .stderr(Stdio::inherit())
-                .output()
-                .context("cannot start dna token")?;
-            let made = tokens.stdout.iter().filter(|&&byte| byte == b'\n').count() as u64;
-            if signal::received().is_some() {
-                return Err(Interrupted.into());
-            }
-            if !tokens.status.success() || made != count {
-                bail!("dna token made {made} tokens instead of {count} ({})", tokens.status);
-            }
-            fs::write(&path, tokens.stdout).with_context(|| format!("cannot write {}", path.display()))?;
+            stage::make_tokens(&tree::root().join("scenarios").join(file), first, count, &self.data)?;
         }
         Ok(Part { name: "tokens", took: started.elapsed(), note: String::new() })
-    }
-
-    fn serve(&self, listen: SocketAddr) -> Result<Child> {
-        let log = File::create(&self.log).with_context(|| format!("cannot write {}", self.log.display()))?;
-        let mut dna = Command::new(tree::binary("dna"))
-            .args(["serve", "--listen", &listen.to_string(), "--data"])
-            .arg(&self.data)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            // A group of its own: Ctrl-C must reach drumfire first, and dna only when all is written.
-            .process_group(0)
-            .spawn()
-            .context("cannot start dna")?;
-        let until = Instant::now() + READY_WITHIN;
-        while !ready(listen) {
-            let ended = dna.try_wait()?;
-            if ended.is_some() || Instant::now() >= until || signal::received().is_some() {
-                let _ = dna.kill();
-                let _ = dna.wait();
-                if signal::received().is_some() {
-                    return Err(Interrupted.into());
-                }
-                let said = fs::read_to_string(&self.log).unwrap_or_default();
-                let how = ended
-                    .map_or_else(|| "did not become ready".to_owned(), |status| format!("ended ({status})"));
-                bail!("dna {how}:\n{}", said.trim_end());
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(dna)
     }
 
     /// The run and its report; drumfire's exit code.
@@ -246,44 +177,6 @@ fn code_of(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(1)
 }
 
-/// `GET /readyz` answers 200.
-fn ready(listen: SocketAddr) -> bool {
-    let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&listen, Duration::from_secs(1))?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        write!(stream, "GET /readyz HTTP/1.1\r\nhost: {listen}\r\nconnection: close\r\n\r\n")?;
-        let mut head = [0; 12];
-        stream.read_exact(&mut head)?;
-        Ok(head.ends_with(b" 200"))
-    };
-    ask().unwrap_or(false)
-}
-
-/// SIGTERM, then the time dna needs to drain; an end that was not clean is an error.
-fn stop(dna: &mut Child) -> Result<()> {
-    command::terminate(dna);
-    let Some(status) = command::wait_for(dna, DRAINED_WITHIN)? else {
-        let _ = dna.kill();
-        let _ = dna.wait();
-        bail!("dna did not drain within {}", seconds(DRAINED_WITHIN));
-    };
-    if !status.success() {
-        bail!("dna did not end cleanly: {status}");
-    }
-    println!("dna has drained and ended.");
-    Ok(())
-}
-
-/// As far as the hard limit lets; the programs say themselves when it is too low.
-fn raise_open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let now = getrlimit(Resource::Nofile);
-    let wanted = now.maximum.map_or(OPEN_FILES, |hard| hard.min(OPEN_FILES));
-    if now.current.is_some_and(|current| current < wanted) {
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: now.maximum });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,13 +195,5 @@ mod tests {
         ] {
             assert!(text.contains(&line), "{SCENARIO} lacks `{line}`");
         }
-    }
-
-    #[test]
-    fn a_port_in_use_is_named_with_a_way_out() {
-        let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let address = taken.local_addr().expect("address");
-        let text = port_is_free(address).expect_err("in use").to_string();
-        assert!(text.contains(&address.to_string()) && text.contains("--listen"), "{text}");
     }
 }

@@ -2,9 +2,12 @@
 
 mod command; // child processes: quiet, logged, timed
 mod demo; // dna, a crowd and the journal's load, end to end
+mod fuzz; // every fuzz target for a while
 mod journal; // docs/journal.md is walked
 mod licences; // what the libraries' licences ask
 mod signal; // Ctrl-C and SIGTERM as a question one can ask
+mod soak; // an hour of people who come and go
+mod stage; // one dna with its data and its people
 mod suites; // the protocols' official test suites
 mod test; // everything that must hold before a change lands
 mod tidy; // rules no compiler knows
@@ -30,6 +33,10 @@ enum Task {
     Test(test::Options),
     /// The protocols' official test suites, from a checkout of the Socket.IO repository.
     Suites(suites::Options),
+    /// Every fuzz target for a while, two at a time; needs a nightly toolchain and cargo-fuzz.
+    Fuzz(fuzz::Options),
+    /// Let people come, talk and go for an hour at half the measured peak: nothing may grow, go missing or come twice.
+    Soak(soak::Options),
     /// Check and build the map page.
     Web,
     /// Rules no compiler knows: lengths, links, READMEs, arrows between crates, licences.
@@ -42,6 +49,8 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Suites(options) => suites::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
+        Task::Soak(options) => soak::run(&options),
         Task::Web => web::run(),
         Task::Tidy => tidy::run(),
     };

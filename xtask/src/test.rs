@@ -49,6 +49,18 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         }
         summary.add("tests", tests());
     }
+    // Built apart: under loom the atomics are others.
+    summary.add(
+        "every order",
+        logged(
+            "every order",
+            tree::cargo()
+                .args(["test", "--release", "--locked", "-p", "geo-index", "--test", "loom"])
+                .env("RUSTFLAGS", "--cfg loom")
+                .env("CARGO_TARGET_DIR", tree::target().join("loom")),
+            |_| (),
+        ),
+    );
     match &options.suites {
         Some(from) => summary.add("official suites", suites::part(from)),
         None => println!(

@@ -32,6 +32,17 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// Cargo of another toolchain than the one that runs this.
+pub(crate) fn cargo_of(toolchain: &str) -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", toolchain, "cargo"]).current_dir(root());
+    // Rustup sets them for the toolchain that runs; a fuzz target's folder is its own.
+    for name in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR"] {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// `path` as a person in the current directory would type it.
 pub(crate) fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();

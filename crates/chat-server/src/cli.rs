@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use chat_server::clock;
-use chat_server::config::{Config, TestWorld, default_data_dir};
+use chat_server::config::{Config, TestWorld, TlsSettings, default_data_dir};
 use chat_server::data_dir::DataDir;
 use chat_server::rotation::Secrets;
 use chat_server::server;
@@ -20,6 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   dna                                        serve on 127.0.0.1:9013, then open http://127.0.0.1:9013/
   dna serve --listen 0.0.0.0:80 --data /var/lib/dna
+  dna serve --listen 0.0.0.0:443 --tls-certificate fullchain.pem --tls-key privkey.pem
   dna token --idx 7 --nickname Ann           a signed token for user 7
   dna token --idx 1 --count 9000 --test > tokens.csv
   dna check --config dna.toml                what is wrong with the settings, if anything
@@ -65,6 +66,24 @@ struct DataArg {
 }
 
 #[derive(Args, Default)]
+struct TlsArgs {
+    /// Certificate chain (PEM): serve https and wss; read again on SIGHUP
+    #[arg(long, env = "DNA_TLS_CERTIFICATE", value_name = "FILE")]
+    tls_certificate: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, env = "DNA_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    fn apply(self, config: &mut Config) {
+        let TlsSettings { certificate, key } = &mut config.tls;
+        *certificate = self.tls_certificate.or(certificate.take());
+        *key = self.tls_key.or(key.take());
+    }
+}
+
+#[derive(Args, Default)]
 struct Serve {
     /// Address and port [default: 127.0.0.1:9013]
     #[arg(long, env = "DNA_LISTEN", value_name = "ADDR:PORT")]
@@ -86,6 +105,8 @@ struct Serve {
     /// Turn every rate limit off (load tests)
     #[arg(long, env = "DNA_NO_LIMITS")]
     no_limits: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Write log lines as JSON
     #[arg(long, env = "DNA_LOG_JSON")]
     log_json: bool,
@@ -117,6 +138,8 @@ struct Check {
     /// Settings file [default: ./dna.toml where there is one]
     #[arg(long, env = "DNA_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Print the defaults as a complete dna.toml instead
     #[arg(long)]
     defaults: bool,
@@ -143,7 +166,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         None => serve(cli.serve),
         Some(Command::Serve(arguments)) => serve(arguments),
         Some(Command::Token(arguments)) => token(&arguments),
-        Some(Command::Check(arguments)) => check(&arguments),
+        Some(Command::Check(arguments)) => check(arguments),
         Some(Command::Backup(arguments)) => back_up(arguments),
         Some(Command::ForgetTestWorld(arguments)) => forget_test_world(arguments),
     }
@@ -169,9 +192,8 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::new() })?;
     let running = server::start(listener, &config, secrets, storages)?;
-    let address = running.address();
-    say(&format!("dna is listening on http://{address}/  (data in {})", config.data_dir().display()));
-    let signal = runtime.block_on(signals.first());
+    say(&format!("dna is listening on {}  (data in {})", running.url(), config.data_dir().display()));
+    let signal = runtime.block_on(signals.last(|| running.reload_tls()));
     say(&format!("{signal}: finishing what was accepted"));
     running.stop();
     Ok(())
@@ -183,8 +205,9 @@ fn say(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT end; SIGHUP reloads.
 struct Signals {
+    hup: tokio::signal::unix::Signal,
     term: tokio::signal::unix::Signal,
     int: tokio::signal::unix::Signal,
 }
@@ -192,13 +215,21 @@ struct Signals {
 impl Signals {
     fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            hup: signal(SignalKind::hangup())?,
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+        })
     }
 
-    async fn first(mut self) -> &'static str {
-        tokio::select! {
-            _ = self.term.recv() => "SIGTERM",
-            _ = self.int.recv() => "SIGINT",
+    /// Calls `reload` at each SIGHUP until a signal that ends.
+    async fn last(mut self, reload: impl Fn()) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.hup.recv() => reload(),
+                _ = self.term.recv() => return "SIGTERM",
+                _ = self.int.recv() => return "SIGINT",
+            }
         }
     }
 }
@@ -223,6 +254,7 @@ fn settings(arguments: Serve) -> anyhow::Result<Config> {
     if arguments.no_limits {
         config.limits.enabled = false;
     }
+    arguments.tls.apply(&mut config);
     Ok(config)
 }
 
@@ -283,13 +315,15 @@ fn token(arguments: &Token) -> anyhow::Result<()> {
     out.flush().context("writing tokens")
 }
 
-fn check(arguments: &Check) -> anyhow::Result<()> {
+fn check(arguments: Check) -> anyhow::Result<()> {
     if arguments.defaults {
         print!("{}", toml::to_string(&Config::default())?);
         return Ok(());
     }
-    let config = Config::read(arguments.config.as_deref())?;
-    let problems = config.problems();
+    let mut config = Config::read(arguments.config.as_deref())?;
+    arguments.tls.apply(&mut config);
+    let mut problems = config.problems();
+    let tls = check_tls(&config, &mut problems);
     if !problems.is_empty() {
         bail!("the settings do not work:\n  {}", problems.join("\n  "));
     }
@@ -300,6 +334,9 @@ fn check(arguments: &Check) -> anyhow::Result<()> {
         config.data_dir().display(),
         if config.test_world_open() { "open" } else { "closed" },
     );
+    for line in tls {
+        println!("{line}");
+    }
     if let Some((_, until)) = config.tokens.previous()? {
         if until > clock::now() {
             println!("Tokens of the previous secret are accepted until {until}.");
@@ -338,6 +375,26 @@ fn back_up(arguments: BackUp) -> anyhow::Result<()> {
     );
     println!("Tokens stay good only with the secret they were signed with; it is not in the copy.");
     Ok(())
+}
+
+/// Reads the TLS files, if any: adds what is wrong to `problems`, gives what else is to be said.
+fn check_tls(config: &Config, problems: &mut Vec<String>) -> Vec<String> {
+    let Some(files) = config.tls_files() else { return Vec::new() };
+    match files.read() {
+        Err(error) => {
+            problems.push(error.to_string());
+            Vec::new()
+        }
+        Ok(identity) => {
+            let path = files.certificate.display();
+            problems.extend(identity.invalid(now_s()).map(|why| format!("{path}: {why}")));
+            let mut lines = vec![format!("TLS: {path} is valid until {}.", identity.until())];
+            lines.extend(
+                identity.warnings(&files, now_s()).into_iter().map(|line| format!("Warning: {line}")),
+            );
+            lines
+        }
+    }
 }
 
 fn forget_test_world(arguments: DataArg) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use socketio_server::CloseCode;
 use crate::limits::Rate;
 use crate::rotation::Tokens;
 use crate::storage::Durability;
+use crate::tls::TlsFiles;
 
 /// A reader that does not keep up is asked to come back and catch up.
 pub(crate) const SLOW_CLOSE: CloseCode = CloseCode::SLOW_CONSUMER;
@@ -34,6 +35,7 @@ pub struct Config {
     pub chat: ChatSettings,
     pub retention: Retention,
     pub sockets: Sockets,
+    pub tls: TlsSettings,
     /// The secret before this one.
     pub tokens: Tokens,
 }
@@ -115,6 +117,18 @@ pub struct Sockets {
     pub allowed_origins: Vec<String>,
 }
 
+/// PEM files, relative to the settings file; without them `dna` speaks plain HTTP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsSettings {
+    /// The server's certificate, then those that lead to its authority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// Its private key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -127,6 +141,7 @@ impl Default for Config {
             chat: ChatSettings::default(),
             retention: Retention::default(),
             sockets: Sockets::default(),
+            tls: TlsSettings::default(),
             tokens: Tokens::default(),
         }
     }
@@ -190,7 +205,15 @@ impl Config {
             None => (PathBuf::from("dna.toml"), false),
         };
         match std::fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display())),
+            Ok(text) => {
+                let mut config: Self =
+                    toml::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+                let TlsSettings { certificate, key } = &mut config.tls;
+                for file in [certificate, key].into_iter().flatten() {
+                    *file = path.with_file_name(&*file);
+                }
+                Ok(config)
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => Ok(Self::default()),
             Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
         }
@@ -242,10 +265,20 @@ impl Config {
             sockets.input_bytes >= sockets.max_payload,
             "sockets.input_bytes must be at least sockets.max_payload",
         );
+        check(
+            self.tls.certificate.is_some() == self.tls.key.is_some(),
+            "tls.certificate and tls.key belong together: give both, or neither for plain HTTP",
+        );
         if let Err(error) = self.tokens.previous() {
             problems.push(format!("{error:#}"));
         }
         problems
+    }
+
+    /// The files of TLS, when it is wanted.
+    pub fn tls_files(&self) -> Option<TlsFiles> {
+        let TlsSettings { certificate, key } = self.tls.clone();
+        Some(TlsFiles { certificate: certificate?, key: key? })
     }
 
     pub fn worker_count(&self) -> usize {

@@ -48,6 +48,8 @@ pub mod refusal;
 pub mod rotation;
 /// Starts everything, ends everything.
 pub mod server;
+/// Certificate and key by files, reloaded.
+pub mod tls;
 /// Who somebody is: signed tokens, nothing else.
 pub mod token;
 /// The two worlds and what keeps them apart.

@@ -59,6 +59,11 @@ struct AddressLabel {
     limit: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
 /// All of the process's measurements; shared by every thread.
 #[derive(Debug)]
 pub struct Metrics {
@@ -77,6 +82,9 @@ pub struct Metrics {
     pub accept_pauses: Counter,
     pub caught_up: Counter,
     pub not_recovered: Counter,
+    tls_reloads: Family<ResultLabel, Counter>,
+    /// Unix seconds; 0 without TLS.
+    tls_certificate_expires: AtomicU64,
     /// One per worker, added up when read.
     servers: Vec<Arc<Stats>>,
 }
@@ -148,6 +156,8 @@ impl Metrics {
         let caught_up = counter(&mut registry, "caught_up", "Returning connections told all they had missed");
         let not_recovered =
             counter(&mut registry, "not_recovered", "Returning connections told that the gap is too large");
+        let tls_reloads = Family::default();
+        registry.register("tls_reloads", "Times the TLS files were read again", tls_reloads.clone());
         Self {
             registry,
             stages,
@@ -164,6 +174,8 @@ impl Metrics {
             accept_pauses,
             caught_up,
             not_recovered,
+            tls_reloads,
+            tls_certificate_expires: AtomicU64::new(0),
             servers,
         }
     }
@@ -216,6 +228,15 @@ impl Metrics {
         self.people.get_or_create(&PeopleLabel { world: WorldValue(world) }).clone()
     }
 
+    pub(crate) fn tls_reloaded(&self, took: bool) {
+        let result = if took { "ok" } else { "refused" };
+        self.tls_reloads.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    pub(crate) fn tls_certificate_expires(&self, unix_s: u64) {
+        self.tls_certificate_expires.store(unix_s, Ordering::Relaxed);
+    }
+
     /// The text exposition format. `wal_bytes`: size of each world's write-ahead log.
     pub fn encode(&self, wal_bytes: &PerWorld<u64>) -> String {
         use std::fmt::Write as _;
@@ -237,6 +258,14 @@ impl Metrics {
             writeln!(text, "# HELP dna_wal_bytes Size of the write-ahead log.\n# TYPE dna_wal_bytes gauge");
         for world in World::ALL {
             let _ = writeln!(text, "dna_wal_bytes{{world=\"{}\"}} {}", world.name(), wal_bytes.get(world));
+        }
+        let expires = self.tls_certificate_expires.load(Ordering::Relaxed);
+        if expires > 0 {
+            let _ = writeln!(
+                text,
+                "# HELP dna_tls_certificate_expires_seconds When the TLS certificate in force expires, Unix time.\n\
+                 # TYPE dna_tls_certificate_expires_seconds gauge\ndna_tls_certificate_expires_seconds {expires}"
+            );
         }
         self.encode_server(&mut text);
         if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
@@ -261,8 +290,9 @@ impl Metrics {
             text,
             "# HELP dna_connected Open sessions.\n# TYPE dna_connected gauge\ndna_connected {connected}"
         );
-        let counters: [(&str, &str, ServerCounter); 12] = [
+        let counters: [(&str, &str, ServerCounter); 13] = [
             ("accepted", "TCP connections accepted", |stats| &stats.accepted),
+            ("tls_failed", "TLS handshakes that failed", |stats| &stats.tls_failed),
             ("sessions_opened", "Sessions opened", |stats| &stats.opened),
             ("handshakes_refused", "Socket.IO requests answered with an error", |stats| &stats.refused),
             ("sessions_upgraded", "Sessions changed from polling to a WebSocket", |stats| &stats.upgraded),

@@ -23,6 +23,7 @@ use crate::privacy::Handles;
 use crate::rotation::Secrets;
 use crate::storage::{SqliteStorage, Storage};
 use crate::store::{self, Store, StoreConfig};
+use crate::tls::Tls;
 use crate::token::TokenKey;
 use crate::worker::{self, Chat, Shared, WorkerMessage};
 use crate::world::{PerWorld, World};
@@ -49,6 +50,7 @@ pub struct Running {
     store_threads: Vec<JoinHandle<()>>,
     push_thread: JoinHandle<()>,
     drain: Duration,
+    tls: Option<Arc<Tls>>,
 }
 
 /// Binds the configured address.
@@ -87,7 +89,7 @@ pub fn open_storages(data: &DataDir, config: &Config) -> anyhow::Result<PerWorld
 /// Starts serving on `listener`. `secrets` sign and verify tokens.
 ///
 /// # Errors
-/// When a thread or a port cannot be had.
+/// When a thread or a port cannot be had, or the TLS files do not hold.
 pub fn start(
     listener: TcpListener,
     config: &Config,
@@ -98,6 +100,7 @@ pub fn start(
     let count = config.worker_count();
     let stats: Vec<Arc<Stats>> = (0..count).map(|_| Arc::default()).collect();
     let metrics = Arc::new(Metrics::new(stats.clone()));
+    let tls = config.tls_files().map(|files| Tls::start(files, metrics.clone())).transpose()?.map(Arc::new);
     let interest: PerWorld<Arc<Interest>> = PerWorld::new(|_| Arc::new(Interest::new()));
     let (workers, queues): (Vec<_>, Vec<_>) =
         (0..count).map(|_| tokio::sync::mpsc::unbounded_channel()).unzip();
@@ -181,6 +184,7 @@ pub fn start(
         stats,
         next: 0,
         addresses: Addresses::new(config),
+        tls: tls.clone(),
         metrics: metrics.clone(),
     };
     let acceptor = dealer.spawn(listener, stopped)?;
@@ -195,6 +199,7 @@ pub fn start(
         stores,
         store_threads,
         push_thread,
+        tls,
         drain: Duration::from_millis(config.sockets.drain_ms),
     })
 }
@@ -204,8 +209,22 @@ impl Running {
         self.address
     }
 
+    /// Where a browser finds the page.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/", self.address)
+    }
+
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// Reads the TLS files again: new connections get what they hold now, when it holds; the others live on.
+    pub fn reload_tls(&self) {
+        match &self.tls {
+            Some(tls) => tls.reload(),
+            None => tracing::info!("nothing to reload: no TLS files are set"),
+        }
     }
 
     /// Ends in order: no new connections; what was accepted is stored and answered; queues go out; every
@@ -278,6 +297,7 @@ struct Dealer {
     stats: Vec<Arc<Stats>>,
     next: usize,
     addresses: Addresses,
+    tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
 }
 
@@ -349,7 +369,8 @@ impl Dealer {
             (0..count).map(|step| (self.next + step) % count).min_by_key(|&worker| load(worker)).unwrap_or(0);
         self.next = (chosen + 1) % count;
         self.dealt[chosen] += 1;
-        let _ = self.workers[chosen].send(WorkerMessage::Accepted(stream, peer, lease));
+        let tls = self.tls.as_deref().map(Tls::config);
+        let _ = self.workers[chosen].send(WorkerMessage::Accepted { stream, peer, tls, lease });
     }
 }
 

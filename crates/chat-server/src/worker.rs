@@ -35,8 +35,13 @@ use crate::world::{PerWorld, World};
 /// Everything that can wake a worker from outside.
 #[derive(Debug)]
 pub enum WorkerMessage {
-    /// The lease ends with the connection.
-    Accepted(std::net::TcpStream, SocketAddr, Option<Lease>),
+    Accepted {
+        stream: std::net::TcpStream,
+        peer: SocketAddr,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        /// Ends with the connection.
+        lease: Option<Lease>,
+    },
     /// Stored messages, in order.
     Published(Vec<Envelope>),
     /// A message that was not stored.
@@ -427,9 +432,9 @@ impl Chat {
 
     fn take(self: &Rc<Self>, message: WorkerMessage) {
         match message {
-            WorkerMessage::Accepted(stream, peer, lease) => {
+            WorkerMessage::Accepted { stream, peer, tls, lease } => {
                 if let Some(worker) = self.sockets.borrow().upgrade()
-                    && let Err(error) = worker.accept_std(stream, peer, lease)
+                    && let Err(error) = worker.accept_std(stream, peer, tls, lease)
                 {
                     tracing::warn!(%error, "an accepted connection could not be served");
                 }

@@ -309,10 +309,8 @@ mod brought_about {
         until_ready_is(dna.address, 200).await;
     }
 
-    const NO_ENVIRONMENT: &[(&str, &str)] = &[];
-
     fn does_not_start(stage: &Stage, because: &str) {
-        let said = Program::try_start(stage.data(), &[], NO_ENVIRONMENT).err().expect("it does not start");
+        let said = Program::try_start(stage.data(), &[]).err().expect("it does not start");
         assert!(said.contains(because), "{said}");
     }
 

@@ -13,8 +13,6 @@ use support::{HERE, get, until_ready_is};
 const STORED: (u64, u64) = (201, 0);
 const REFUSED: (u64, u64) = (503, 10503);
 
-const NO_ENVIRONMENT: &[(&str, &str)] = &[];
-
 /// The largest `contents`, so that a disk fills soon.
 fn long(text: &str) -> String {
     format!("{text} {}", "x".repeat(4000))
@@ -122,7 +120,7 @@ fn a_newer_schema_is_refused_with_advice() {
     let database = Connection::open(data.path().join("dna.db")).unwrap();
     database.pragma_update(None, "user_version", 7).unwrap();
     drop(database);
-    let said = Program::try_start(data.path(), &[], NO_ENVIRONMENT).err().expect("it does not start");
+    let said = Program::try_start(data.path(), &[]).err().expect("it does not start");
     assert!(said.contains("dna.db") && said.contains("schema version 7"), "{said}");
     assert!(said.contains("another data directory"), "{said}");
     // Nothing was changed on the way.
@@ -135,7 +133,7 @@ fn a_newer_schema_is_refused_with_advice() {
 fn a_data_directory_serves_one_at_a_time() {
     let data = tempfile::tempdir().unwrap();
     let first = Program::start(data.path(), &[]);
-    let said = Program::try_start(data.path(), &[], NO_ENVIRONMENT).err().expect("it does not start");
+    let said = Program::try_start(data.path(), &[]).err().expect("it does not start");
     assert!(said.contains("another dna is using") && said.contains("--data"), "{said}");
     assert!(said.contains(&format!("(process {})", first.pid())), "{said}");
     // A killed one holds nothing.

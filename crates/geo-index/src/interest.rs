@@ -7,11 +7,17 @@
 //! needless visit at most. The answer may name too many workers, never too few: whoever was added before the question
 //! (in the happens-before sense) and not yet removed is in it, also while they are being moved.
 //!
+//! tests/loom.rs goes through the orders in which threads can meet here.
+//!
 //! Who merely *stands* somewhere is not kept here. A LoudSpeaker asks for people by position, is rare, and goes to
 //! all workers.
 
 use std::sync::Arc;
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicU64, Ordering};
+
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Position;
 use crate::cells::cell_key;

@@ -163,6 +163,9 @@ pub struct RunArgs {
     /// With `config.delivery`: write who heard what as CSV.
     #[arg(long, value_name = "FILE")]
     pub pairs: Option<PathBuf>,
+    /// Write each reporting window as a line of JSON when it ends.
+    #[arg(long, value_name = "FILE")]
+    pub windows: Option<PathBuf>,
 
     // Artillery Cloud's; taken with a notice.
     #[arg(
@@ -263,7 +266,7 @@ mod tests {
         let all = run(
             "drumfire run a.yml b.yml -i c.yml -t http://x -e live -p p.csv -c c.json -v {\"a\":-1} -k -q -s \
              --overrides {} --scenario-name x --dotenv .env --name n --tags a:b --note hi --record --key k \
-             --format v1 --strict --require-valid --seed 7 --workers 2 --ack",
+             --format v1 --strict --require-valid --seed 7 --workers 2 --ack --windows w.jsonl",
         );
         let options = all.script.load_options();
         assert_eq!(options.files.len(), 3);

@@ -99,6 +99,8 @@ impl Figures<'_> {
             "http.responses",
             "http.downloaded_bytes",
             "socketio.emit",
+            "socketio.upgrades",
+            "socketio.upgrades_failed",
             "plugins.expect.ok",
             "plugins.expect.failed",
         ];

@@ -309,7 +309,7 @@ pub(crate) fn at_path_mut<'v>(mut value: &'v mut Value, path: &[String]) -> Opti
     Some(value)
 }
 
-fn at_path<'v>(mut value: &'v Value, path: &[String]) -> Option<&'v Value> {
+pub(crate) fn at_path<'v>(mut value: &'v Value, path: &[String]) -> Option<&'v Value> {
     for name in path {
         value = match value {
             Value::Object(map) => map.get(name)?,

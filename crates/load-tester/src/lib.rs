@@ -22,7 +22,8 @@ mod timer; // wakes the pacer on time
 pub mod virtual_user; // one user walking one scenario
 
 // What is measured.
-pub mod delivery; // who should have heard, who did, when
+pub mod delivery; // what was said, and what was heard of it
+mod ledger; // who should have heard, and whether they did
 pub mod metrics; // counters and histograms, merged from many users
 pub mod monitor; // CPU and memory of the target and of ourselves
 pub mod outcome; // what a run measured, before any output format

@@ -11,23 +11,19 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::delivery::{Ears, Stand};
+use crate::ledger;
 use crate::outcome::Nanos;
 use crate::run::{Order, Report};
-use crate::script::model::{ListenerGroup, Moving, Place};
+use crate::script::model::{ListenerGroup, Moving, Place, Returning};
 use crate::virtual_user::{Actor, Failed, Worker, rng_of, while_hearing};
 
 /// At most so many of one thread's listeners connect at once.
 const AT_ONCE: usize = 32;
 const ATTEMPTS: u32 = 3;
+/// The rest between attempts to come back.
+const RETRY: Duration = Duration::from_millis(500);
 /// Keeps the listeners' random numbers apart from the users'.
 const SEED: u64 = 0x6c69_7374_656e;
-
-/// One thread's listeners.
-#[derive(Debug)]
-pub(crate) struct Crowd {
-    pub(crate) ears: Vec<Rc<RefCell<Ears>>>,
-    pub(crate) tasks: JoinSet<()>,
-}
 
 /// Starts this thread's share: every `workers`-th listener. Each reports when it stands or has given up.
 pub(crate) fn stand_up(
@@ -35,10 +31,10 @@ pub(crate) fn stand_up(
     index: usize,
     reports: &mpsc::UnboundedSender<Report>,
     orders: &watch::Receiver<Order>,
-) -> Crowd {
+) -> JoinSet<()> {
     let shared = Arc::clone(&worker.shared);
     let gate = Rc::new(Semaphore::new(AT_ONCE));
-    let mut crowd = Crowd { ears: Vec::new(), tasks: JoinSet::new() };
+    let mut crowd = JoinSet::new();
     for (group, listeners) in shared.script.config.listeners.iter().enumerate() {
         let first = shared.listeners[group].first;
         for within in 0..listeners.count {
@@ -46,12 +42,15 @@ pub(crate) fn stand_up(
             if number % shared.workers != index {
                 continue;
             }
-            let ears = Rc::new(RefCell::new(Ears::new(number)));
-            crowd.ears.push(Rc::clone(&ears));
+            let mut ears = Ears::new(number);
+            if listeners.returning.is_some() {
+                ears.remember_last();
+            }
+            let ears = Rc::new(RefCell::new(ears));
             let listener =
                 Listener { worker: Rc::clone(worker), group, within, ears, orders: orders.clone() };
             let (gate, reports) = (Rc::clone(&gate), reports.clone());
-            crowd.tasks.spawn_local(async move { listener.live(&gate, reports).await });
+            crowd.spawn_local(async move { listener.live(&gate, reports).await });
         }
     }
     crowd
@@ -85,6 +84,9 @@ impl Listener {
         let _ = reports.send(Report::ListenerReady);
         drop(reports);
         match (&group.moving, &shared.listeners[self.group].moving, stand) {
+            _ if let Some(returning) = &group.returning => {
+                Box::pin(self.come_and_go(&mut actor, returning)).await;
+            }
             (Some(moving), Some(flow), Some(stand)) => {
                 // Boxed: most listeners stand still and need no room for this.
                 Box::pin(self.walk(&mut actor, moving, flow, group, stand)).await;
@@ -111,7 +113,6 @@ impl Listener {
         let mut vars = users.listener(group, self.within, &mut rng);
         if let Some(stand) = &stand {
             set_place(&mut vars, stand);
-            self.ears.borrow_mut().stands = vec![*stand];
         }
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
@@ -125,6 +126,54 @@ impl Listener {
             }
         }
         (Err(Failed), stand)
+    }
+
+    fn tell_stand(&self, stand: Stand) {
+        self.worker.recorder.borrow_mut().stands.push((self.ears.borrow().number, stand));
+    }
+
+    /// Leaves each `every`, by turns politely and without a word, and comes back with the cursor of what it saw last.
+    async fn come_and_go(&mut self, actor: &mut Actor, returning: &Returning) {
+        let shared = Arc::clone(&self.worker.shared);
+        let flow = &shared.listeners[self.group].flow;
+        // Not all at once, and not each at the same time as before.
+        let mut rng = actor.person.rng.fork();
+        let mut pause = returning.every.mul_f64(rng.f64());
+        let mut politely = rng.bool();
+        let mut orders = self.orders.clone();
+        let mut finished_within = async |socket: &mut _, hearing: &_, pause: Duration| {
+            let finish = tokio::time::timeout(pause, orders.wait_for(|order| *order >= Order::Finish));
+            while_hearing(socket, hearing, finish).await.is_ok()
+        };
+        loop {
+            let hearing = actor.person.hearing();
+            if finished_within(&mut actor.socket, &hearing, pause).await {
+                return;
+            }
+            if politely {
+                actor.leave().await;
+            } else {
+                actor.socket = None;
+            }
+            politely = !politely;
+            pause = returning.away;
+            loop {
+                if finished_within(&mut None, &hearing, pause).await {
+                    return;
+                }
+                let since = self.ears.borrow().last_value(&returning.cursor);
+                actor.person.vars.set("since", since.unwrap_or(Value::Null));
+                actor.namespaces.clear();
+                if actor.perform(flow).await.is_ok() {
+                    break;
+                }
+                // What went wrong is among the errors.
+                actor.socket = None;
+                pause = RETRY;
+            }
+            actor.person.last_emit = shared.listening;
+            pause = returning.every.mul_f64(0.75 + rng.f64() / 2.0);
+        }
     }
 
     /// Moves each `every` until the run ends.
@@ -168,12 +217,9 @@ impl Listener {
             stand.asked = shared.nanos(Instant::now());
             stand.settled = Nanos::MAX;
             set_place(&mut actor.person.vars, &stand);
-            self.ears.borrow_mut().stands.push(stand);
+            self.tell_stand(stand);
             if actor.walk(&flow.steps).await.is_ok() {
-                let settled = shared.nanos(Instant::now());
-                if let Some(last) = self.ears.borrow_mut().stands.last_mut() {
-                    last.settled = settled;
-                }
+                self.tell_stand(Stand { settled: shared.nanos(Instant::now()), ..stand });
             }
             actor.person.last_emit = shared.listening;
         }
@@ -199,21 +245,17 @@ fn first_stand(group: &ListenerGroup, rng: &mut fastrand::Rng) -> Option<Stand> 
     Some(Stand { lng, lat, radius_m: if whole { radius.round() } else { radius }, asked: 0, settled: 0 })
 }
 
-/// The places of all listeners that stand still, for the pairs a run should make; `None` when one moves.
-pub(crate) fn still_ears(shared: &crate::virtual_user::Shared) -> Option<Vec<Ears>> {
+/// Where all listeners stand first, for the account of what they hear.
+pub(crate) fn first_stands(shared: &crate::virtual_user::Shared) -> Vec<ledger::Listener> {
     let mut all = Vec::new();
     for (index, group) in shared.script.config.listeners.iter().enumerate() {
-        if group.moving.is_some() {
-            return None;
-        }
         for within in 0..group.count {
             let number = shared.listeners[index].first + within;
-            let mut ears = Ears::new(number);
-            ears.stands.extend(first_stand(group, &mut rng_of(shared.seed ^ SEED, number as u64)));
-            all.push(ears);
+            let stand = first_stand(group, &mut rng_of(shared.seed ^ SEED, number as u64));
+            all.push(ledger::Listener { stands: stand.into_iter().collect(), walks: group.moving.is_some() });
         }
     }
-    Some(all)
+    all
 }
 
 /// At most `step_m` metres away, still within the group's disc.
@@ -250,6 +292,7 @@ mod tests {
             payloads: Vec::new(),
             flow: Vec::new(),
             moving: None,
+            returning: None,
         }
     }
 

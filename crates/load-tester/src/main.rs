@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::Context as _;
 use clap::Parser as _;
 use load_tester::cli::{CheckArgs, Cli, Command, Format, ReportArgs, RunArgs, ScriptArgs};
 use load_tester::exit;
@@ -62,7 +63,16 @@ fn run_command(args: &RunArgs) -> anyhow::Result<u8> {
         Format::V2 => report::Format::V2,
     };
     let mut teller = Teller { console: None, format, quiet: args.quiet };
-    let outcome = run(&script, &options, &mut |progress| teller.tell(progress))?;
+    let mut windows = args.windows.as_deref().map(create).transpose()?;
+    let outcome = run(&script, &options, &mut |progress| {
+        if let (Some(file), Progress::Window { window, delivery }) = (&mut windows, progress)
+            && let Err(error) = file.write_all(report::json::window_line(window, *delivery).as_bytes())
+        {
+            eprintln!("note: --windows ends here: {error}");
+            windows = None;
+        }
+        teller.tell(progress);
+    })?;
 
     if !args.quiet {
         let console = Console::new(format, outcome.meta.started_at_ms);
@@ -72,6 +82,10 @@ fn run_command(args: &RunArgs) -> anyhow::Result<u8> {
         report::json::write(&outcome, path)?;
     }
     Ok(exit::code_of(&outcome, args.require_valid))
+}
+
+fn create(path: &Path) -> anyhow::Result<std::fs::File> {
+    std::fs::File::create(path).with_context(|| format!("{}: cannot write here", path.display()))
 }
 
 fn report_command(args: &ReportArgs) -> anyhow::Result<u8> {
@@ -153,7 +167,7 @@ impl Teller {
             Progress::PhaseCompleted { index, phase } => {
                 print(&console(phase.start_s + phase.duration_s).phase_completed(*index, phase));
             }
-            Progress::Window(window) => {
+            Progress::Window { window, .. } => {
                 print(&console(window.start_s + window.length_s).window(window));
             }
             Progress::Draining { users } if plain && *users > 0 => {

@@ -2,12 +2,15 @@
 //!
 //! Counters and histograms have numbers, not names, while the run goes on. Only the collector knows the names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 use rustc_hash::FxHashMap;
+use socketio_client::Stage;
 
+use crate::delivery::Stand;
 use crate::outcome::{ErrorGroup, Nanos, Window, names};
 
 /// A counter known before the run.
@@ -24,12 +27,14 @@ pub(crate) enum Count {
     Emits,
     ExpectOk,
     ExpectFailed,
+    Upgrades,
+    UpgradesFailed,
     ConfirmedEmits,
     UnconfirmedEmits,
 }
 
 /// The names of [`Count`]; `None` is for the run's metadata and no counter of the report.
-const COUNT_NAMES: [Option<&str>; 12] = [
+const COUNT_NAMES: [Option<&str>; 14] = [
     Some("vusers.created"),
     Some("vusers.completed"),
     Some("vusers.failed"),
@@ -40,6 +45,8 @@ const COUNT_NAMES: [Option<&str>; 12] = [
     Some("socketio.emit"),
     Some("plugins.expect.ok"),
     Some("plugins.expect.failed"),
+    Some("socketio.upgrades"),
+    Some("socketio.upgrades_failed"),
     None,
     None,
 ];
@@ -61,9 +68,10 @@ pub(crate) enum Time {
     ResponseFromDue,
     StartLateness,
     SessionLength,
-    /// Six stages in the order of `socketio_client::Stage::ALL`.
+    /// In the order of `socketio_client::Stage::ALL`.
     ConnectStages,
-    ConnectTotal = Time::ConnectStages as usize + 6,
+    ConnectTotal = Time::ConnectStages as usize + names::CONNECT_STAGES.len(),
+    Upgrade,
     ListenerConnect,
     Delivery,
     DeliveryFromDue,
@@ -93,6 +101,7 @@ fn fixed_time_names() -> Vec<String> {
     all.extend(
         [
             names::CONNECT_TOTAL,
+            names::UPGRADE_TIME,
             names::LISTENER_CONNECT,
             names::DELIVERY,
             names::DELIVERY_FROM_DUE,
@@ -149,11 +158,18 @@ impl Names {
     }
 }
 
-/// One delivered message as its hearer saw it: which, and how long after it was sent.
+/// One delivered message as its hearer saw it: which, who, and how long after it was sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heard {
     pub(crate) message: u32,
+    pub(crate) listener: u32,
+    /// Or [`Heard::CAUGHT_UP`].
     pub(crate) after_us: u32,
+}
+
+impl Heard {
+    /// In place of a time: the hearer had been away, and got it when it came back.
+    pub(crate) const CAUGHT_UP: u32 = u32::MAX;
 }
 
 /// How often an `expect` held, and what was seen once where it did not.
@@ -191,6 +207,13 @@ pub(crate) struct Recorder {
     server_events: Vec<(Box<str>, u64)>,
     more_server_events: FxHashMap<Box<str>, u64>,
     pub(crate) heard: Vec<Heard>,
+    /// Copies of what a listener had heard already.
+    pub(crate) duplicates: u64,
+    pub(crate) out_of_order: u64,
+    /// Heard after the message had been judged.
+    pub(crate) heard_late: u64,
+    /// Where listeners went, by their numbers; twice for each step: when it was asked for, and when it was confirmed.
+    pub(crate) stands: Vec<(u32, Stand)>,
     expectations: FxHashMap<StepId, Expected>,
     /// Users and sockets alive at hand-over.
     pub(crate) users: u64,
@@ -224,9 +247,10 @@ impl Recorder {
         self.record(what as usize, took);
     }
 
-    /// One of the six stages of a connect.
-    pub(crate) fn stage(&mut self, stage: usize, took: Duration) {
-        self.record(Time::ConnectStages as usize + stage, took);
+    /// A stage of a connect.
+    pub(crate) fn stage(&mut self, stage: Stage, took: Duration) {
+        // `Stage::ALL` is in the order of the variants.
+        self.record(Time::ConnectStages as usize + stage as usize, took);
     }
 
     pub(crate) fn endpoint_time(&mut self, endpoint: EndpointId, took: Duration) {
@@ -303,14 +327,24 @@ impl Recorder {
         }
     }
 
-    /// Takes over what of the time before the first phase belongs to the run: errors, and how listeners connected.
+    /// Takes over what of the time before the first phase belongs to the run: errors, how listeners connected, and what was
+    /// heard already of the messages of a thread that was quicker to begin.
     pub(crate) fn begin_with(&mut self, mut before: Self) {
-        self.errors = before.errors;
-        let index = Time::ListenerConnect as usize;
-        if let Some(times) = before.times.get_mut(index).and_then(Option::take) {
-            self.times.resize_with(index + 1, || None);
-            self.times[index] = Some(times);
+        for time in [Time::ListenerConnect, Time::Delivery, Time::DeliveryFromDue] {
+            let index = time as usize;
+            if let Some(times) = before.times.get_mut(index).and_then(Option::take) {
+                if self.times.len() <= index {
+                    self.times.resize_with(index + 1, || None);
+                }
+                self.times[index] = Some(times);
+            }
         }
+        self.errors = before.errors;
+        self.heard = before.heard;
+        self.stands = before.stands;
+        self.duplicates = before.duplicates;
+        self.out_of_order = before.out_of_order;
+        self.heard_late = before.heard_late;
     }
 
     /// Ready for the next second, keeping what it has allocated.
@@ -327,6 +361,10 @@ impl Recorder {
         }
         self.more_server_events.clear();
         self.heard.clear();
+        self.duplicates = 0;
+        self.out_of_order = 0;
+        self.heard_late = 0;
+        self.stands.clear();
         self.expectations.clear();
         self.users = 0;
         self.connections = 0;
@@ -357,8 +395,13 @@ pub(crate) struct Collector {
     names: Names,
     time_names: Vec<String>,
     workers: usize,
-    seconds: Vec<Second>,
-    /// Seconds every thread has handed over, in order.
+    /// The oldest seconds of a long run, so many in one.
+    folded: Vec<Folded>,
+    fold_by: Option<usize>,
+    /// Number of the first of `seconds`.
+    first: usize,
+    seconds: VecDeque<Second>,
+    /// Seconds every thread has handed over, in order, the folded ones among them.
     complete: usize,
     /// Window length of the final, partial second.
     total: Totals,
@@ -375,6 +418,35 @@ pub(crate) struct Collector {
 struct Second {
     window: Window,
     handed_over: usize,
+}
+
+/// A window put away: its histograms are a twentieth as large deflated, and nobody looks at them before the run is over.
+#[derive(Debug)]
+struct Folded {
+    window: Window,
+    histograms: Vec<(String, Box<[u8]>)>,
+}
+
+impl Folded {
+    fn of(mut window: Window) -> Self {
+        let mut serializer = V2DeflateSerializer::new();
+        let histograms = std::mem::take(&mut window.histograms).into_iter().map(|(name, histogram)| {
+            let mut bytes = Vec::new();
+            serializer.serialize(&histogram, &mut bytes).expect("a Vec takes everything");
+            (name, bytes.into_boxed_slice())
+        });
+        Self { histograms: histograms.collect(), window }
+    }
+
+    fn unfold(mut self) -> Window {
+        let mut deserializer = Deserializer::new();
+        self.window.histograms = self
+            .histograms
+            .into_iter()
+            .map(|(name, bytes)| (name, deserializer.deserialize(&mut &*bytes).expect("as it was put away")))
+            .collect();
+        self.window
+    }
 }
 
 #[derive(Debug)]
@@ -405,7 +477,10 @@ impl Collector {
             names,
             time_names,
             workers,
-            seconds: Vec::new(),
+            folded: Vec::new(),
+            fold_by: None,
+            first: 0,
+            seconds: VecDeque::new(),
             complete: 0,
             errors: BTreeMap::new(),
             server_events: BTreeMap::new(),
@@ -420,8 +495,10 @@ impl Collector {
     pub(crate) fn add(&mut self, second: usize, recorder: &Recorder) -> usize {
         self.second(second).handed_over += 1;
         self.merge(second, recorder, true);
-        while self.complete < self.seconds.len() && self.seconds[self.complete].handed_over >= self.workers {
-            let window = &self.seconds[self.complete].window;
+        while let Some(second) = self.seconds.get(self.complete - self.first)
+            && second.handed_over >= self.workers
+        {
+            let window = &second.window;
             self.total.most_users = self.total.most_users.max(window.concurrent_users);
             self.total.most_connections = self.total.most_connections.max(window.connections);
             self.complete += 1;
@@ -434,23 +511,41 @@ impl Collector {
         self.merge_errors(None, recorder);
     }
 
-    fn second(&mut self, index: usize) -> &mut Second {
+    /// Of a long run only the last seconds are kept apart: older ones are folded, so many into one.
+    pub(crate) fn fold_by(&mut self, seconds: usize) {
+        self.fold_by = Some(seconds);
+    }
+
+    /// Folds what is older than second `before`; nobody may ask for it any more.
+    pub(crate) fn fold(&mut self, before: usize) {
+        let Some(by) = self.fold_by else { return };
+        while self.first + by <= before.min(self.complete) {
+            let window = merge_windows(self.seconds.iter().take(by).map(|second| &second.window));
+            self.folded.extend(window.map(Folded::of));
+            self.seconds.drain(..by);
+            self.first += by;
+        }
+    }
+
+    /// A second that is not folded.
+    fn second(&mut self, number: usize) -> &mut Second {
+        let index = number.saturating_sub(self.first);
         while self.seconds.len() <= index {
             let window = Window {
-                start_s: self.seconds.len() as f64,
+                start_s: (self.first + self.seconds.len()) as f64,
                 length_s: 1.0,
                 counters: BTreeMap::new(),
                 histograms: BTreeMap::new(),
                 concurrent_users: 0,
                 connections: 0,
             };
-            self.seconds.push(Second { window, handed_over: 0 });
+            self.seconds.push_back(Second { window, handed_over: 0 });
         }
         &mut self.seconds[index]
     }
 
     fn merge(&mut self, second: usize, recorder: &Recorder, gauges: bool) {
-        let window = &mut self.seconds[second].window;
+        let window = &mut self.seconds[second - self.first].window;
         let total = &mut self.total;
         let mut add = |name: &str, by: u64| {
             if by > 0 {
@@ -521,7 +616,8 @@ impl Collector {
                 let name = format!("errors.{}", row.code);
                 *self.total.counters.entry(name.clone()).or_default() += row.count;
                 if let Some(second) = second {
-                    *self.seconds[second].window.counters.entry(name).or_default() += row.count;
+                    let window = &mut self.seconds[second - self.first].window;
+                    *window.counters.entry(name).or_default() += row.count;
                 }
                 let (first_s, last_s) = (row.first as f64 / 1e9, row.last as f64 / 1e9);
                 let group = self.errors.entry((step, row.cause.clone())).or_insert_with(|| {
@@ -552,13 +648,18 @@ impl Collector {
         let index = what as usize;
         self.total.histograms[index].get_or_insert_with(new_total).record(micros).expect("it grows");
         let name = self.time_names[index].clone();
+        // What is folded is closed; nothing is as late as that.
+        if second < self.first {
+            return;
+        }
         let window = &mut self.second(second).window;
         window.histograms.entry(name).or_insert_with(new_second).record(micros).expect("it grows");
     }
 
-    /// Whole seconds so far.
-    pub(crate) fn whole(&self) -> impl ExactSizeIterator<Item = &Window> {
-        self.seconds[..self.complete].iter().map(|second| &second.window)
+    /// The seconds every thread has handed over, from the given one on, which is not folded.
+    pub(crate) fn whole_from(&self, second: usize) -> impl Iterator<Item = &Window> {
+        let from = second.saturating_sub(self.first);
+        self.seconds.iter().take(self.complete - self.first).skip(from).map(|second| &second.window)
     }
 
     /// Everything so far.
@@ -579,8 +680,9 @@ impl Collector {
     /// The run is over: its seconds (the last cut to `length_s`) and errors, most frequent first.
     pub(crate) fn finish(&mut self, length_s: f64) -> (Vec<Window>, Vec<ErrorGroup>) {
         let mut seconds: Vec<Window> =
-            std::mem::take(&mut self.seconds).into_iter().map(|second| second.window).collect();
-        self.complete = 0;
+            std::mem::take(&mut self.folded).into_iter().map(Folded::unfold).collect();
+        seconds.extend(std::mem::take(&mut self.seconds).into_iter().map(|second| second.window));
+        (self.first, self.complete) = (0, 0);
         if let Some(last) = seconds.last_mut() {
             last.length_s = (length_s - last.start_s).clamp(0.001, 1.0);
         }
@@ -673,6 +775,31 @@ mod tests {
         assert_eq!(errors.len(), 1);
         assert_eq!((errors[0].count, errors[0].sample.as_str()), (2, "earlier"));
         assert!((errors[0].first_s - 0.001).abs() < 1e-9 && (errors[0].last_s - 0.002).abs() < 1e-9);
+    }
+
+    #[test]
+    fn old_seconds_are_folded_and_nothing_of_them_is_lost() {
+        let (names, ..) = names();
+        let mut collector = Collector::new(names, 1);
+        collector.fold_by(10);
+        for second in 0..95 {
+            let mut recorder = Recorder::default();
+            recorder.count(Count::UsersCreated);
+            recorder.time(Time::HttpResponse, Duration::from_millis(second as u64 + 1));
+            collector.add(second, &recorder);
+            assert_eq!(collector.whole_from(second).count(), 1);
+            collector.fold(second.saturating_sub(5));
+            assert!(collector.seconds.len() < 20);
+        }
+        assert_eq!(collector.whole_from(90).count(), 5);
+        let (seconds, _) = collector.finish(95.0);
+        let lengths: Vec<f64> = seconds.iter().map(|window| window.length_s).collect();
+        assert_eq!(lengths, [&[10.0; 8][..], &[1.0; 15][..]].concat());
+        assert_eq!(seconds.iter().map(|window| window.counters["vusers.created"]).sum::<u64>(), 95);
+        let times: u64 =
+            seconds.iter().map(|window| window.histograms[names::HTTP_RESPONSE_TIME].len()).sum();
+        assert_eq!(times, 95);
+        assert_eq!((seconds[1].start_s, seconds[8].start_s), (10.0, 80.0));
     }
 
     #[test]

@@ -15,7 +15,8 @@ pub type Nanos = u64;
 #[derive(Debug, Clone)]
 pub struct Outcome {
     pub meta: Meta,
-    /// One per second of the run (10 s windows are merged from them), in order, no gaps.
+    /// One per second of the run, in order, no gaps (10 s windows are merged from them). In a run of more than ten minutes
+    /// all but the last ones are whole multiples of ten seconds.
     pub seconds: Vec<Window>,
     /// The sum of all seconds.
     pub total: Window,
@@ -98,15 +99,19 @@ pub mod names {
     pub const START_LATENESS: &str = "drumfire.start_lateness";
     pub const SESSION_LENGTH: &str = "vusers.session_length";
     /// Connect stages of a Socket.IO connection.
-    pub const CONNECT_STAGES: [&str; 6] = [
+    pub const CONNECT_STAGES: [&str; 8] = [
         "socketio.connect.dns",
         "socketio.connect.tcp",
         "socketio.connect.tls",
+        "socketio.connect.polling",
         "socketio.connect.upgrade",
         "socketio.connect.handshake",
+        "socketio.connect.probe",
         "socketio.connect.namespace",
     ];
     pub const CONNECT_TOTAL: &str = "socketio.connect.total";
+    /// From the `open` packet of a polling handshake to the change to WebSocket. The connect does not wait for it.
+    pub const UPGRADE_TIME: &str = "socketio.upgrade_time";
     /// The whole connect of a listener, kept apart from the users'.
     pub const LISTENER_CONNECT: &str = "drumfire.listener_connect";
     /// Heard minus sent, every (listener, message) pair.
@@ -150,6 +155,10 @@ pub struct Delivery {
     pub heard: u64,
     pub missing: u64,
     pub duplicates: u64,
+    /// Heard after the deadline, when the message had been judged: for the first time (then it is among the missing too)
+    /// or once more.
+    #[serde(default)]
+    pub late: u64,
     /// Heard by a listener that should not have.
     pub unexpected: u64,
     pub out_of_order: u64,

@@ -15,19 +15,26 @@ use socketio_client::Revision;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::delivery::{Ears, Judge, Marks, Messages, Tally};
+use crate::delivery::{Marks, Messages};
 use crate::flow::{Flow, FlowAction, Maker, any_step, shortest_life};
+use crate::ledger::Ledger;
 use crate::metrics::{Collector, Count, Names, Recorder, merge_windows};
 use crate::monitor::Watch;
-use crate::outcome::{Check, CheckKind, Meta, Outcome, PhaseInfo, ProcessSample, TargetUse, Window};
+use crate::outcome::{
+    Check, CheckKind, Delivery, Meta, Outcome, PhaseInfo, ProcessSample, TargetUse, Window,
+};
 use crate::plan::Plan;
-use crate::script::model::{Action, DeliveryExpectation, Engine, EngineRevision, PhaseKind, Script, Step};
+use crate::script::model::{Action, Engine, EngineRevision, PhaseKind, Script, Step};
 use crate::script::vars::SharedVars;
 use crate::signals::Signals;
 use crate::socketio::SocketTemplate;
 use crate::timer::Timer;
 use crate::virtual_user::{Actor, ListenerFlow, ScenarioFlow, Shared, Worker, live, rng_of};
 use crate::{ensure, listeners, monitor, validity};
+
+/// A longer run keeps its older seconds folded: at most so many windows, each a multiple of so many seconds long.
+const MOST_SECONDS: usize = 600;
+const FOLDED_S: usize = 10;
 
 /// What a run needs beside its script.
 #[derive(Debug, Clone, Default)]
@@ -73,8 +80,11 @@ pub enum Progress<'a> {
         second: &'a Window,
         total: &'a Window,
     },
-    /// Each reporting window (`config.stats_interval`, 10 s).
-    Window(&'a Window),
+    /// Each reporting window (`config.stats_interval`, 10 s), and the account of the messages whose deadline is over.
+    Window {
+        window: &'a Window,
+        delivery: Option<&'a Delivery>,
+    },
     /// The text of a `log` step.
     Log(&'a str),
     /// All phases are over; users that are still at work.
@@ -107,7 +117,7 @@ pub(crate) enum Report {
     ListenerFailed,
     Second { worker: usize, second: usize, recorder: Box<Recorder> },
     UsersDone,
-    Final { second: usize, recorder: Box<Recorder>, ears: Vec<Ears> },
+    Final { second: usize, recorder: Box<Recorder> },
 }
 
 /// Runs the script to its end and answers with everything measured.
@@ -142,6 +152,10 @@ async fn conduct(
     check_descriptors(&shared)?;
 
     let mut collector = Collector::new(shared.names.clone(), workers);
+    let seconds = shared.plan.duration().as_secs() as usize;
+    if seconds > MOST_SECONDS {
+        collector.fold_by(FOLDED_S * seconds.div_ceil(FOLDED_S * MOST_SECONDS));
+    }
     let conductor = Worker::new(Arc::clone(&shared), 0);
     let base = SharedVars::new(&shared.script, &[]);
     let captured = match &shared.before {
@@ -177,6 +191,9 @@ async fn conduct(
     let started_at = SystemTime::now() + Duration::from_millis(20);
     shared.zero.set(zero).expect("set only here");
     let mut show = Show::new(&shared, collector, zero, workers);
+    if let (Some(ledger), Some(path)) = (&mut show.ledger, &options.pairs_out) {
+        ledger.write_pairs(path).with_context(|| format!("writing {}", path.display()))?;
+    }
     crew.orders.send_replace(Order::Start);
     let interrupted = show.watch(&mut crew, &mut signals, &mut logged, progress).await?;
     let duration_s = zero.elapsed().as_secs_f64();
@@ -188,12 +205,17 @@ async fn conduct(
     }
     if shared.marks.is_some() {
         progress(&Progress::AwaitingDeliveries);
-        show.await_deliveries(&mut crew, interrupted.is_some()).await;
+        show.await_deliveries(&mut crew, interrupted.is_some()).await.context("writing who heard what")?;
     }
     crew.orders.send_replace(Order::Finish);
-    let mut ears = show.finish(&mut crew).await;
+    show.finish(&mut crew).await.context("writing who heard what")?;
     crew.dismiss().await;
-    ears.sort_by_key(|ears| ears.number);
+    if shared.messages.unmarked() > 0 {
+        progress(&Progress::Notice(&format!(
+            "{} messages went without a mark and are in no account of deliveries: too many were under way at once",
+            shared.messages.unmarked()
+        )));
+    }
 
     if let Some(flow) = &shared.after {
         let vars = shared.vars.get().expect("set above").user(0, &mut rng_of(shared.seed, 0));
@@ -208,21 +230,8 @@ async fn conduct(
         progress(&Progress::Log(&text));
     }
 
-    let Show { mut collector, tally, phases, target, tester, .. } = show;
-    let delivery = shared.delivery.as_ref().map(|config| {
-        let judge = Judge {
-            event: &config.event,
-            expectation: config.expect,
-            messages: &shared.messages,
-            listeners: &ears,
-            tally: &tally,
-        };
-        if let Some(path) = &options.pairs_out {
-            judge.write_pairs(path).with_context(|| format!("writing {}", path.display()))?;
-        }
-        anyhow::Ok(judge.judge())
-    });
-    let delivery = delivery.transpose()?;
+    let Show { mut collector, ledger, phases, target, tester, .. } = show;
+    let delivery = ledger.map(Ledger::close).transpose().context("writing who heard what")?;
     let total = collector.total(duration_s);
     let (seconds, errors) = collector.finish(zero.elapsed().as_secs_f64());
     let planned = if interrupted.is_some() {
@@ -595,18 +604,16 @@ async fn work(
             () = HandOver::each_second(&hand_over) => {}
         }
         let (second, recorder) = hand_over.borrow_mut().take();
-        let ears = crowd.ears.iter().map(|ears| ears.take()).collect();
-        let _ = reports.send(Report::Final { second, recorder, ears });
+        let _ = reports.send(Report::Final { second, recorder });
     } else {
         let recorder = Box::new(worker.recorder.take());
-        let _ = reports.send(Report::Final { second: 0, recorder, ears: Vec::new() });
+        let _ = reports.send(Report::Final { second: 0, recorder });
     }
     drop(reports);
     // Listeners leave as clients do; whoever takes longer is cut off.
-    let _ = tokio::time::timeout(Duration::from_secs(3), async {
-        while crowd.tasks.join_next().await.is_some() {}
-    })
-    .await;
+    let _ =
+        tokio::time::timeout(Duration::from_secs(3), async { while crowd.join_next().await.is_some() {} })
+            .await;
 }
 
 /// A user's task cannot fail but by a fault of ours.
@@ -727,7 +734,8 @@ async fn await_listeners(
 struct Show<'a> {
     shared: &'a Arc<Shared>,
     collector: Collector,
-    tally: Tally,
+    /// With `config.delivery`.
+    ledger: Option<Ledger>,
     zero: Instant,
     workers: usize,
     phases: Vec<PhaseInfo>,
@@ -758,7 +766,10 @@ impl<'a> Show<'a> {
         Self {
             shared,
             collector,
-            tally: Tally::default(),
+            ledger: shared
+                .delivery
+                .as_ref()
+                .map(|config| Ledger::new(&config.event, config.expect, listeners::first_stands(shared))),
             zero,
             workers,
             phases: phases.collect(),
@@ -794,7 +805,9 @@ impl<'a> Show<'a> {
             let edge = edges.last().copied();
             tokio::select! {
                 report = crew.reports.recv() => match report {
-                    Some(Report::Second { worker, second, recorder }) => self.take(crew, worker, second, recorder, progress),
+                    Some(Report::Second { worker, second, recorder }) => {
+                        self.take(crew, worker, second, recorder, progress).context("writing who heard what")?;
+                    }
                     Some(Report::UsersDone) => done += 1,
                     Some(_) => {}
                     None => bail!("a worker thread ended early"),
@@ -829,32 +842,40 @@ impl<'a> Show<'a> {
         second: usize,
         mut recorder: Box<Recorder>,
         progress: &mut dyn FnMut(&Progress<'_>),
-    ) {
+    ) -> std::io::Result<()> {
         let whole = self.collector.add(second, &recorder);
-        self.tally.add(&recorder.heard);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.add(&recorder);
+        }
         recorder.clear();
         // A thread that has ended needs no spare.
         let _ = crew.spares[worker].send(recorder);
-        if let Some(config) = &self.shared.delivery {
-            let old = self.shared.nanos(Instant::now()).saturating_sub(config.deadline.as_nanos() as u64);
-            self.tally.settle(old, &self.shared.messages, &mut self.collector);
+        let deadline = self.shared.delivery.as_ref().map_or(Duration::ZERO, |config| config.deadline);
+        if let Some(ledger) = &mut self.ledger {
+            // Of the seconds that all threads have handed over everything is known.
+            let over = Duration::from_secs(whole as u64).saturating_sub(deadline);
+            ledger.judge_before(over.as_nanos() as u64, &self.shared.messages, &mut self.collector)?;
         }
         self.tell(whole, progress);
+        let told = self.told_seconds.min(self.told_windows);
+        self.collector.fold(told.saturating_sub(deadline.as_secs() as usize + 2));
+        Ok(())
     }
 
     fn tell(&mut self, whole: usize, progress: &mut dyn FnMut(&Progress<'_>)) {
         while self.told_seconds < whole {
             let total = self.collector.total((self.told_seconds + 1) as f64);
-            if let Some(second) = self.collector.whole().nth(self.told_seconds) {
+            if let Some(second) = self.collector.whole_from(self.told_seconds).next() {
                 progress(&Progress::Second { second, total: &total });
             }
             self.told_seconds += 1;
         }
         let length = usize::try_from(self.shared.script.config.stats_interval.as_secs()).unwrap_or(10).max(1);
         while self.told_windows + length <= whole {
-            let window = merge_windows(self.collector.whole().skip(self.told_windows).take(length));
-            if let Some(window) = window {
-                progress(&Progress::Window(&window));
+            let window = merge_windows(self.collector.whole_from(self.told_windows).take(length));
+            if let Some(window) = &window {
+                let delivery = self.ledger.as_ref().map(Ledger::delivery);
+                progress(&Progress::Window { window, delivery });
             }
             self.told_windows += length;
         }
@@ -873,23 +894,11 @@ impl<'a> Show<'a> {
     }
 
     /// Waits until everything expected was heard, or until the deadline.
-    async fn await_deliveries(&mut self, crew: &mut Crew, interrupted: bool) {
-        let Some(config) = &self.shared.delivery else { return };
+    async fn await_deliveries(&mut self, crew: &mut Crew, interrupted: bool) -> std::io::Result<()> {
+        let Some(config) = &self.shared.delivery else { return Ok(()) };
         let limit = if interrupted { config.deadline.min(Duration::from_secs(1)) } else { config.deadline };
         let deadline = Instant::now() + limit;
-        let listeners: u64 = self.shared.script.config.listeners.iter().map(|group| group.count as u64).sum();
-        let wanted = match config.expect {
-            None => None,
-            Some(DeliveryExpectation::Circle) => listeners::still_ears(self.shared)
-                .map(|ears| crate::delivery::pairs_of_circles(&self.shared.messages, &ears)),
-            Some(DeliveryExpectation::All) => {
-                Some(crate::delivery::written(&self.shared.messages) * listeners)
-            }
-            Some(DeliveryExpectation::Number(number)) => {
-                Some(crate::delivery::written(&self.shared.messages) * number)
-            }
-            Some(DeliveryExpectation::Nobody) => None,
-        };
+        let wanted = self.ledger.as_mut().and_then(|ledger| ledger.wanted(&self.shared.messages));
         // Without a number to reach, silence has to do; what comes uncalled gets a moment to show itself either way.
         let silence = if wanted.is_some() { Duration::from_millis(200) } else { Duration::from_secs(2) };
         let mut heard = self.heard();
@@ -898,13 +907,15 @@ impl<'a> Show<'a> {
             let now = Instant::now();
             let quiet = now.duration_since(since) >= silence;
             if now >= deadline || (quiet && wanted.is_none_or(|wanted| heard >= wanted)) {
-                return;
+                return Ok(());
             }
             tokio::select! {
                 report = crew.reports.recv() => match report {
-                    Some(Report::Second { worker, second, recorder }) => self.take(crew, worker, second, recorder, &mut |_| {}),
+                    Some(Report::Second { worker, second, recorder }) => {
+                        self.take(crew, worker, second, recorder, &mut |_| {})?;
+                    }
                     Some(_) => {}
-                    None => return,
+                    None => return Ok(()),
                 },
                 () = tokio::time::sleep(Duration::from_millis(20)) => {}
             }
@@ -921,27 +932,29 @@ impl<'a> Show<'a> {
     }
 
     /// Takes the last that every thread has.
-    async fn finish(&mut self, crew: &mut Crew) -> Vec<Ears> {
-        let mut all = Vec::new();
+    async fn finish(&mut self, crew: &mut Crew) -> std::io::Result<()> {
         let mut finals = 0;
         while finals < self.workers {
             match crew.reports.recv().await {
                 Some(Report::Second { worker, second, recorder }) => {
-                    self.take(crew, worker, second, recorder, &mut |_| {});
+                    self.take(crew, worker, second, recorder, &mut |_| {})?;
                 }
-                Some(Report::Final { second, recorder, mut ears }) => {
+                Some(Report::Final { second, recorder }) => {
                     finals += 1;
                     self.collector.add(second, &recorder);
-                    self.tally.add(&recorder.heard);
-                    all.append(&mut ears);
+                    if let Some(ledger) = &mut self.ledger {
+                        ledger.add(&recorder);
+                    }
                 }
                 Some(_) => {}
                 None => break,
             }
         }
-        self.tally.settle(u64::MAX, &self.shared.messages, &mut self.collector);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.judge_before(u64::MAX, &self.shared.messages, &mut self.collector)?;
+        }
         self.sample_if_never();
-        all
+        Ok(())
     }
 
     /// A run of less than a second has a sample all the same.

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::Value;
-use socketio_client::{Incoming, Kind, Options, Revision, Timeouts};
+use socketio_client::{Incoming, Kind, Options, Revision, Timeouts, Transport};
 
 use crate::capture::Answer;
 use crate::delivery::Status;
 use crate::flow::{Answered, EmitAction, Packet, at_path_mut, place_of};
 use crate::metrics::{Count, StepId, Time};
-use crate::script::model::{Config, DataCheck, PathsSee};
+use crate::script::model::{self, Config, DataCheck, PathsSee, SocketIoConfig};
 use crate::script::template::Template;
-use crate::virtual_user::{Actor, Failed, OpenSocket, Person, complaint_cause};
+use crate::virtual_user::{Actor, Failed, OpenSocket, Person, complaint_cause, lose, lost_sample, told};
 
 /// How every user of a run connects.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ impl SocketTemplate {
         base.namespace = "/".into();
         base.path.clone_from(&config.socketio.path);
         base.revision = revision;
+        base.transport = transport_of(&config.socketio);
         base.addresses = addresses.to_vec();
         base.tls = tls;
         base.timeouts = Timeouts {
@@ -81,6 +82,16 @@ impl SocketTemplate {
     }
 }
 
+/// As the official client reads `transports` and `upgrade`.
+fn transport_of(socketio: &SocketIoConfig) -> Transport {
+    let offered = socketio.transports.contains(&model::Transport::WebSocket);
+    match socketio.transports.first() {
+        Some(model::Transport::WebSocket) => Transport::WebSocket,
+        _ if offered && socketio.upgrade => Transport::PollingThenWebSocket,
+        _ => Transport::Polling,
+    }
+}
+
 impl Actor {
     /// Connects the default namespace.
     pub(crate) async fn connect(&mut self, step: StepId) -> Result<(), Failed> {
@@ -97,27 +108,31 @@ impl Actor {
                 let stages = connected.stages;
                 if self.person.measured {
                     let mut recorder = self.person.worker.recorder.borrow_mut();
-                    for (number, stage) in socketio_client::Stage::ALL.into_iter().enumerate() {
+                    for stage in socketio_client::Stage::ALL {
                         let took = stages.get(stage);
                         // A stage that was not needed is no sample.
                         if !took.is_zero() {
-                            recorder.stage(number, took);
+                            recorder.stage(stage, took);
                         }
                     }
                     recorder.time(Time::ConnectTotal, stages.total());
                 } else {
                     self.person.worker.recorder.borrow_mut().time(Time::ListenerConnect, stages.total());
                 }
-                self.socket = Some(Box::new(OpenSocket::new(&self.person.worker, connected.client)));
+                let Person { worker, measured, .. } = &self.person;
+                let mut open = OpenSocket::new(worker, connected.client, step, *measured);
+                open.tell_upgrade();
+                self.socket = Some(Box::new(open));
                 Ok(())
             }
             Err(error) => {
-                let code = format!("websocket error ({error})");
-                let sample = || match error.sample() {
-                    Some(sample) => format!("{} {error}: {sample}", error.endpoint()),
-                    None => format!("{} {error}", error.endpoint()),
+                // Artillery's name for it, and what it leaves out.
+                let name = match shared.socket.base.transport {
+                    Transport::WebSocket => "websocket error",
+                    _ => "xhr poll error",
                 };
-                self.person.worker.error(step, &error.to_string(), &code, sample);
+                let code = format!("{name} ({error})");
+                self.person.worker.error(step, &error.to_string(), &code, || told(&error));
                 Err(Failed)
             }
         }
@@ -168,8 +183,8 @@ impl Actor {
                 self.person.worker.shared.messages.set_status(message, Status::NotSent);
             }
             let cause = format!("send: {closed}");
-            self.person.worker.error(step, &cause, "disconnect", || cause.clone());
-            self.socket = None;
+            self.person.worker.error(step, &cause, "disconnect", || lost_sample(&cause, &closed));
+            lose(&mut self.socket);
             return Err(Failed);
         }
         if confirmed {
@@ -238,6 +253,7 @@ impl Actor {
             }
         });
         let answer = tokio::time::timeout(timeout, visit).await;
+        open.tell_upgrade();
         let received = wait.last;
         match answer {
             Ok(Ok(Ok(()))) => {
@@ -266,8 +282,8 @@ impl Actor {
             Ok(Err(closed)) => {
                 let waited = wait.waited_for();
                 let cause = format!("disconnected while waiting for {waited}: {closed}");
-                worker.error(step, &cause, "disconnect", || cause.clone());
-                *socket = None;
+                worker.error(step, &cause, "disconnect", || lost_sample(&cause, &closed));
+                lose(socket);
                 Err(Failed)
             }
             Err(_) => {

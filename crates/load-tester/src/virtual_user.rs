@@ -13,9 +13,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use socketio_client::{Client, Closed, Incoming, Kind};
+use socketio_client::{Client, Closed, ConnectError, Incoming, Kind, Stage};
 
-use crate::delivery::{Ears, Marks, Messages, Status};
+use crate::delivery::{Ears, Listening, Marks, Messages, Status};
 use crate::flow::{Flow, FlowAction, FlowStep, LoopAction};
 use crate::http::{Origins, Session};
 use crate::metrics::{Count, Names, Recorder, StepId, Time};
@@ -93,6 +93,18 @@ impl Shared {
         self.tls.get_or_init(make).as_ref()
     }
 
+    /// What hearers look at, once the first phase has begun.
+    fn listening_for(&self) -> Option<Listening<'_>> {
+        let (marks, &zero) = self.marks.as_ref().zip(self.zero.get())?;
+        Some(Listening { marks, messages: &self.messages, zero })
+    }
+
+    fn count_heard(&self, worker: usize, by: u64) {
+        // Nobody else writes this one.
+        let heard = &self.heard[worker].0;
+        heard.store(heard.load(Ordering::Relaxed) + by, Ordering::Relaxed);
+    }
+
     fn choose(&self, rng: &mut fastrand::Rng) -> &ScenarioFlow {
         if self.scenarios.len() == 1 {
             return &self.scenarios[0];
@@ -145,16 +157,68 @@ pub(crate) struct Failed;
 #[derive(Debug)]
 pub(crate) struct OpenSocket {
     pub(crate) client: Client,
-    _open: Open,
+    /// Where a change of transport that fails is filed.
+    connect: StepId,
+    measured: bool,
+    open: Open,
 }
 
 #[derive(Debug)]
 struct Open(Rc<Worker>);
 
 impl OpenSocket {
-    pub(crate) fn new(worker: &Rc<Worker>, client: Client) -> Self {
+    pub(crate) fn new(worker: &Rc<Worker>, client: Client, connect: StepId, measured: bool) -> Self {
         worker.connections.set(worker.connections.get() + 1);
-        Self { client, _open: Open(Rc::clone(worker)) }
+        Self { client, connect, measured, open: Open(Rc::clone(worker)) }
+    }
+
+    /// Records what became of the change from polling to WebSocket, once it is known. It happens while the user
+    /// does something else, so this is asked whenever something has been waited for.
+    pub(crate) fn tell_upgrade(&mut self) {
+        let Some(upgrade) = self.client.take_upgrade() else { return };
+        let worker = &self.open.0;
+        if let Err(error) = &upgrade.outcome {
+            let cause = format!("change to websocket: {error}");
+            worker.error(self.connect, &cause, &cause, || told(error));
+        }
+        if !self.measured {
+            return;
+        }
+        let mut recorder = worker.recorder.borrow_mut();
+        match &upgrade.outcome {
+            Ok(stages) => {
+                recorder.count(Count::Upgrades);
+                recorder.time(Time::Upgrade, upgrade.took);
+                for stage in [Stage::Upgrade, Stage::Probe] {
+                    recorder.stage(stage, stages.get(stage));
+                }
+            }
+            Err(_) => recorder.count(Count::UpgradesFailed),
+        }
+    }
+}
+
+/// A failed connect for a report: whom, where, why, and what was said.
+pub(crate) fn told(error: &ConnectError) -> String {
+    match error.sample() {
+        Some(sample) => format!("{} {error}: {sample}", error.endpoint()),
+        None => format!("{} {error}", error.endpoint()),
+    }
+}
+
+/// The connection is gone; what it has still to tell is told.
+pub(crate) fn lose(socket: &mut Option<Box<OpenSocket>>) {
+    if let Some(open) = socket {
+        open.tell_upgrade();
+    }
+    *socket = None;
+}
+
+/// What the server said when the connection ended, behind the cause.
+pub(crate) fn lost_sample(cause: &str, closed: &Closed) -> String {
+    match closed.sample() {
+        Some(said) => format!("{cause}: {said}"),
+        None => cause.to_owned(),
     }
 }
 
@@ -240,21 +304,15 @@ impl Hearing {
                 let mut recorder = self.worker.recorder.borrow_mut();
                 recorder.server_event(name);
                 let shared = &self.worker.shared;
-                if let (Some(ears), Some(marks), Some(&zero)) = (&self.ears, &shared.marks, shared.zero.get())
+                if let (Some(ears), Some(marks)) = (&self.ears, &shared.marks)
                     && name == marks.event()
                 {
-                    let fresh = ears.borrow_mut().hear(
-                        marks,
-                        &shared.messages,
-                        zero,
-                        incoming.data,
-                        incoming.received,
-                        &mut recorder,
-                    );
-                    if fresh {
-                        // Nobody else writes this one.
-                        let heard = &shared.heard[self.worker.index].0;
-                        heard.store(heard.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                    let mut ears = ears.borrow_mut();
+                    ears.came(incoming.data);
+                    if let Some(listening) = shared.listening_for()
+                        && ears.hear(listening, incoming.data, incoming.received, &mut recorder)
+                    {
+                        shared.count_heard(self.worker.index, 1);
                     }
                 } else if matches!(name, "exception" | "error" | "connect_error") {
                     drop(recorder);
@@ -272,7 +330,21 @@ impl Hearing {
                 );
                 self.worker.error(self.step, &cause, &cause, || incoming.data.to_owned());
             }
-            Kind::Ack | Kind::Connect => {}
+            Kind::Ack => self.caught_up(incoming.data),
+            Kind::Connect => {}
+        }
+    }
+
+    /// The ack of somebody who came back may hold what was missed.
+    fn caught_up(&self, data: &str) {
+        let Some(mut ears) = self.ears.as_ref().map(|ears| ears.borrow_mut()) else { return };
+        if ears.remembers() {
+            ears.came(data);
+            let shared = &self.worker.shared;
+            if let Some(listening) = shared.listening_for() {
+                let fresh = ears.catch_up(listening, data, &mut self.worker.recorder.borrow_mut());
+                shared.count_heard(self.worker.index, fresh);
+            }
         }
     }
 
@@ -289,7 +361,7 @@ impl Hearing {
     /// The connection ended without our doing.
     pub(crate) fn lost(&self, closed: &Closed) {
         let cause = format!("disconnected: {closed}");
-        self.worker.error(self.step, &cause, "disconnect", || cause.clone());
+        self.worker.error(self.step, &cause, "disconnect", || lost_sample(&cause, closed));
     }
 }
 
@@ -342,7 +414,9 @@ pub(crate) async fn while_hearing<T>(
 ) -> T {
     let mut work = pin!(work);
     if let Some(open) = socket {
-        match open.client.visit_while(work.as_mut(), |incoming| hearing.packet(&incoming)).await {
+        let visited = open.client.visit_while(work.as_mut(), |incoming| hearing.packet(&incoming)).await;
+        open.tell_upgrade();
+        match visited {
             Ok(done) => return done,
             Err(closed) => {
                 hearing.lost(&closed);
@@ -517,7 +591,9 @@ impl Actor {
         if let Some(open) = &mut self.socket {
             let hearing = self.person.hearing();
             let sleep = tokio::time::sleep_until(until);
-            match open.client.visit_while(sleep, |incoming| hearing.packet(&incoming)).await {
+            let visited = open.client.visit_while(sleep, |incoming| hearing.packet(&incoming)).await;
+            open.tell_upgrade();
+            match visited {
                 Ok(()) => return,
                 Err(closed) => {
                     hearing.lost(&closed);
@@ -532,7 +608,7 @@ impl Actor {
     pub(crate) async fn leave(&mut self) {
         if let Some(open) = self.socket.take() {
             let hearing = self.person.hearing();
-            let OpenSocket { client, _open } = *open;
+            let OpenSocket { client, open: _open, .. } = *open;
             // Boxed: a user that thinks need not hold the room for it.
             Box::pin(client.close_visiting(|incoming| hearing.packet(&incoming))).await;
         }

@@ -48,6 +48,28 @@ fn check_prints_what_will_run_and_exits_1_on_errors() {
 }
 
 #[test]
+fn windows_are_written_as_they_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = GOOD.replace("phases: [{pause: 0}]", "phases: [{pause: 2.5}]\n  statsInterval: 1");
+    fs::write(dir.path().join("a.yml"), script).expect("written");
+    let (code, out, err) = drumfire(dir.path(), &["run", "--windows", "w.jsonl", "a.yml"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let text = fs::read_to_string(dir.path().join("w.jsonl")).expect("windows");
+    let starts: Vec<f64> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
+        .map(|window| {
+            assert!(window["length_s"] == 1.0 && window["counters"]["vusers.created"].is_null(), "{window}");
+            window["start_s"].as_f64().expect("a number")
+        })
+        .collect();
+    assert_eq!(starts, [0.0, 1.0]);
+    let (code, _, err) = drumfire(dir.path(), &["run", "--windows", "no/such/w.jsonl", "a.yml"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("no/such/w.jsonl: cannot write here"), "{err}");
+}
+
+#[test]
 fn run_and_report_as_the_journal_types_them() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::write(dir.path().join("시나리오.yml"), GOOD).expect("written");

@@ -1,250 +1,18 @@
 //! Whole runs against a little server of our own that misbehaves on purpose.
 
+mod support;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use load_tester::outcome::{Outcome, names};
-use load_tester::run::{RunOptions, run};
-use load_tester::script::{self, LoadOptions};
+use load_tester::outcome::names;
+use load_tester::run::RunOptions;
 use serde_json::{Value, json};
-use socketio_wire::websocket::upgrade::accept_key;
-
-/// What becomes of a WebSocket connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Manner {
-    Serve,
-    Answer503,
-    ResetAfter101,
-    SilentAfterOpen,
-}
-
-type Decide = dyn Fn(usize) -> Manner + Send + Sync;
-type OnEvent = dyn Fn(&Arc<Server>, &Arc<Socket>, &str, &[Value], Option<u64>) + Send + Sync;
-/// Path and head of a request -> the whole answer, and whether the connection stays.
-type OnRequest = dyn Fn(&str, &str) -> (String, bool) + Send + Sync;
-
-/// HTTP and Socket.IO on one port, a thread for each connection.
-struct Server {
-    address: SocketAddr,
-    decide: Box<Decide>,
-    on_event: Box<OnEvent>,
-    on_request: Box<OnRequest>,
-    upgrades: AtomicUsize,
-    closed_politely: AtomicUsize,
-    accepted: AtomicUsize,
-    /// How long each HTTP connection stayed open after its last answer.
-    idled: Mutex<Vec<Duration>>,
-    /// Those that emitted `store`.
-    standing: Mutex<Vec<Arc<Socket>>>,
-}
-
-struct Socket {
-    stream: Mutex<TcpStream>,
-}
-
-impl Socket {
-    fn send(&self, text: &str) {
-        let mut frame = vec![0x81];
-        if text.len() < 126 {
-            frame.push(text.len() as u8);
-        } else {
-            frame.push(126);
-            frame.extend_from_slice(&(text.len() as u16).to_be_bytes());
-        }
-        frame.extend_from_slice(text.as_bytes());
-        // The client may be gone, which is its right.
-        let _ = self.stream.lock().unwrap().write_all(&frame);
-    }
-
-    fn emit(&self, event: &str, argument: &Value) {
-        self.send(&format!("42{}", json!([event, argument])));
-    }
-
-    fn ack(&self, id: u64, argument: &Value) {
-        self.send(&format!("43{id}{}", json!([argument])));
-    }
-}
-
-fn ok(body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
-}
-
-impl Server {
-    fn start(
-        decide: impl Fn(usize) -> Manner + Send + Sync + 'static,
-        on_event: impl Fn(&Arc<Server>, &Arc<Socket>, &str, &[Value], Option<u64>) + Send + Sync + 'static,
-        on_request: impl Fn(&str, &str) -> (String, bool) + Send + Sync + 'static,
-    ) -> Arc<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = Arc::new(Self {
-            address: listener.local_addr().unwrap(),
-            decide: Box::new(decide),
-            on_event: Box::new(on_event),
-            on_request: Box::new(on_request),
-            upgrades: AtomicUsize::new(0),
-            closed_politely: AtomicUsize::new(0),
-            accepted: AtomicUsize::new(0),
-            idled: Mutex::default(),
-            standing: Mutex::default(),
-        });
-        let this = Arc::clone(&server);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let this = Arc::clone(&this);
-                std::thread::spawn(move || this.serve(stream));
-            }
-        });
-        server
-    }
-
-    fn serve(self: &Arc<Self>, stream: TcpStream) -> Option<()> {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
-        let mut reader = BufReader::new(stream.try_clone().ok()?);
-        let mut answered = None;
-        loop {
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") {
-                if reader.read_line(&mut head).ok()? == 0 {
-                    self.idled.lock().unwrap().extend(answered.map(|at: Instant| at.elapsed()));
-                    return None;
-                }
-            }
-            let path = head.split(' ').nth(1)?.to_owned();
-            let header = |name: &str| {
-                head.lines().find_map(|line| {
-                    line.to_ascii_lowercase().starts_with(name).then(|| line[name.len()..].trim().to_owned())
-                })
-            };
-            if let Some(key) = header("sec-websocket-key:") {
-                return self.upgrade(stream, reader, &key);
-            }
-            let mut body =
-                vec![0; header("content-length:").and_then(|length| length.parse().ok()).unwrap_or(0)];
-            reader.read_exact(&mut body).ok()?;
-            let (answer, stays) = if path.starts_with("/socket.io/") {
-                (
-                    ok(
-                        r#"0{"sid":"s","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":100000}"#,
-                    ),
-                    true,
-                )
-            } else {
-                (self.on_request)(&path, &head)
-            };
-            (&stream).write_all(answer.as_bytes()).ok()?;
-            answered = Some(Instant::now());
-            if !stays {
-                let _ = stream.shutdown(Shutdown::Both);
-                return None;
-            }
-        }
-    }
-
-    fn upgrade(
-        self: &Arc<Self>,
-        stream: TcpStream,
-        mut reader: BufReader<TcpStream>,
-        key: &str,
-    ) -> Option<()> {
-        let manner = (self.decide)(self.upgrades.fetch_add(1, Ordering::Relaxed));
-        if manner == Manner::Answer503 {
-            (&stream)
-                .write_all(
-                    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\nconnection: close\r\n\r\nbusy",
-                )
-                .ok()?;
-            return None;
-        }
-        let answer = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {}\r\n\r\n",
-            accept_key(key)
-        );
-        (&stream).write_all(answer.as_bytes()).ok()?;
-        if manner == Manner::ResetAfter101 {
-            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok()?;
-            return None;
-        }
-        let socket = Arc::new(Socket { stream: Mutex::new(stream) });
-        socket.send(
-            r#"0{"sid":"s","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":100000}"#,
-        );
-        while let Some((opcode, payload)) = read_frame(&mut reader) {
-            if opcode == 8 {
-                self.closed_politely.fetch_add(1, Ordering::Relaxed);
-                let _ = socket.stream.lock().unwrap().write_all(&[0x88, 0]);
-                break;
-            }
-            if manner == Manner::SilentAfterOpen {
-                continue;
-            }
-            let text = String::from_utf8(payload).ok()?;
-            if text.starts_with("40") {
-                socket.send(r#"40{"sid":"s"}"#);
-            } else if let Some(event) = text.strip_prefix("42") {
-                let at = event.find('[')?;
-                let ack = event[..at].parse().ok();
-                let all: Vec<Value> = serde_json::from_str(&event[at..]).ok()?;
-                let (name, arguments) = all.split_first()?;
-                if name == "store" {
-                    self.standing.lock().unwrap().push(Arc::clone(&socket));
-                }
-                (self.on_event)(self, &socket, name.as_str()?, arguments, ack);
-            }
-        }
-        let _ = socket.stream.lock().unwrap().shutdown(Shutdown::Both);
-        None
-    }
-}
-
-fn read_frame(reader: &mut impl std::io::Read) -> Option<(u8, Vec<u8>)> {
-    let mut head = [0; 2];
-    reader.read_exact(&mut head).ok()?;
-    let mut length = usize::from(head[1] & 0x7f);
-    if length == 126 {
-        let mut long = [0; 2];
-        reader.read_exact(&mut long).ok()?;
-        length = usize::from(u16::from_be_bytes(long));
-    }
-    let mut mask = [0; 4];
-    reader.read_exact(&mut mask).ok()?;
-    let mut payload = vec![0; length];
-    reader.read_exact(&mut payload).ok()?;
-    payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
-    Some((head[0] & 0x0f, payload))
-}
-
-fn plain_page(_path: &str, _head: &str) -> (String, bool) {
-    (ok("page"), true)
-}
-
-/// Runs a script; `{target}` in it is the server.
-fn drum(server: &Server, yaml: &str) -> anyhow::Result<Outcome> {
-    drum_with(server, yaml, &RunOptions { workers: Some(2), ..RunOptions::default() })
-}
-
-fn drum_with(server: &Server, yaml: &str, options: &RunOptions) -> anyhow::Result<Outcome> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = write_script(server, yaml, folder.path());
-    let script = script::load(&LoadOptions { files: vec![path], seed: Some(7), ..LoadOptions::default() })
-        .unwrap_or_else(|error| panic!("{error}"));
-    run(&script, options, &mut |_| {})
-}
-
-fn write_script(server: &Server, yaml: &str, folder: &Path) -> std::path::PathBuf {
-    let path = folder.join("script.yml");
-    std::fs::write(&path, yaml.replace("{target}", &format!("http://{}", server.address))).unwrap();
-    path
-}
-
-fn counter(outcome: &Outcome, name: &str) -> u64 {
-    outcome.total.counters.get(name).copied().unwrap_or(0)
-}
+use support::{Manner, Server, Socket, counter, drum, drum_with, ok, plain_page, write_script};
 
 const JOURNAL: &str = r#"
 config:
@@ -543,6 +311,88 @@ scenarios:
     assert_eq!(outcome.meta.listeners, 10);
     assert_eq!(std::fs::read_to_string(&pairs).unwrap().lines().count(), 1 + 594);
     assert_eq!(server.closed_politely.load(Ordering::Relaxed), 40);
+}
+
+/// Everything said, those who stand, and what was kept from somebody who came back.
+#[derive(Default)]
+struct Square {
+    said: Vec<String>,
+    standing: Vec<Arc<Socket>>,
+    returns: usize,
+    withheld: u64,
+}
+
+impl Square {
+    fn message(&self, number: usize) -> Value {
+        json!({"result": {"contents": self.said[number], "cursor": format!("c.{}", number + 1)}})
+    }
+
+    /// Joins; with `since`, what was missed comes with the ack, but for every tenth message where `withhold` says so.
+    fn store(&mut self, socket: &Arc<Socket>, since: Option<&str>, ack: u64, withhold: bool) {
+        let mut result = json!({"cursor": format!("c.{}", self.said.len())});
+        if let Some(seen) = since.and_then(|since| since.strip_prefix("c.")?.parse::<usize>().ok()) {
+            self.returns += 1;
+            let (kept, withheld): (Vec<_>, Vec<_>) =
+                (seen..self.said.len()).partition(|number| !withhold || number % 10 != 0);
+            self.withheld += withheld.len() as u64;
+            result["missed"] =
+                kept.iter().map(|&number| self.message(number)["result"].clone()).collect::<Vec<_>>().into();
+        }
+        socket.ack(ack, &json!({"status": 200, "result": result}));
+        self.standing.push(Arc::clone(socket));
+    }
+}
+
+#[test]
+fn listeners_that_come_and_go_catch_up() {
+    for withhold in [false, true] {
+        let square = Arc::new(Mutex::new(Square::default()));
+        let on_square = Arc::clone(&square);
+        let on_event = move |_: &Arc<Server>,
+                             socket: &Arc<Socket>,
+                             event: &str,
+                             arguments: &[Value],
+                             ack: Option<u64>| {
+            let mut square = on_square.lock().unwrap();
+            if event == "store" {
+                square.store(socket, arguments[0]["since"].as_str(), ack.unwrap(), withhold);
+            } else {
+                square.said.push(arguments[0]["messageData"]["contents"].as_str().unwrap().to_owned());
+                let message = square.message(square.said.len() - 1);
+                square.standing.iter().for_each(|listener| listener.emit("new_msg", &message));
+                socket.ack(ack.unwrap(), &json!({"status": 201}));
+            }
+        };
+        let server = Server::start(|_| Manner::Serve, on_event, plain_page);
+        let yaml = r#"
+config:
+  target: "{target}"
+  socketio: {transports: ["websocket"]}
+  phases: [{duration: 3, arrivalCount: 150}]
+  listeners:
+    - count: 6
+      flow: [{emit: [store, {since: "{{ since }}"}], acknowledge: true}]
+      returning: {every: 300ms, away: 150ms, cursor: result.cursor}
+  delivery: {event: new_msg, stamp: messageData.contents, read: result.contents, expect: all, deadline: 2}
+scenarios:
+  - engine: socketio
+    flow: [{emit: [save_msg, {messageData: {contents: hi}}], acknowledge: true}]
+"#;
+        let outcome = drum(&server, yaml).unwrap();
+        assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
+        let delivery = outcome.delivery.unwrap();
+        let square = square.lock().unwrap();
+        assert_eq!((delivery.messages, delivery.expected), (150, Some(900)));
+        assert_eq!(delivery.missing, square.withheld, "{:?}", delivery.samples);
+        assert_eq!((delivery.duplicates, delivery.late, delivery.unexpected), (0, 0, 0));
+        // Fewer on a machine that is busy with something else; several each in any case.
+        assert!(square.returns > 12, "{}", square.returns);
+        let at_once = outcome.total.histograms[names::DELIVERY].len();
+        assert!(at_once < delivery.heard, "{at_once} of {}: nobody caught up", delivery.heard);
+        // By turns politely and without a word; the users are polite.
+        let polite = server.closed_politely.load(Ordering::Relaxed) - 150;
+        assert!(polite > 0 && polite < square.returns, "{polite} of {}", square.returns);
+    }
 }
 
 #[test]

@@ -17,7 +17,9 @@ use crate::heartbeat::{Beat, Heartbeat};
 use crate::http::Head;
 use crate::net::{Progress, Route};
 use crate::options::{Options, Timeouts, Transport};
+use crate::polling::Polling;
 use crate::session::{Session, sample};
+use crate::upgrade::Upgrade;
 use crate::websocket::{self, Connection, Stop, encode_masked};
 
 /// A connect that succeeded.
@@ -49,18 +51,14 @@ async fn connect_in_stages(options: &Options) -> Result<Connected, ConnectError>
     if let Err(cause) = check(options) {
         return Err(progress.failure(Stage::Namespace, cause));
     }
-    let Transport::WebSocket = options.transport;
-    let target = options.target("websocket", options.revision);
-    let head = Head { authority: &options.endpoint.authority, target: &target, headers: &options.headers };
-    let route = Route::of(options);
-    let (mut connection, _) =
-        Connection::establish(&mut progress, route, &head, &[], options.max_payload).await?;
-
-    let open = progress.run(Stage::Handshake, open_packet(&mut connection)).await?;
+    let (link, open) = match options.transport {
+        Transport::WebSocket => open_websocket(&mut progress, options).await?,
+        Transport::Polling | Transport::PollingThenWebSocket => open_polling(&mut progress, options).await?,
+    };
     let heartbeat =
         Heartbeat::new(options.revision, open.ping_interval_ms, open.ping_timeout_ms, Instant::now());
     let session = Session::new(options.revision, heartbeat, options.max_payload);
-    let mut client = Client { connection, session, timeouts: options.timeouts };
+    let mut client = Client { link, session, timeouts: options.timeouts, upgrade: None };
 
     let mut early = Vec::new();
     let query = options.encoded_query();
@@ -73,6 +71,28 @@ async fn connect_in_stages(options: &Options) -> Result<Connected, ConnectError>
         progress.run(Stage::Namespace, join).await?
     };
     Ok(Connected { client, stages: progress.stages(), sid: open.sid, namespace_data, early })
+}
+
+async fn open_websocket(
+    progress: &mut Progress<'_>,
+    options: &Options,
+) -> Result<(Link, handshake::Handshake), ConnectError> {
+    let target = options.target("websocket", options.revision);
+    let head = Head { authority: &options.endpoint.authority, target: &target, headers: &options.headers };
+    let route = Route::of(options);
+    let (mut connection, _) = Connection::establish(progress, route, &head, &[], options.max_payload).await?;
+    let open = progress.run(Stage::Handshake, open_packet(&mut connection)).await?;
+    Ok((Link::WebSocket(connection), open))
+}
+
+async fn open_polling(
+    progress: &mut Progress<'_>,
+    options: &Options,
+) -> Result<(Link, handshake::Handshake), ConnectError> {
+    let stream = progress.open(Route::of(options)).await?;
+    let mut polling = Box::new(Polling::new(options, stream, progress.address()));
+    let open = progress.run(Stage::Polling, polling.open()).await?;
+    Ok((Link::Polling(polling), open))
 }
 
 fn check(options: &Options) -> Result<(), Cause> {
@@ -211,9 +231,56 @@ pub struct Message {
 /// Waiting methods are safe to cancel: put them in `select!` or under a timeout at will.
 #[derive(Debug)]
 pub struct Client {
-    connection: Connection,
+    link: Link,
     session: Session,
     timeouts: Timeouts,
+    /// Not yet asked for.
+    upgrade: Option<Box<Upgrade>>,
+}
+
+/// How bytes travel at present.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // the large one is the common one, and is not to cost an allocation
+enum Link {
+    WebSocket(Connection),
+    /// Boxed: large, and never in the way of a WebSocket.
+    Polling(Box<Polling>),
+}
+
+impl Link {
+    fn last_read(&self) -> Instant {
+        match self {
+            Link::WebSocket(connection) => connection.last_read(),
+            Link::Polling(polling) => polling.last_read(),
+        }
+    }
+
+    fn fail(&mut self, closed: Closed) -> Closed {
+        match self {
+            Link::WebSocket(connection) => connection.fail(closed),
+            Link::Polling(polling) => polling.fail(closed),
+        }
+    }
+
+    async fn finish_send(&mut self) -> Result<(), Closed> {
+        match self {
+            Link::WebSocket(connection) => connection.finish_send().await,
+            // Boxed: this future is large, and a WebSocket's user should not keep room for it.
+            Link::Polling(polling) => Box::pin(polling.finish_send()).await,
+        }
+    }
+
+    /// Engine.IO 3's heartbeat.
+    fn send_ping(&mut self) -> Result<(), Closed> {
+        match self {
+            Link::WebSocket(connection) => {
+                let mut frame = Vec::with_capacity(8);
+                encode_masked(Opcode::Text, b"2", &mut frame);
+                connection.submit(&frame)
+            }
+            Link::Polling(polling) => polling.submit(b"2"),
+        }
+    }
 }
 
 /// Appends the text of an EVENT packet, Engine.IO type included: fit for [`Client::send_raw`].
@@ -244,27 +311,37 @@ impl Client {
     ) -> Poll<Result<usize, Closed>> {
         let mut visited = 0;
         loop {
-            let Self { connection, session, .. } = self;
-            let polled = connection.poll_messages(cx, |message, at, replies| {
-                session.receive(message, at, replies, &mut |incoming| {
-                    visited += 1;
-                    visit(incoming)
-                })
-            });
+            let Self { link, session, .. } = self;
+            let mut count = |incoming: Incoming<'_>| {
+                visited += 1;
+                visit(incoming)
+            };
+            let polled = match link {
+                Link::WebSocket(connection) => connection.poll_messages(cx, |message, at, replies| {
+                    session.receive(message, at, replies, &mut count)
+                }),
+                Link::Polling(polling) => polling.poll_packets(cx, session, &mut count),
+            };
             match polled {
                 Poll::Ready(Ok(())) => {
-                    if session.heartbeat.ping_is_due(connection.last_read()) {
+                    if session.heartbeat.ping_is_due(link.last_read()) {
                         // What has been visited counts first; a failure answers the next call.
-                        let _ = send_ping(connection);
+                        let _ = link.send_ping();
+                    }
+                    if let Link::Polling(polling) = link
+                        && let Some((connection, upgrade)) = polling.changed()
+                    {
+                        *link = Link::WebSocket(connection);
+                        self.upgrade = Some(upgrade);
                     }
                     if visited > 0 {
                         return Poll::Ready(Ok(visited));
                     }
                 }
                 Poll::Ready(Err(closed)) => return Poll::Ready(Err(closed)),
-                Poll::Pending => match ready!(session.heartbeat.poll(cx, connection.last_read())) {
-                    Beat::Dead => return Poll::Ready(Err(connection.fail(Closed::PingTimeout))),
-                    Beat::Ping => send_ping(connection)?,
+                Poll::Pending => match ready!(session.heartbeat.poll(cx, link.last_read())) {
+                    Beat::Dead => return Poll::Ready(Err(link.fail(Closed::PingTimeout))),
+                    Beat::Ping => link.send_ping()?,
                 },
             }
         }
@@ -364,6 +441,16 @@ impl Client {
         let packet =
             Packet { ack, attachments: count, ..Packet::new(PacketType::BinaryEvent, namespace, data) };
         let revision = self.session.revision;
+        let connection = match &mut self.link {
+            Link::WebSocket(connection) => connection,
+            Link::Polling(polling) => {
+                let mut text = Vec::with_capacity(64 + data.len());
+                engine::encode_text(engine::PacketType::Message, "", &mut text);
+                packet::encode(&packet, &mut text);
+                polling.submit_binary(&text, attachments)?;
+                return self.link.finish_send().await;
+            }
+        };
         buffers::with_frame_buffer(|frames| {
             buffers::with_text_buffer(|text| {
                 engine::encode_text(engine::PacketType::Message, "", text);
@@ -375,9 +462,9 @@ impl Client {
                     encode_masked(Opcode::Binary, text, frames);
                 }
             });
-            self.connection.submit(frames)
+            connection.submit(frames)
         })?;
-        self.connection.finish_send().await
+        self.link.finish_send().await
     }
 
     /// Answers an event that asked for an ack. `args` as for [`encode_event`].
@@ -399,7 +486,7 @@ impl Client {
     /// As [`Client::emit`].
     pub async fn send_raw(&mut self, packet: &[u8]) -> Result<(), Closed> {
         self.submit_raw(packet)?;
-        self.connection.finish_send().await
+        self.link.finish_send().await
     }
 
     /// [`Client::send_raw`] that never waits: what the system does not take is kept and leaves while the
@@ -408,15 +495,18 @@ impl Client {
     /// # Errors
     /// How the connection ended.
     pub fn submit_raw(&mut self, packet: &[u8]) -> Result<(), Closed> {
-        buffers::with_frame_buffer(|frames| {
-            encode_masked(Opcode::Text, packet, frames);
-            self.connection.submit(frames)
-        })
+        match &mut self.link {
+            Link::WebSocket(connection) => buffers::with_frame_buffer(|frames| {
+                encode_masked(Opcode::Text, packet, frames);
+                connection.submit(frames)
+            }),
+            Link::Polling(polling) => polling.submit(packet),
+        }
     }
 
     async fn send_packet(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Result<(), Closed> {
         self.submit_packet(encode)?;
-        self.connection.finish_send().await
+        self.link.finish_send().await
     }
 
     fn submit_packet(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Result<(), Closed> {
@@ -443,7 +533,7 @@ impl Client {
         let outcome = tokio::time::timeout(limit, self.join(namespace, auth, others)).await;
         outcome.unwrap_or(Err(Cause::Timeout(limit))).map_err(|cause| {
             let stages = Stages { namespace: began.elapsed(), ..Stages::default() };
-            let endpoint = match self.connection.addresses() {
+            let endpoint = match self.addresses() {
                 Ok((_, peer)) => peer.to_string(),
                 Err(_) => String::new(),
             };
@@ -496,27 +586,37 @@ impl Client {
     }
 
     /// Closes as the official clients do: DISCONNECT for each namespace and an empty WebSocket close frame (one
-    /// write), then waits for the server's close frame, at most `timeouts.close`. What still arrives goes to
-    /// `visit`. Answers [`Closed::Local`], or how the connection had ended already.
+    /// write), while polling an Engine.IO `close` (one post); then waits for the server's close frame, or for the
+    /// answers to the post and the poll, at most `timeouts.close`. What still arrives goes to `visit`. Answers [`Closed::Local`], or how the connection had ended already.
     pub async fn close_visiting(self, mut visit: impl FnMut(Incoming<'_>)) -> Closed {
-        let mut frames = Vec::with_capacity(32);
-        for namespace in self.session.namespaces() {
-            buffers::with_text_buffer(|text| {
-                engine::encode_text(engine::PacketType::Message, "", text);
-                packet::encode(&Packet::new(PacketType::Disconnect, namespace, ""), text);
-                encode_masked(Opcode::Text, text, &mut frames);
-            });
-        }
-        encode_masked(Opcode::Close, &[], &mut frames);
-        let Self { mut connection, mut session, .. } = self;
-        connection
-            .close_with(&frames, |message, at, replies| {
-                session.receive(message, at, replies, &mut |incoming| {
-                    visit(incoming);
-                    ControlFlow::Continue(())
-                })
+        let Self { link, mut session, .. } = self;
+        let farewell: Vec<String> = (session.namespaces())
+            .map(|namespace| {
+                let mut text = Vec::with_capacity(16);
+                engine::encode_text(engine::PacketType::Message, "", &mut text);
+                packet::encode(&Packet::new(PacketType::Disconnect, namespace, ""), &mut text);
+                String::from_utf8(text).expect("namespaces are UTF-8")
             })
-            .await
+            .collect();
+        let mut visit = |incoming: Incoming<'_>| {
+            visit(incoming);
+            ControlFlow::Continue(())
+        };
+        match link {
+            Link::WebSocket(mut connection) => {
+                let mut frames = Vec::with_capacity(32);
+                for packet in &farewell {
+                    encode_masked(Opcode::Text, packet.as_bytes(), &mut frames);
+                }
+                encode_masked(Opcode::Close, &[], &mut frames);
+                let visit = |message: websocket::Message<'_>, at, replies: &mut Vec<u8>| {
+                    session.receive(message, at, replies, &mut visit)
+                };
+                connection.close_with(&frames, visit).await
+            }
+            // Boxed: so that a WebSocket's user keeps no room for it.
+            Link::Polling(polling) => Box::pin(polling.close_with(&mut session, &farewell, visit)).await,
+        }
     }
 
     /// [`Client::close_visiting`] that drops what still arrives.
@@ -526,7 +626,10 @@ impl Client {
 
     /// Ends the connection with a TCP reset, as a client does that loses power or is killed.
     pub fn abort(self) {
-        self.connection.abort();
+        match self.link {
+            Link::WebSocket(connection) => connection.abort(),
+            Link::Polling(polling) => polling.reset_on_drop(),
+        }
     }
 
     /// The revision spoken.
@@ -539,20 +642,37 @@ impl Client {
     /// # Errors
     /// As the system's `getsockname` and `getpeername`.
     pub fn addresses(&self) -> std::io::Result<(std::net::SocketAddr, std::net::SocketAddr)> {
-        self.connection.addresses()
+        match &self.link {
+            Link::WebSocket(connection) => connection.addresses(),
+            Link::Polling(polling) => polling.addresses(),
+        }
     }
 
     /// Bytes held for this client beside the kernel's: read but incomplete, and sent but not taken.
     pub fn buffered_bytes(&self) -> usize {
-        self.connection.buffered_bytes()
+        match &self.link {
+            Link::WebSocket(connection) => connection.buffered_bytes(),
+            Link::Polling(polling) => polling.buffered_bytes(),
+        }
     }
-}
 
-/// Engine.IO 3's heartbeat.
-fn send_ping(connection: &mut Connection) -> Result<(), Closed> {
-    let mut frame = Vec::with_capacity(8);
-    encode_masked(Opcode::Text, b"2", &mut frame);
-    connection.submit(&frame)
+    /// How bytes travel at present: [`Transport::WebSocket`] or [`Transport::Polling`].
+    pub fn transport(&self) -> Transport {
+        match &self.link {
+            Link::WebSocket(_) => Transport::WebSocket,
+            Link::Polling(_) => Transport::Polling,
+        }
+    }
+
+    /// What became of the change from polling to WebSocket; told once. `None` where none was tried, and while
+    /// it is under way, which it is only while the client is visited.
+    pub fn take_upgrade(&mut self) -> Option<Upgrade> {
+        let upgrade = match &mut self.link {
+            Link::WebSocket(_) => self.upgrade.take(),
+            Link::Polling(polling) => polling.take_upgrade(),
+        };
+        upgrade.map(|upgrade| *upgrade)
+    }
 }
 
 /// What a CONNECT_ERROR says: `{"message":...}`, in Engine.IO 3 any JSON, most often a string.

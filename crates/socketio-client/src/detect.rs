@@ -8,9 +8,10 @@ use socketio_wire::engineio::Revision;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Cause, ConnectError, Stage};
-use crate::http::{self, Answer, Head};
+use crate::http::{self, Head};
 use crate::net::{Progress, Route};
 use crate::options::Options;
+use crate::response::Response;
 use crate::session::sample;
 use crate::websocket::{Connection, Message, Stop};
 
@@ -40,10 +41,14 @@ pub async fn detect_revision(options: &Options) -> Result<Revision, ConnectError
         Verdict::PollingRefused => by_websocket(&mut progress, options).await,
         Verdict::Neither => {
             let body = String::from_utf8_lossy(&answer.body);
-            let cause = if answer.code == 200 {
+            let cause = if answer.head.code == 200 {
                 Cause::Protocol(format!("neither an Engine.IO 3 nor 4 handshake: {:?}", sample(&body)))
             } else {
-                Cause::Status { code: answer.code, reason: answer.reason, body: sample(&body).to_owned() }
+                Cause::Status {
+                    code: answer.head.code,
+                    reason: answer.head.reason,
+                    body: sample(&body).to_owned(),
+                }
             };
             Err(progress.failure(Stage::Handshake, cause))
         }
@@ -62,9 +67,9 @@ enum Verdict {
 
 /// Revision 4 answers `0{...}`; revision 3 puts a length before it, `97:0{...}`, or, as raw bytes, a 0 or 1,
 /// the digits as numbers, and 255.
-fn by_polling(answer: &Answer) -> Verdict {
+fn by_polling(answer: &Response) -> Verdict {
     let body = &answer.body[..];
-    if answer.code == 200 {
+    if answer.head.code == 200 {
         if body.starts_with(b"0{") {
             return Verdict::Is(Revision::V4, sid(&body[1..]));
         }
@@ -84,7 +89,7 @@ fn by_polling(answer: &Answer) -> Verdict {
     // {"code":0,"message":"Transport unknown"} or {"code":5,"message":"Unsupported protocol version"}
     let code =
         serde_json::from_slice::<serde_json::Value>(body).ok().and_then(|value| value["code"].as_u64());
-    match (answer.code, code) {
+    match (answer.head.code, code) {
         (400, Some(5)) => Verdict::TheOther,
         (400 | 403 | 405 | 501, _) => Verdict::PollingRefused,
         _ => Verdict::Neither,
@@ -119,7 +124,7 @@ async fn request(
     method: &str,
     target: &str,
     body: &[u8],
-) -> Result<Answer, ConnectError> {
+) -> Result<Response, ConnectError> {
     let mut stream = progress.open(Route::of(options)).await?;
     let head = Head { authority: &options.endpoint.authority, target, headers: &options.headers };
     let exchange = http::exchange(&mut stream, method, &head, body, MAX_BODY);

@@ -15,18 +15,30 @@ pub enum Stage {
     Tcp,
     /// The TLS handshake.
     Tls,
+    /// The first HTTP poll, which the Engine.IO `open` packet answers.
+    Polling,
     /// The HTTP request that becomes a WebSocket.
     Upgrade,
-    /// Waiting for the Engine.IO `open` packet.
+    /// Waiting for the Engine.IO `open` packet on a WebSocket.
     Handshake,
+    /// Asking a WebSocket, beside the polls, whether it carries (`2probe` and its answer).
+    Probe,
     /// The Socket.IO CONNECT and its reply.
     Namespace,
 }
 
 impl Stage {
     /// All stages, in order.
-    pub const ALL: [Stage; 6] =
-        [Stage::Dns, Stage::Tcp, Stage::Tls, Stage::Upgrade, Stage::Handshake, Stage::Namespace];
+    pub const ALL: [Stage; 8] = [
+        Stage::Dns,
+        Stage::Tcp,
+        Stage::Tls,
+        Stage::Polling,
+        Stage::Upgrade,
+        Stage::Handshake,
+        Stage::Probe,
+        Stage::Namespace,
+    ];
 
     /// The lower-case name used in messages and reports.
     pub fn name(self) -> &'static str {
@@ -34,8 +46,10 @@ impl Stage {
             Stage::Dns => "dns",
             Stage::Tcp => "tcp",
             Stage::Tls => "tls",
+            Stage::Polling => "polling",
             Stage::Upgrade => "upgrade",
             Stage::Handshake => "handshake",
+            Stage::Probe => "probe",
             Stage::Namespace => "namespace",
         }
     }
@@ -57,10 +71,14 @@ pub struct Stages {
     pub tcp: Duration,
     /// See [`Stage::Tls`].
     pub tls: Duration,
+    /// See [`Stage::Polling`].
+    pub polling: Duration,
     /// See [`Stage::Upgrade`].
     pub upgrade: Duration,
     /// See [`Stage::Handshake`].
     pub handshake: Duration,
+    /// See [`Stage::Probe`].
+    pub probe: Duration,
     /// See [`Stage::Namespace`].
     pub namespace: Duration,
 }
@@ -72,8 +90,10 @@ impl Stages {
             Stage::Dns => self.dns,
             Stage::Tcp => self.tcp,
             Stage::Tls => self.tls,
+            Stage::Polling => self.polling,
             Stage::Upgrade => self.upgrade,
             Stage::Handshake => self.handshake,
+            Stage::Probe => self.probe,
             Stage::Namespace => self.namespace,
         }
     }
@@ -88,8 +108,10 @@ impl Stages {
             Stage::Dns => &mut self.dns,
             Stage::Tcp => &mut self.tcp,
             Stage::Tls => &mut self.tls,
+            Stage::Polling => &mut self.polling,
             Stage::Upgrade => &mut self.upgrade,
             Stage::Handshake => &mut self.handshake,
+            Stage::Probe => &mut self.probe,
             Stage::Namespace => &mut self.namespace,
         } = took;
     }
@@ -120,7 +142,7 @@ pub enum Cause {
     Timeout(Duration),
     /// The peer ended the connection in the middle of the stage.
     Closed(Closed),
-    /// An HTTP answer other than `101 Switching Protocols`; `body` is its first part.
+    /// An HTTP answer other than `101 Switching Protocols`, or than 200 while polling; `body` is its first part.
     Status {
         /// The status code.
         code: u16,
@@ -147,6 +169,10 @@ pub enum Cause {
 impl ConnectError {
     pub(crate) fn new(stage: Stage, cause: Cause, stages: Stages, endpoint: String) -> Self {
         Self(Box::new(Failure { stage, cause, stages, endpoint }))
+    }
+
+    pub(crate) fn into_cause(self) -> Cause {
+        self.0.cause
     }
 
     /// Where it failed.
@@ -240,7 +266,9 @@ impl From<Closed> for Cause {
     fn from(closed: Closed) -> Self {
         match closed {
             Closed::Protocol(text) => Cause::Protocol(text),
-            Closed::Http { code, reason, body } => Cause::Status { code, reason, body },
+            Closed::Http { code, reason, body } | Closed::Status { code, reason, body, .. } => {
+                Cause::Status { code, reason, body }
+            }
             other => Cause::Closed(other),
         }
     }
@@ -269,7 +297,19 @@ pub enum Closed {
         /// At most 512 bytes of the body, invalid UTF-8 replaced.
         body: String,
     },
-    /// The server ended the TCP stream without a close frame.
+    /// A poll or a post was answered with an error status, such as 400 and `{"code":1}`: the server knows
+    /// of no such session (any more).
+    Status {
+        /// Which of the two.
+        request: Method,
+        /// The status code.
+        code: u16,
+        /// The reason phrase, as sent; may be empty.
+        reason: String,
+        /// At most 512 bytes of the body, invalid UTF-8 replaced.
+        body: String,
+    },
+    /// The server ended the TCP stream without a close frame, or instead of an answer.
     Eof,
     /// Reading or writing failed.
     Transport {
@@ -286,6 +326,24 @@ pub enum Closed {
     Local,
 }
 
+/// The two requests of long polling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET: waits for what the server has to say.
+    Poll,
+    /// POST: brings what this side says.
+    Post,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Method::Poll => "poll",
+            Method::Post => "post",
+        })
+    }
+}
+
 impl Closed {
     /// The kind of the I/O error, where that was the reason.
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
@@ -297,8 +355,31 @@ impl Closed {
         }
     }
 
+    /// What the server sent along: the start of the body of an HTTP answer.
+    pub fn sample(&self) -> Option<&str> {
+        match self {
+            Closed::Http { body, .. } | Closed::Status { body, .. } if !body.is_empty() => Some(body),
+            _ => None,
+        }
+    }
+
     pub(crate) fn from_io(error: &io::Error) -> Self {
         Closed::Transport { kind: error.kind(), text: io_text(error) }
+    }
+
+    /// What ends a session that is polling, from what became of one request.
+    pub(crate) fn of_request(request: Method, cause: Cause) -> Self {
+        match cause {
+            Cause::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => Closed::Eof,
+            Cause::Io(error) => Closed::from_io(&error),
+            Cause::Timeout(_) => {
+                Closed::Transport { kind: io::ErrorKind::TimedOut, text: format!("{request}: timeout") }
+            }
+            Cause::Closed(closed) => closed,
+            Cause::Status { code, reason, body } => Closed::Status { request, code, reason, body },
+            Cause::Protocol(text) => Closed::Protocol(text),
+            other => Closed::Transport { kind: io::ErrorKind::Other, text: format!("{request}: {other}") },
+        }
     }
 }
 
@@ -312,6 +393,19 @@ impl fmt::Display for Closed {
             Closed::Server { code: Some(code), reason } => write!(f, "closed by the server: {code} {reason}"),
             Closed::Http { code, reason, .. } => {
                 write!(f, "an HTTP answer instead of a frame: {code} {reason}")
+            }
+            Closed::Status { request, code, reason, body } => {
+                write!(f, "{request}: {code}")?;
+                if !reason.is_empty() {
+                    write!(f, " {reason}")?;
+                }
+                // What Engine.IO servers say, and nothing of what a proxy's page may hold.
+                match serde_json::from_str::<serde_json::Value>(body) {
+                    Ok(said) if said["message"].is_string() => {
+                        write!(f, " ({})", said["message"].as_str().unwrap_or_default())
+                    }
+                    _ => Ok(()),
+                }
             }
             Closed::Engine => f.write_str("closed by the server's engine"),
             Closed::Eof => f.write_str("connection ended without a close frame"),

@@ -1,4 +1,4 @@
-//! The little HTTP/1.1 a WebSocket client needs: one request in one write, one answer within limits.
+//! The little HTTP/1.1 this client speaks: requests in one write, the upgrade to a WebSocket.
 
 use std::io;
 use std::time::Duration;
@@ -8,12 +8,10 @@ use tokio::time::timeout;
 
 use crate::error::{Cause, Closed};
 use crate::net::Stream;
+use crate::response::{self, Response};
 
-/// Most bytes of an answer's head, and most headers in it.
-const MAX_HEAD: usize = 16 * 1024;
-const MAX_HEADERS: usize = 100;
 /// Most bytes of an unwanted answer's body that are kept as a sample, and the longest wait for them.
-const SAMPLE: usize = 512;
+pub(crate) const SAMPLE: usize = 512;
 const SAMPLE_WAIT: Duration = Duration::from_millis(500);
 
 /// What every request has.
@@ -100,14 +98,17 @@ pub(crate) async fn upgrade(
 
     let mut answer = request;
     answer.clear();
-    let status = read_head(stream, &mut answer).await?;
+    let (status, len) = read_head(stream, &mut answer).await?;
     if status.code != 101 {
-        return Err(unwanted(stream, status, answer).await);
+        let mut reader = response::Reader::new(SAMPLE);
+        return Err(match reader.feed(&answer) {
+            Ok(Some(whole)) => self::status(&whole.head, &whole.body),
+            Ok(None) => unwanted(stream, reader).await,
+            Err(_) => self::status(&status, reader.body()),
+        });
     }
-    let has = |name, token: &str| {
-        status.fields(name).any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
-    };
-    if !has("upgrade", "websocket") || !has("connection", "upgrade") {
+    answer.drain(..len);
+    if !status.has("upgrade", "websocket") || !status.has("connection", "upgrade") {
         return Err(Cause::Protocol("101 without `Upgrade: websocket` and `Connection: Upgrade`".into()));
     }
     if !status.fields("sec-websocket-accept").any(|value| value == upgrade::accept_key(&key)) {
@@ -122,15 +123,7 @@ pub(crate) async fn upgrade(
     {
         return Err(Cause::Protocol(format!("101 with the subprotocol {picked:?}, which was not offered")));
     }
-    answer.drain(..status.len);
     Ok(Switched { subprotocol, rest: answer })
-}
-
-/// An answer whose body was read to its end or to a limit.
-pub(crate) struct Answer {
-    pub(crate) code: u16,
-    pub(crate) reason: String,
-    pub(crate) body: Vec<u8>,
 }
 
 /// One request whose connection is then done with.
@@ -140,145 +133,100 @@ pub(crate) async fn exchange(
     head: &Head<'_>,
     body: &[u8],
     max_body: usize,
-) -> Result<Answer, Cause> {
+) -> Result<Response, Cause> {
     let mut request = Vec::with_capacity(512);
     head.encode(method, &["connection", "content-length", "transfer-encoding"], &mut request)?;
     put(&mut request, &["Connection: close\r\n"]);
     if !body.is_empty() {
-        put(&mut request, &["Content-Type: text/plain;charset=UTF-8\r\nContent-Length: "]);
-        put(&mut request, &[&body.len().to_string(), "\r\n"]);
+        put_body(&mut request, TEXT, body);
+    } else {
+        put(&mut request, &["\r\n"]);
     }
-    put(&mut request, &["\r\n"]);
-    request.extend_from_slice(body);
     write_all(stream, &request).await?;
-    let mut answer = Vec::new();
-    let status = read_head(stream, &mut answer).await?;
-    read_body(stream, &status, &mut answer, max_body).await?;
-    let body = status.body(&answer, max_body);
-    Ok(Answer { code: status.code, reason: status.reason, body })
-}
-
-/// The head of an answer.
-struct Status {
-    code: u16,
-    reason: String,
-    headers: Vec<(String, String)>,
-    /// Its length in bytes.
-    len: usize,
-}
-
-impl Status {
-    fn of(response: &httparse::Response<'_, '_>, len: usize) -> Self {
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        Self {
-            code: response.code.unwrap_or_default(),
-            reason: response.reason.unwrap_or_default().to_owned(),
-            headers: response.headers.iter().map(|h| (h.name.to_owned(), text(h.value))).collect(),
-            len,
+    let mut reader = response::Reader::new(max_body);
+    let mut bytes = request;
+    loop {
+        bytes.clear();
+        let end = read_some(stream, &mut bytes).await? == 0;
+        let answer = if end { reader.end() } else { reader.feed(&bytes).map_err(Cause::Protocol)? };
+        match answer {
+            Some(answer) => return Ok(answer),
+            None if end => return Err(no_answer().into()),
+            None => {}
         }
     }
+}
 
-    fn fields<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        let named = move |(field, value): &'a (String, String)| {
-            field.eq_ignore_ascii_case(name).then_some(value.as_str())
-        };
-        self.headers.iter().filter_map(named)
-    }
+/// How a text payload calls itself, as the official clients write it.
+pub(crate) const TEXT: &str = "text/plain;charset=UTF-8";
 
-    fn is_chunked(&self) -> bool {
-        self.fields("transfer-encoding").any(|value| value.to_ascii_lowercase().contains("chunked"))
-    }
+/// The rest of a request that has a body.
+pub(crate) fn put_body(request: &mut Vec<u8>, kind: &str, body: &[u8]) {
+    put(request, &["Content-Type: ", kind, "\r\nContent-Length: ", &body.len().to_string(), "\r\n\r\n"]);
+    request.extend_from_slice(body);
+}
 
-    fn content_length(&self) -> Option<usize> {
-        self.fields("content-length").next()?.trim().parse().ok()
-    }
-
-    /// What of the body is in `answer`, its chunks joined.
-    fn body(&self, answer: &[u8], max: usize) -> Vec<u8> {
-        let mut body = if self.is_chunked() {
-            joined_chunks(&answer[self.len..]).0
-        } else {
-            answer[self.len..].to_vec()
-        };
-        body.truncate(self.content_length().unwrap_or(max).min(max));
-        body
-    }
+/// The connection ended where an answer was due.
+pub(crate) fn no_answer() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "connection closed before an answer")
 }
 
 /// Reads until the head is complete; what came behind it stays in `answer` too.
-async fn read_head(stream: &mut Stream, answer: &mut Vec<u8>) -> Result<Status, Cause> {
+async fn read_head(stream: &mut Stream, answer: &mut Vec<u8>) -> Result<(response::Head, usize), Cause> {
     loop {
         if read_some(stream, answer).await? == 0 {
-            let text = "connection closed before an answer";
-            return Err(Cause::Io(io::Error::new(io::ErrorKind::UnexpectedEof, text)));
+            return Err(no_answer().into());
         }
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut response = httparse::Response::new(&mut headers);
-        match response.parse(answer) {
-            Ok(httparse::Status::Complete(len)) => return Ok(Status::of(&response, len)),
-            Ok(httparse::Status::Partial) if answer.len() < MAX_HEAD => {}
-            Ok(httparse::Status::Partial) => {
-                return Err(Cause::Protocol(format!("an answer's head of more than {MAX_HEAD} bytes")));
-            }
-            Err(error) => {
-                let start = answer[..answer.len().min(40)].escape_ascii();
-                return Err(Cause::Protocol(format!("not an HTTP answer ({error}): \"{start}\"")));
-            }
+        if let Some(read) = response::parse_head(answer).map_err(Cause::Protocol)? {
+            return Ok(read);
         }
     }
 }
 
-/// Reads on until the body is complete, the connection ends or `max` bytes are there.
-async fn read_body(
-    stream: &mut Stream,
-    status: &Status,
-    answer: &mut Vec<u8>,
-    max: usize,
-) -> Result<(), Cause> {
-    loop {
-        let have = answer.len() - status.len;
-        let complete = if status.is_chunked() {
-            joined_chunks(&answer[status.len..]).1
-        } else {
-            status.content_length().is_some_and(|length| have >= length)
-        };
-        if complete || have >= max || read_some(stream, answer).await? == 0 {
-            return Ok(());
+/// Turns an answer that nobody wanted, of which `reader` has taken the start, into a cause with a sample of
+/// its body.
+pub(crate) async fn unwanted(stream: &mut Stream, mut reader: response::Reader) -> Cause {
+    reader.limit(SAMPLE);
+    // The status is what matters: a body that fails, dawdles or goes on is cut off.
+    let rest = timeout(SAMPLE_WAIT, async {
+        let mut bytes = Vec::new();
+        while reader.body().len() < SAMPLE {
+            bytes.clear();
+            match read_some(stream, &mut bytes).await {
+                Ok(0) | Err(_) => return reader.end(),
+                Ok(_) => {}
+            }
+            match reader.feed(&bytes) {
+                Ok(None) => {}
+                Ok(answer) => return answer,
+                Err(_) => return None,
+            }
         }
+        None
+    });
+    match rest.await {
+        Ok(Some(answer)) => status(&answer.head, &answer.body),
+        _ => match reader.head() {
+            Some(head) => status(head, reader.body()),
+            None => no_answer().into(),
+        },
     }
 }
 
-/// Turns an answer that is no 101 into a cause with a sample of its body.
-async fn unwanted(stream: &mut Stream, status: Status, mut answer: Vec<u8>) -> Cause {
-    // The status is what matters: a body that fails or dawdles is cut off.
-    let _ = timeout(SAMPLE_WAIT, read_body(stream, &status, &mut answer, SAMPLE)).await;
-    let body = String::from_utf8_lossy(&status.body(&answer, SAMPLE)).into_owned();
-    Cause::Status { code: status.code, reason: status.reason, body }
+/// An answer that nobody wanted, as a cause.
+pub(crate) fn status(head: &response::Head, body: &[u8]) -> Cause {
+    let body = String::from_utf8_lossy(&body[..body.len().min(SAMPLE)]).into_owned();
+    Cause::Status { code: head.code, reason: head.reason.clone(), body }
 }
 
 /// The HTTP answer at the front of bytes that should have been frames, if that is what they are.
 pub(crate) fn misplaced_answer(bytes: &[u8]) -> Option<Closed> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut response = httparse::Response::new(&mut headers);
-    let Ok(httparse::Status::Complete(len)) = response.parse(bytes) else { return None };
-    let status = Status::of(&response, len);
-    let body = String::from_utf8_lossy(&status.body(bytes, SAMPLE)).into_owned();
-    Some(Closed::Http { code: status.code, reason: status.reason, body })
-}
-
-/// The data of whole and begun chunks, and whether the last chunk was among them.
-fn joined_chunks(mut bytes: &[u8]) -> (Vec<u8>, bool) {
-    let mut joined = Vec::new();
-    while let Ok(httparse::Status::Complete((start, len))) = httparse::parse_chunk_size(bytes) {
-        if len == 0 {
-            return (joined, true);
-        }
-        let rest = &bytes[start..];
-        let len = usize::try_from(len).unwrap_or(usize::MAX).min(rest.len());
-        joined.extend_from_slice(&rest[..len]);
-        bytes = rest[len..].strip_prefix(b"\r\n").unwrap_or(&[]);
-    }
-    (joined, false)
+    let (head, len) = response::parse_head(bytes).ok()??;
+    let mut body = Vec::new();
+    // As much as has come; an end that is missing changes nothing.
+    let _ = head.framing().and_then(|mut framing| framing.take(&bytes[len..], &mut body, SAMPLE));
+    let body = String::from_utf8_lossy(&body).into_owned();
+    Some(Closed::Http { code: head.code, reason: head.reason, body })
 }
 
 async fn read_some(stream: &mut Stream, answer: &mut Vec<u8>) -> io::Result<usize> {
@@ -295,25 +243,4 @@ async fn write_all(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
         bytes = &bytes[written..];
     }
     std::future::poll_fn(|cx| stream.poll_flush(cx)).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunks_are_joined_as_far_as_they_came() {
-        let rows: [(&[u8], &str, bool); 7] = [
-            (b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n", "abcde", true),
-            (b"3\r\nabc\r\n5\r\nde", "abcde", false),
-            (b"3\r\nabc", "abc", false),
-            (b"3\r\nabc\r\n", "abc", false),
-            (b"3", "", false),
-            (b"", "", false),
-            (b"ffffffffffffffff\r\nx", "x", false),
-        ];
-        for (bytes, joined, complete) in rows {
-            assert_eq!(joined_chunks(bytes), (joined.into(), complete), "{}", bytes.escape_ascii());
-        }
-    }
 }

@@ -85,6 +85,11 @@ impl<'a> Progress<'a> {
         self.stages
     }
 
+    /// The address that took the connection.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
     /// Runs one stage to its end, its failure or its deadline.
     pub(crate) async fn run<T>(
         &mut self,

@@ -26,7 +26,7 @@ pub struct Options {
     pub transport: Transport,
     /// Pairs for the query of the request (and, Engine.IO 3, of a namespace CONNECT), not yet encoded.
     pub query: Vec<(String, String)>,
-    /// Headers for the request beside those a WebSocket upgrade needs.
+    /// Headers for every request beside those it needs.
     pub headers: Vec<(String, String)>,
     /// Raw JSON of an object sent with CONNECT. Engine.IO 3 has no such thing and ignores it.
     pub auth: Option<String>,
@@ -51,6 +51,11 @@ pub enum Transport {
     /// WebSocket from the start.
     #[default]
     WebSocket,
+    /// HTTP long polling to the end.
+    Polling,
+    /// As the official clients do unless told otherwise: opens by polling, and changes to WebSocket when the
+    /// server offers it and a probe gets through, else stays with polling.
+    PollingThenWebSocket,
 }
 
 /// Deadlines; each bounds one wait.
@@ -60,7 +65,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Any one stage of it.
     pub stage: Duration,
-    /// One send that the socket would not take at once.
+    /// One send that the socket would not take at once; while polling, one post and its answer.
     pub send: Duration,
     /// The server's part of a close.
     pub close: Duration,

@@ -58,32 +58,43 @@ impl Session {
         F: FnMut(Incoming<'_>) -> ControlFlow<()>,
     {
         match message {
-            Message::Text(text) => self.receive_text(text, at, replies, visit),
-            Message::Binary(bytes) => self.receive_binary(bytes, at, visit),
+            Message::Text(text) => match engine::decode_text(text) {
+                Ok((kind, data)) => {
+                    let pong = |pong: &[u8]| encode_masked(Opcode::Text, pong, replies);
+                    self.receive_text(kind, data, at, pong, visit)
+                }
+                Err(error) => protocol("Engine.IO packet", &error, text),
+            },
+            Message::Binary(bytes) => {
+                let attachment = engine::decode_binary(self.revision, bytes)
+                    .map(|(_, attachment)| Bytes::copy_from_slice(attachment));
+                match attachment {
+                    Ok(attachment) => self.receive_binary(attachment, at, visit),
+                    Err(error) => not_binary(&error),
+                }
+            }
             Message::Pong(_) => ControlFlow::Continue(()),
         }
     }
 
-    fn receive_text<F>(
+    /// Takes one Engine.IO packet whose data is text; `pong` is given the packet that answers a ping.
+    pub(crate) fn receive_text<F>(
         &mut self,
-        text: &str,
+        kind: engine::PacketType,
+        data: &str,
         at: Instant,
-        replies: &mut Vec<u8>,
+        pong: impl FnOnce(&[u8]),
         visit: &mut F,
     ) -> ControlFlow<Stop>
     where
         F: FnMut(Incoming<'_>) -> ControlFlow<()>,
     {
-        let (kind, data) = match engine::decode_text(text) {
-            Ok(decoded) => decoded,
-            Err(error) => return protocol("Engine.IO packet", &error, text),
-        };
         match kind {
             engine::PacketType::Message => self.receive_packet(data, at, visit),
             engine::PacketType::Ping => {
-                let mut pong = Vec::with_capacity(1 + data.len());
-                engine::encode_text(engine::PacketType::Pong, data, &mut pong);
-                encode_masked(Opcode::Text, &pong, replies);
+                let mut answer = Vec::with_capacity(1 + data.len());
+                engine::encode_text(engine::PacketType::Pong, data, &mut answer);
+                pong(&answer);
                 ControlFlow::Continue(())
             }
             engine::PacketType::Pong => {
@@ -133,21 +144,23 @@ impl Session {
         lend(kind, &packet, &[], at, visit)
     }
 
-    fn receive_binary<F>(&mut self, bytes: &[u8], at: Instant, visit: &mut F) -> ControlFlow<Stop>
+    /// Takes one binary message.
+    pub(crate) fn receive_binary<F>(
+        &mut self,
+        attachment: Bytes,
+        at: Instant,
+        visit: &mut F,
+    ) -> ControlFlow<Stop>
     where
         F: FnMut(Incoming<'_>) -> ControlFlow<()>,
     {
-        let taken = engine::decode_binary(self.revision, bytes)
-            .and_then(|(_, attachment)| self.reassembler.take_binary(Bytes::copy_from_slice(attachment)));
-        match taken {
+        match self.reassembler.take_binary(attachment) {
             Ok(None) => ControlFlow::Continue(()),
             Ok(Some(message)) => {
                 let kind = if message.kind == PacketType::BinaryAck { Kind::Ack } else { Kind::Event };
                 lend(kind, &message.packet(), &message.attachments, at, visit)
             }
-            Err(error) => {
-                ControlFlow::Break(Stop::Close(Closed::Protocol(format!("binary message: {error}"))))
-            }
+            Err(error) => not_binary(&error),
         }
     }
 }
@@ -176,6 +189,10 @@ where
 fn protocol(what: &str, error: &socketio_wire::Error, text: &str) -> ControlFlow<Stop> {
     let sample = sample(text);
     ControlFlow::Break(Stop::Close(Closed::Protocol(format!("{what}: {error} in {sample:?}"))))
+}
+
+fn not_binary(error: &socketio_wire::Error) -> ControlFlow<Stop> {
+    ControlFlow::Break(Stop::Close(Closed::Protocol(format!("binary message: {error}"))))
 }
 
 /// The start of a text that somebody will read in a report.

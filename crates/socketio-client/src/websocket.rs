@@ -271,6 +271,10 @@ impl Connection {
 
     /// Ends the connection with a TCP reset, as a client does that loses power or is killed.
     pub fn abort(self) {
+        self.reset_on_drop();
+    }
+
+    pub(crate) fn reset_on_drop(&self) {
         self.stream.reset_on_drop();
     }
 

@@ -2,6 +2,11 @@
 //! the same number of sockets in the same pattern.
 //!
 //! `cargo bench -p socketio-server --bench fanout -- --rate 300 --seconds 5`
+//!
+//! With `--tls` what is pushed goes over TLS; the bare loop stays as it is.
+
+#[path = "../tests/support/tls.rs"]
+mod tls;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -34,6 +39,9 @@ struct Arguments {
     /// Only this one: `push` or `bare`.
     #[arg(long)]
     only: Option<String>,
+    /// Push over TLS.
+    #[arg(long)]
+    tls: bool,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -125,6 +133,7 @@ fn push(arguments: &Arguments) -> Outcome {
     listener.set_nonblocking(true).unwrap();
     let (sender, receiver) = mpsc::channel();
     let options = arguments.clone();
+    let tls = arguments.tls.then(tls::server_config);
     _ = std::thread::Builder::new().name("server".into()).spawn(move || {
         local_runtime().block_on(async move {
             let stats = Arc::new(Stats::default());
@@ -132,7 +141,10 @@ fn push(arguments: &Arguments) -> Outcome {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             for _ in 0..options.connections {
                 let (stream, peer) = listener.accept().await.unwrap();
-                worker.accept(stream, peer);
+                match &tls {
+                    Some(tls) => worker.accept_tls(stream, peer, tls.clone()),
+                    None => worker.accept(stream, peer),
+                }
             }
             while stats.sockets.load(Relaxed) < options.connections as u64 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -148,7 +160,8 @@ fn push(arguments: &Arguments) -> Outcome {
             sender.send((outcome, stats)).unwrap();
         });
     });
-    let clients: Vec<TcpStream> = (0..arguments.connections).map(|_| connect(address)).collect();
+    let clients: Vec<TcpStream> =
+        (0..arguments.connections).map(|_| connect(address, arguments.tls)).collect();
     let bytes = Arc::new(AtomicU64::new(0));
     read_all(clients, Arc::clone(&bytes));
     let (outcome, stats) = receiver.recv().unwrap();
@@ -175,8 +188,16 @@ fn quantile(histogram: &socketio_server::stats::Histogram, part: f64) -> u64 {
     0
 }
 
-fn connect(address: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(address).unwrap();
+fn connect(address: SocketAddr, secure: bool) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    if !secure {
+        return upgrade(stream);
+    }
+    // What is read afterwards is counted and not decrypted: the load costs the same as without TLS.
+    upgrade(tls::client_stream(stream, socketio_client::tls::insecure())).sock
+}
+
+fn upgrade<S: Read + Write>(mut stream: S) -> S {
     stream
         .write_all(
             b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\

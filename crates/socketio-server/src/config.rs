@@ -44,8 +44,8 @@ pub struct Config {
     /// the kernel swallows megabytes from a reader that sleeps, and the outbox bound means nothing. `None`
     /// leaves the system's default.
     pub notsent_lowat: Option<u32>,
-    /// How long an HTTP request's head may take to arrive, the first one included. One that has begun is
-    /// answered with 408.
+    /// How long an HTTP request's head may take to arrive, the first one included, and a TLS handshake before it.
+    /// A head that has begun is answered with 408.
     pub header_timeout: Duration,
     /// How long the body of a request may take to arrive (408), and, together with `header_timeout`, how long a
     /// client may take to read an answer and ask the next.

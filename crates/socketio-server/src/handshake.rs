@@ -14,7 +14,9 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    pub(crate) fn new(peer: SocketAddr, parts: &http::request::Parts) -> Self {
+    /// Public so that it can be fuzzed; a server makes its own.
+    #[doc(hidden)]
+    pub fn new(peer: SocketAddr, parts: &http::request::Parts) -> Self {
         let query = parts.uri.query().unwrap_or("");
         let query = &query[..query.floor_char_boundary(usize::from(u16::MAX))];
         let size: usize =

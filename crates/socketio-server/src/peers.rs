@@ -5,7 +5,6 @@
 //! the connection stays where it is. Only a WebSocket that a session changes to moves to the session's thread.
 
 use std::fmt;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -16,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::session::Sid;
 use crate::transport::http::Refusal;
 use crate::transport::polling::{Answer, Broken};
+use crate::transport::stream::Detached;
 use crate::worker::Lease;
 use socketio_wire::engineio::Revision;
 
@@ -94,7 +94,7 @@ pub(crate) enum Errand {
     /// to be closed.
     UpgradeBegins { sid: Sid, revision: Revision, reply: Reply<bool> },
     /// The opened WebSocket, and what was read beyond its opening.
-    Upgraded { sid: Sid, stream: TcpStream, leftover: Vec<u8>, lease: Option<Lease> },
+    Upgraded { sid: Sid, stream: Detached, leftover: Vec<u8>, lease: Option<Lease> },
 }
 
 impl Errand {

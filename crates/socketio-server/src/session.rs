@@ -597,8 +597,23 @@ impl<A: Application> Session<A> {
     pub(crate) fn receive_text(self: &Rc<Self>, text: &str) {
         match engineio::decode_text(text) {
             Ok((kind, data)) => self.receive_text_packet(kind, data),
-            Err(error) => self.violate(Violation::EngineIo(error)),
+            Err(error) => match engineio::decode(self.revision, text) {
+                // Binary data of a client that can only send text; revision 4 knows no such client.
+                Ok(packet) if self.revision == Revision::V3 => self.receive(&packet),
+                _ => self.violate(Violation::EngineIo(error)),
+            },
         }
+    }
+
+    /// A binary message as this client takes it.
+    pub(crate) fn binary_frame(&self, data: &[u8]) -> Frame {
+        // Looked up each time: a flag would cost every session, for clients that hardly exist.
+        if self.revision == Revision::V4 || self.handshake.query_value("b64").is_none() {
+            return Frame::binary(self.revision, data);
+        }
+        let mut packet = Vec::with_capacity(2 + data.len().div_ceil(3) * 4);
+        engineio::encode_base64(self.revision, engineio::PacketType::Message, data, &mut packet);
+        Frame::from_parts(Opcode::Text, &[&packet])
     }
 
     /// One binary Engine.IO packet.
@@ -649,6 +664,12 @@ impl<A: Application> Session<A> {
 
     fn receive_message(self: &Rc<Self>, message: Message<'_>) {
         add(&self.worker.stats().messages_in, 1);
+        if self.revision == Revision::V3 {
+            // These clients ping, but whatever they send shows that they live. The wheel looks again by itself.
+            let config = self.worker.config();
+            let wait = config.ping_interval + config.ping_timeout;
+            self.due.heartbeat.set(self.worker.tick_after(self.worker.tick(), wait));
+        }
         if self.worker.config().mode == Mode::EngineIo {
             let socket = self.sockets.borrow().first().cloned();
             if let Some(socket) = socket {

@@ -174,7 +174,7 @@ impl<A: Application> Socket<A> {
 
     fn push_attachments(&self, attachments: &[Bytes]) {
         for attachment in attachments {
-            self.push(&Frame::binary(self.session.revision(), attachment));
+            self.push(&self.session.binary_frame(attachment));
         }
     }
 
@@ -182,7 +182,7 @@ impl<A: Application> Socket<A> {
     pub fn send(&self, message: Message<'_>) {
         self.push(&match message {
             Message::Text(text) => Frame::text(text),
-            Message::Binary(data) => Frame::binary(self.session.revision(), data),
+            Message::Binary(data) => self.session.binary_frame(data),
         });
     }
 

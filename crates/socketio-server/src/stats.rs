@@ -10,6 +10,8 @@ use crate::reason::{HttpFault, Reason};
 pub struct Stats {
     /// TCP connections taken by `accept`.
     pub accepted: AtomicU64,
+    /// TLS handshakes that failed or took too long.
+    pub tls_failed: AtomicU64,
     /// Sessions opened (handshakes answered) so far.
     pub opened: AtomicU64,
     /// Sessions alive now.

@@ -36,6 +36,7 @@ use crate::session::{Phase, Session, Sid};
 use crate::socket::{Socket, SocketId};
 use crate::stats::{LocalHistogram, Stats, add, sub};
 use crate::transport::http::{self, Fallback, Opened};
+use crate::transport::stream::Stream;
 use crate::transport::{polling, websocket};
 
 /// Size of the read buffer all connections of a worker share, in bytes.
@@ -225,11 +226,21 @@ impl<A: Application> Worker<A> {
 
     /// Serves an accepted connection in a task of its own.
     pub fn accept(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
-        self.serve(stream, peer, None);
+        self.serve(stream, peer, None, None);
     }
 
-    /// As [`Worker::accept`], for a connection accepted on another thread. `lease` is dropped when the
-    /// connection has ended.
+    /// As [`Worker::accept`], with TLS. `config` should offer `http/1.1` alone (ALPN).
+    pub fn accept_tls(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        config: Arc<rustls::ServerConfig>,
+    ) {
+        self.serve(stream, peer, Some(config), None);
+    }
+
+    /// As [`Worker::accept`], or [`Worker::accept_tls`] with `tls`, for a connection accepted on another thread.
+    /// `lease` is dropped when the connection has ended.
     ///
     /// # Errors
     /// The operating system's, when the connection cannot be registered here.
@@ -237,14 +248,21 @@ impl<A: Application> Worker<A> {
         self: &Rc<Self>,
         stream: std::net::TcpStream,
         peer: SocketAddr,
+        tls: Option<Arc<rustls::ServerConfig>>,
         lease: Option<Lease>,
     ) -> io::Result<()> {
         stream.set_nonblocking(true)?;
-        self.serve(TcpStream::from_std(stream)?, peer, lease);
+        self.serve(TcpStream::from_std(stream)?, peer, tls, lease);
         Ok(())
     }
 
-    fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, lease: Option<Lease>) {
+    fn serve(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        lease: Option<Lease>,
+    ) {
         self.start();
         add(&self.stats.accepted, 1);
         if let Err(error) = self.set_options(&stream) {
@@ -252,7 +270,15 @@ impl<A: Application> Worker<A> {
         }
         let worker = Rc::clone(self);
         self.spawn(async move {
-            // Boxed, so that nothing of HTTP is kept while the WebSocket lives.
+            // Boxed, so that nothing of the handshakes is kept while the WebSocket lives.
+            let stream = match tls {
+                None => Stream::Tcp(stream),
+                Some(config) => {
+                    let secured = http::secure(Rc::clone(&worker), stream, peer, config);
+                    let Some(stream) = Box::pin(secured).await else { return };
+                    stream
+                }
+            };
             let Some(upgraded) = Box::pin(http::serve(Rc::clone(&worker), stream, peer)).await else {
                 return;
             };
@@ -270,20 +296,14 @@ impl<A: Application> Worker<A> {
     }
 
     /// Brings an opened WebSocket to the session that changes to it.
-    async fn hand_over(
-        self: Rc<Self>,
-        sid: &Sid,
-        stream: TcpStream,
-        leftover: Vec<u8>,
-        lease: Option<Lease>,
-    ) {
+    async fn hand_over(self: Rc<Self>, sid: &Sid, stream: Stream, leftover: Vec<u8>, lease: Option<Lease>) {
         if sid.seat() == self.seat {
             if let Some(session) = self.polling_session(sid) {
                 drop(self);
                 websocket::take_over(session, stream, leftover).await;
             }
             drop(lease);
-        } else if let Ok(stream) = stream.into_std() {
+        } else if let Ok(stream) = stream.detach() {
             self.run_errand(sid, Errand::Upgraded { sid: *sid, stream, leftover, lease });
         }
     }
@@ -746,19 +766,25 @@ impl<A: Application> Worker<A> {
                         session.kill();
                     }
                 }
+                if transport.holds_back() {
+                    self.block(session, gathered);
+                }
             }
-            Written::Blocked => {
-                gathered.wouldblock += 1;
-                session.blocked.set(true);
-                session.wake_task();
-                self.schedule(session);
-            }
+            Written::Blocked => self.block(session, gathered),
             Written::Failed(kind) => {
                 drop(transport);
                 session.lost(Reason::TransportError(kind));
             }
         }
         false
+    }
+
+    /// Leaves a session to its own task until the transport takes more.
+    fn block(&self, session: &Rc<Session<A>>, gathered: &mut Gathered) {
+        gathered.wouldblock += 1;
+        session.blocked.set(true);
+        session.wake_task();
+        self.schedule(session);
     }
 
     fn publish(&self) {

@@ -1,7 +1,10 @@
-//! What holds for every event a client may send: over random input and over all seeds of `fuzz/`, which
-//! feeds the same check.
+//! What holds for whatever `dna` is given to read: events, tokens, cursors, settings; over random input and over all seeds
+//! of `fuzz/`, which feeds the same checks.
 
 mod client_event;
+mod cursor;
+mod settings;
+mod token;
 
 use proptest::prelude::*;
 
@@ -81,15 +84,44 @@ proptest! {
     fn any_bytes(name in prop::sample::select(NAMES), args in "[\\[\\]{}\",:0-9a-z\\\\-]{0,40}") {
         client_event::check(format!("{name}\n[{args}]").as_bytes());
     }
+
+    #[test]
+    fn any_cursor(text in "[a-f0-9.+-]{0,6}\\.?[0-9+-]{0,22}") {
+        cursor::check(text.as_bytes());
+    }
+
+    #[test]
+    fn any_token(
+        header in r#"\{"alg":"(HS256|HS512|none|RS256)"(,"typ":"JWT")?(,"crit":\["x"\])?\}"#,
+        claims in r#"\{"idx":-?[0-9]{1,17}(\.0)?,"exp":[0-9]{1,20}(,"nickname":"[a-z€]{0,70}")?(,"test":(true|1|null))?(,"else":\[\])?\}"#,
+    ) {
+        token::check(format!("{header}\n{claims}").as_bytes());
+        token::check(format!("{header}.{claims}.").as_bytes());
+    }
+
+    #[test]
+    fn any_settings(
+        rows in prop::collection::vec("(listen|workers|durability|test_world|data|max_radius_m|live_hours|max_payload|enabled|per_user|else) = (-?[0-9]{1,6}|\"[a-z0-9.:]{0,9}\"|true|nan|inf|\\{ per_second = [0-9.]{1,3}, burst = [0-9]{1,3} \\}|\\[\\])", 0..5),
+        section in prop::sample::select(&["", "[limits]", "[chat]", "[retention]", "[sockets]", "[else]"][..]),
+    ) {
+        settings::check(format!("{section}\n{}\n", rows.join("\n")).as_bytes());
+    }
+}
+
+fn check_seeds(target: &str, check: fn(&[u8])) {
+    let seeds = format!("{}/../../fuzz/seeds/{target}", env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for seed in std::fs::read_dir(seeds).unwrap() {
+        check(&std::fs::read(seed.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count >= 5, "only {count} seeds of {target}");
 }
 
 #[test]
 fn all_seeds() {
-    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/client_event");
-    let mut count = 0;
-    for seed in std::fs::read_dir(seeds).unwrap() {
-        client_event::check(&std::fs::read(seed.unwrap().path()).unwrap());
-        count += 1;
-    }
-    assert!(count >= 10, "only {count} seeds");
+    check_seeds("client_event", client_event::check);
+    check_seeds("cursor", cursor::check);
+    check_seeds("settings", settings::check);
+    check_seeds("token", token::check);
 }

@@ -32,7 +32,10 @@ pub struct Heard {
 
 impl Person {
     pub async fn connect(address: SocketAddr, token: &str) -> Self {
-        let mut options = Options::new(&format!("http://{address}")).unwrap();
+        Self::connect_with(Options::new(&format!("http://{address}")).unwrap(), token).await
+    }
+
+    pub async fn connect_with(mut options: Options, token: &str) -> Self {
         options.auth = Some(json!({ "token": token }).to_string());
         let connected = connect(&options).await.unwrap_or_else(|error| panic!("{error:?}"));
         Self {

@@ -24,17 +24,13 @@ impl Program {
 
     /// As [`Program::start`]; `environment` goes before the usual one; empty: not there.
     pub fn start_with(data: &Path, arguments: &[&str], environment: &[(&str, impl AsRef<OsStr>)]) -> Self {
-        Self::try_start(data, arguments, environment)
+        Self::spawn(data, &[&["--no-limits"], arguments].concat(), environment)
             .unwrap_or_else(|output| panic!("dna did not start: {output}"))
     }
 
-    /// As [`Program::start_with`]; what it said on stderr when it would not.
-    pub fn try_start(
-        data: &Path,
-        arguments: &[&str],
-        environment: &[(&str, impl AsRef<OsStr>)],
-    ) -> Result<Self, String> {
-        Self::spawn(data, &[&["--no-limits"], arguments].concat(), environment)
+    /// As [`Program::start`]; what it said on stderr when it would not.
+    pub fn try_start(data: &Path, arguments: &[&str]) -> Result<Self, String> {
+        Self::spawn(data, &[&["--no-limits"], arguments].concat(), &[] as &[(&str, &str)])
     }
 
     /// With these settings (the text of a `dna.toml`), limits included.
@@ -68,7 +64,7 @@ impl Program {
         let mut line = String::new();
         // Nobody reads on after the first line; that must not trouble it.
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split_once("http://").and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
+        let address = line.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
         let Some(address) = address else {
             let status = child.wait().unwrap();
             assert!(!status.success());
@@ -147,6 +143,12 @@ impl Program {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// SIGHUP: the files of TLS are read again.
+    pub fn hang_up(&self) {
+        use rustix::process::{Pid, Signal, kill_process};
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
     }
 
     /// SIGTERM, and the end of the process with success.

@@ -300,7 +300,7 @@ fn errors(loaded: &Loaded) -> Option<Chart> {
 fn connect(loaded: &Loaded) -> Option<Chart> {
     let stages: Vec<_> = names::CONNECT_STAGES
         .iter()
-        .zip([6, 8, 4, 1, 2, 5])
+        .zip([6, 8, 4, 3, 1, 2, 7, 5])
         // Stages nobody went through (name lookup of an address, TLS of plain HTTP) only fill the legend.
         .filter(|(stage, _)| loaded.total.summary(stage).is_some_and(|s| s.max > 0.0))
         .map(|(stage, colour)| {

@@ -573,6 +573,9 @@ fn delivery_rows(loaded: &Loaded) -> Vec<(String, String)> {
         _ => rows.push(("Expected".to_owned(), "nothing was said, so nothing is called complete".to_owned())),
     }
     rows.push(("Heard twice".to_owned(), thousands(d.duplicates)));
+    if d.late > 0 {
+        rows.push(("Heard after the deadline, late or once more".to_owned(), thousands(d.late)));
+    }
     rows.push(("Out of order".to_owned(), thousands(d.out_of_order)));
     if d.not_sent > 0 {
         rows.push(("Messages not sent".to_owned(), thousands(d.not_sent)));

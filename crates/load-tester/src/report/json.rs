@@ -195,6 +195,37 @@ pub fn to_string(outcome: &Outcome) -> String {
     serde_json::to_string(&file).unwrap_or_default()
 }
 
+/// One reporting window as a line of JSON: its start and length in seconds, users and connections, counters, summaries in
+/// milliseconds, and the account of deliveries so far.
+pub fn window_line(window: &Window, delivery: Option<&Delivery>) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        start_s: f64,
+        length_s: f64,
+        users: u64,
+        connections: u64,
+        counters: &'a BTreeMap<String, u64>,
+        summaries: BTreeMap<&'a str, SummaryOut>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        delivery: Option<&'a Delivery>,
+    }
+    let summaries = window
+        .histograms
+        .iter()
+        .filter_map(|(name, histogram)| Some((name.as_str(), SummaryOut::of(&Summary::of(histogram)?))));
+    let line = Line {
+        start_s: window.start_s,
+        length_s: window.length_s,
+        users: window.concurrent_users,
+        connections: window.connections,
+        counters: &window.counters,
+        summaries: summaries.collect(),
+        delivery,
+    };
+    // As above: nothing in it can fail to serialise.
+    serde_json::to_string(&line).unwrap_or_default() + "\n"
+}
+
 const HISTOGRAMS: &str = "microseconds; HdrHistogram V2, deflated, base64";
 
 /// A ten-thousandth of a core is finer than any clock behind it; more digits only make the file long.

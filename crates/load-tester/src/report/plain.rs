@@ -211,6 +211,9 @@ fn delivery(out: &mut String, run: &Run) {
             ),
         ),
     }
+    if d.late > 0 {
+        row(out, "", &format!("{} heard after the deadline, late or once more", thousands(d.late)));
+    }
     if d.not_sent > 0 {
         row(
             out,

@@ -178,6 +178,9 @@ pub(crate) fn delivery(run: &Run) -> Option<String> {
     if delivery.duplicates > 0 {
         flaws.push(format!("{} twice", thousands(delivery.duplicates)));
     }
+    if delivery.late > 0 {
+        flaws.push(format!("{} heard after the deadline", thousands(delivery.late)));
+    }
     if delivery.unexpected > 0 {
         flaws.push(format!("{} to listeners that should not have heard", thousands(delivery.unexpected)));
     }

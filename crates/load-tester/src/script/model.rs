@@ -99,8 +99,9 @@ pub struct HttpConfig {
 
 #[derive(Debug, Clone)]
 pub struct SocketIoConfig {
-    /// `websocket` only, or polling first; what is asked and not supported is refused when the script is checked.
+    /// The first one opens. WebSocket behind polling is changed to, if `upgrade` says so and the server offers it.
     pub transports: Vec<Transport>,
+    pub upgrade: bool,
     /// Default `/socket.io/`.
     pub path: String,
     /// Late templates: rendered when the user connects.
@@ -345,6 +346,17 @@ pub struct ListenerGroup {
     pub flow: Vec<Step>,
     /// Listeners of this group that walk while the load runs (a key of our own): they send `step` each `every`.
     pub moving: Option<Moving>,
+    /// Listeners of this group that leave and come back while the load runs (a key of our own).
+    pub returning: Option<Returning>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Returning {
+    /// About so long they stay each time.
+    pub every: Duration,
+    pub away: Duration,
+    /// Path in the first argument of what they hear, events and acks, of what they give back as `{{ since }}`.
+    pub cursor: Vec<String>,
 }
 
 #[derive(Debug, Clone)]

@@ -163,20 +163,6 @@ impl<'a> Reader<'a> {
         };
         let (before, after) = (hook("before"), hook("after"));
 
-        let in_use = |engine| {
-            scenarios.iter().chain(&before).chain(&after).any(|scenario| scenario.engine == engine)
-                || (engine == Engine::SocketIo && !config.listeners.is_empty())
-        };
-        if in_use(Engine::SocketIo) && config.socketio.transports == [Transport::Polling] {
-            let place =
-                config_node.get("socketio").and_then(|s| s.get("transports")).map_or(root.place, |t| t.place);
-            self.error(
-                place,
-                "drumfire does not speak long polling yet",
-                "write `transports: [websocket]`".to_owned(),
-            );
-        }
-        config.socketio.transports = vec![Transport::WebSocket];
         if let Some(wanted) = &self.options.scenario_name {
             let wanted = wanted.clone();
             self.choose(&mut scenarios, &wanted, scenario_nodes.place);

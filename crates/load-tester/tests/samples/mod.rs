@@ -325,14 +325,14 @@ fn run(mut meta: Meta, shape: &Shape, seed: u64) -> Outcome {
             record(&mut w, names::START_LATENESS, lateness);
             let connect = [
                 (names::CONNECT_STAGES[1], 0.08),
-                (names::CONNECT_STAGES[3], 0.4),
-                (names::CONNECT_STAGES[4], 0.2),
-                (names::CONNECT_STAGES[5], 0.25),
+                (names::CONNECT_STAGES[4], 0.4),
+                (names::CONNECT_STAGES[5], 0.2),
+                (names::CONNECT_STAGES[7], 0.25),
             ];
             let mut whole = 0.0;
             for (stage, median) in connect {
                 let share =
-                    if stage == names::CONNECT_STAGES[3] { delay_ms * 0.4 * noise.unit() } else { 0.0 };
+                    if stage == names::CONNECT_STAGES[4] { delay_ms * 0.4 * noise.unit() } else { 0.0 };
                 let took = noise.around(median, 0.4) + share;
                 whole += took;
                 record(&mut w, stage, took);
@@ -455,6 +455,7 @@ fn run(mut meta: Meta, shape: &Shape, seed: u64) -> Outcome {
         heard,
         missing,
         duplicates: 0,
+        late: 0,
         unexpected: 0,
         out_of_order: 0,
         undecided: 0,

@@ -12,28 +12,32 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future as _, poll_fn};
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName,
+    HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE, VARY,
 };
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Parts;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use socketio_wire::engineio::Revision;
 use socketio_wire::websocket::upgrade::{accept_key, is_client_key};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::application::Application;
 use crate::config::{Cors, Revisions};
@@ -43,6 +47,7 @@ use crate::reason::HttpFault;
 use crate::session::Sid;
 use crate::stats::add;
 use crate::transport::polling::{self, Answer};
+use crate::transport::stream::{Read, Stream};
 use crate::worker::Worker;
 
 /// Body of a response.
@@ -57,7 +62,7 @@ pub struct Peer(pub SocketAddr);
 
 /// A WebSocket ready to run, HTTP left behind.
 pub(crate) struct Upgraded {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) leftover: Vec<u8>,
     pub(crate) opened: Opened,
 }
@@ -84,7 +89,7 @@ struct Pending {
 /// Serves HTTP on `stream` until it ends (`None`) or has become a WebSocket.
 pub(crate) async fn serve<A: Application>(
     worker: Rc<Worker<A>>,
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
 ) -> Option<Upgraded> {
     let pending = Rc::new(RefCell::new(None));
@@ -131,6 +136,32 @@ pub(crate) async fn serve<A: Application>(
         () = visit.guest.turned_out() => {}
     }
     None
+}
+
+/// The TLS handshake before any HTTP. `None` when it fails or takes too long, or the lobby needs the place.
+pub(crate) async fn secure<A: Application>(
+    worker: Rc<Worker<A>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    config: Arc<ServerConfig>,
+) -> Option<Stream> {
+    let visit = Visit::begin(&worker);
+    let limit = worker.config().header_timeout;
+    let secured = tokio::select! {
+        secured = timeout(limit, Stream::accept_tls(stream, config)) => secured,
+        () = visit.guest.turned_out() => {
+            worker.stats().count_http_fault(HttpFault::TooManyWaiting);
+            return None;
+        }
+    };
+    match secured.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            add(&worker.stats().tls_failed, 1);
+            tracing::debug!(%peer, %error, "TLS handshake failed");
+            None
+        }
+    }
 }
 
 /// A connection's stay in the worker's lobby: there while no request of it is being answered.
@@ -193,7 +224,7 @@ const FAREWELL_TIME: Duration = Duration::from_secs(1);
 /// away what the peer has not read. `begun`: a part of a request has come.
 async fn farewell<A: Application>(
     worker: &Worker<A>,
-    stream: &TcpStream,
+    stream: &Stream,
     fault: Option<HttpFault>,
     begun: bool,
 ) {
@@ -209,19 +240,15 @@ async fn farewell<A: Application>(
     };
     if !answer.is_empty() {
         // Where the socket takes nothing nobody reads.
-        let _ = stream.try_write(answer);
+        let _ = stream.write(&[IoSlice::new(answer)]);
     }
-    if rustix::net::shutdown(stream, rustix::net::Shutdown::Write).is_err() {
-        return;
-    }
+    stream.finish();
     let listening = async {
         let mut left = FAREWELL_BYTES;
-        while left > 0 && stream.readable().await.is_ok() {
-            match stream.try_read(&mut worker.read_buffer()[..]) {
-                Ok(0) => return,
-                Ok(length) => left = left.saturating_sub(length),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
+        while left > 0 && poll_fn(|cx| stream.poll_read_ready(cx)).await.is_ok() {
+            match stream.receive(&mut worker.read_buffer()) {
+                Ok((Read::Over, _)) | Err(_) => return,
+                Ok((Read::Again | Read::Wait, length)) => left = left.saturating_sub(length),
             }
         }
     };
@@ -336,13 +363,15 @@ async fn open_websocket<A: Application>(
     let headers = request.headers();
     let wants_upgrade =
         has_token(headers, &CONNECTION, "upgrade") && has_token(headers, &UPGRADE, "websocket");
-    if !wants_upgrade || request.method() != Method::GET {
+    // RFC 6455 section 4.2.1 asks for all of these.
+    let is_complete = wants_upgrade && request.version() >= Version::HTTP_11 && headers.contains_key(HOST);
+    if !is_complete || request.method() != Method::GET {
         return Err(Refusal::BadRequest);
     }
-    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+    if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return Err(Refusal::WebsocketVersion);
     }
-    let key = headers.get(SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
+    let key = only(headers, &SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok());
     let accept = accept_key(key.filter(|key| is_client_key(key)).ok_or(Refusal::BadRequest)?);
     let opened = match sid {
         None => {
@@ -363,6 +392,12 @@ fn answered(answer: Answer) -> Response<Body> {
         response.headers_mut().insert(CONTENT_TYPE, kind);
     }
     response
+}
+
+/// The value of a header field that may come only once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// Whether a comma-separated header field holds `token`, in any case.

@@ -5,6 +5,7 @@
 
 pub(crate) mod http;
 pub(crate) mod polling;
+pub(crate) mod stream;
 pub(crate) mod websocket;
 
 use std::io::{self, IoSlice};
@@ -36,6 +37,14 @@ impl Transport {
 
     pub(crate) fn is_polling(&self) -> bool {
         matches!(self, Transport::Polling(_))
+    }
+
+    /// Whether bytes that [`Transport::write`] took have yet to leave; if so it waits as if it took no more.
+    pub(crate) fn holds_back(&self) -> bool {
+        match self {
+            Transport::Websocket(writer) => writer.holds_back(),
+            Transport::Polling(_) | Transport::Gone => false,
+        }
     }
 
     /// The goodbye in this transport's words.

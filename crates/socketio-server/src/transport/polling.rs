@@ -190,9 +190,7 @@ pub(crate) fn run_errand<A: Application>(worker: &Rc<Worker<A>>, errand: Errand)
             let _ = reply.send(claim_upgrade(worker, &sid, revision));
         }
         Errand::Upgraded { sid, stream, leftover, lease } => {
-            if let (Some(session), Ok(stream)) =
-                (worker.polling_session(&sid), tokio::net::TcpStream::from_std(stream))
-            {
+            if let (Some(session), Ok(stream)) = (worker.polling_session(&sid), stream.attach()) {
                 worker.spawn(async move {
                     websocket::take_over(session, stream, leftover).await;
                     drop(lease);

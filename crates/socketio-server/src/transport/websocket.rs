@@ -1,4 +1,4 @@
-//! A WebSocket over TCP, after the HTTP upgrade.
+//! A WebSocket over TCP or TLS, after the HTTP upgrade.
 //!
 //! A session begins here, or changes to a WebSocket from polling: then the client first proves that this way works
 //! (`2probe`, `3probe`) and says when it has changed over (`5`); until that the session goes on polling, and what
@@ -13,14 +13,11 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use socketio_wire::engineio::Revision;
 use socketio_wire::websocket::close::CloseCode;
 use socketio_wire::websocket::frame::{
     Incoming, MAX_CONTROL_LEN, MAX_HEADER_LEN, Opcode, Reader, Role, encode_close_payload,
 };
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 use crate::application::Application;
 use crate::frame::Frame;
@@ -30,6 +27,7 @@ use crate::session::{Phase, Session};
 use crate::stats::add;
 use crate::transport::Transport;
 use crate::transport::polling::Upgrade;
+use crate::transport::stream::{Read, Stream};
 use crate::worker::Worker;
 
 /// Least room made in a connection's own buffer, in bytes.
@@ -38,21 +36,20 @@ const LEAST_ROOM: usize = 1024;
 /// The socket, as flushing sees it.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    stream: Rc<TcpStream>,
+    stream: Rc<Stream>,
 }
 
 impl Writer {
-    /// `send` for one frame, `writev` for more.
     pub(crate) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match slices {
-            [one] => self.stream.try_write(one),
-            many => self.stream.try_write_vectored(many),
-        }
+        self.stream.write(slices)
+    }
+
+    pub(crate) fn holds_back(&self) -> bool {
+        self.stream.holds_back()
     }
 
     pub(crate) fn finish(&self) {
-        // An error means that the peer is gone, which reading will show.
-        let _ = shutdown(&*self.stream, Shutdown::Write);
+        self.stream.finish();
     }
 }
 
@@ -67,7 +64,7 @@ pub(crate) fn close_frame(close: Option<(CloseCode, &str)>) -> Frame {
 /// Runs a session that begins with a WebSocket to its end.
 pub(crate) async fn run<A: Application>(
     worker: Rc<Worker<A>>,
-    stream: TcpStream,
+    stream: Stream,
     leftover: Vec<u8>,
     revision: Revision,
     handshake: Handshake,
@@ -89,7 +86,7 @@ pub(crate) async fn run<A: Application>(
 }
 
 /// Has a polling session change to this WebSocket, then runs it to its end.
-pub(crate) async fn take_over<A: Application>(session: Rc<Session<A>>, stream: TcpStream, leftover: Vec<u8>) {
+pub(crate) async fn take_over<A: Application>(session: Rc<Session<A>>, stream: Stream, leftover: Vec<u8>) {
     let limit = session.worker.config().upgrade_timeout;
     let mut connection = Connection::new(session, Rc::new(stream), Stage::Probing, leftover);
     let changed = tokio::time::timeout(limit, std::future::poll_fn(|cx| connection.poll_probe(cx)));
@@ -106,11 +103,11 @@ pub(crate) async fn take_over<A: Application>(session: Rc<Session<A>>, stream: T
 }
 
 /// Says goodbye to a WebSocket that no session changes to.
-pub(crate) fn refuse(stream: &TcpStream) {
+pub(crate) fn refuse(stream: &Stream) {
     let goodbye = close_frame(Some((CloseCode::POLICY, "this session does not change to this WebSocket")));
     // Whether it arrives or not, the connection ends.
-    let _ = stream.try_write(goodbye.as_bytes());
-    let _ = shutdown(stream, Shutdown::Write);
+    let _ = stream.write(&[IoSlice::new(goodbye.as_bytes())]);
+    stream.finish();
 }
 
 /// How far a connection has come.
@@ -126,24 +123,15 @@ enum Stage {
 
 struct Connection<A: Application> {
     session: Rc<Session<A>>,
-    stream: Rc<TcpStream>,
+    stream: Rc<Stream>,
     stage: Cell<Stage>,
     reader: Reader,
     /// The beginning of a frame whose end has not arrived; no memory otherwise.
     remainder: Vec<u8>,
 }
 
-enum Read {
-    /// There may be more at once.
-    Again,
-    /// Wait for the socket to become readable.
-    Wait,
-    /// The connection is over.
-    Over,
-}
-
 impl<A: Application> Connection<A> {
-    fn new(session: Rc<Session<A>>, stream: Rc<TcpStream>, stage: Stage, mut leftover: Vec<u8>) -> Self {
+    fn new(session: Rc<Session<A>>, stream: Rc<Stream>, stage: Stage, mut leftover: Vec<u8>) -> Self {
         let reader = Self::reader(&session, stage);
         let mut connection = Self { session, stream, stage: Cell::new(stage), reader, remainder: Vec::new() };
         if !leftover.is_empty() {
@@ -240,9 +228,7 @@ impl<A: Application> Connection<A> {
         let worker = Rc::clone(&self.session.worker);
         let (outcome, bytes) = if self.remainder.is_empty() {
             let mut buffer = worker.read_buffer();
-            let (outcome, length) = receive(&self.stream, buffer.len(), |stream, flags| {
-                recv(stream, &mut buffer[..], flags).map(|(_, length)| length)
-            })?;
+            let (outcome, length) = self.stream.receive(&mut buffer)?;
             let consumed = self.parse(&mut buffer[..length]);
             if consumed < length {
                 self.remainder.extend_from_slice(&buffer[consumed..length]);
@@ -254,10 +240,7 @@ impl<A: Application> Connection<A> {
             let missing = self.reader.wanted(&own).unwrap_or(held + MAX_HEADER_LEN).saturating_sub(held);
             // Room grows with what has arrived, not with what a header promises.
             own.reserve(missing.clamp(LEAST_ROOM, held.max(LEAST_ROOM)));
-            let room = own.capacity() - held;
-            let (outcome, length) = receive(&self.stream, room, |stream, flags| {
-                recv(stream, rustix::buffer::spare_capacity(&mut own), flags).map(|(_, length)| length)
-            })?;
+            let (outcome, length) = self.stream.receive_more(&mut own)?;
             let consumed = self.parse(&mut own);
             if consumed < own.len() {
                 own.drain(..consumed);
@@ -340,7 +323,10 @@ impl<A: Application> Connection<A> {
 
     /// One step of the change from polling; anything else ends it.
     fn probe(&self, incoming: &Incoming<'_>) {
-        let say = |frame: Frame| self.stream.try_write(frame.as_bytes()).is_ok_and(|n| n == frame.len());
+        let say = |frame: Frame| {
+            let written = self.stream.write(&[IoSlice::new(frame.as_bytes())]);
+            written.is_ok_and(|n| n == frame.len()) && !self.stream.holds_back()
+        };
         let has_probed = match &*self.session.transport.borrow() {
             Transport::Polling(writer) => match incoming {
                 Incoming::Text(text)
@@ -368,10 +354,7 @@ impl<A: Application> Connection<A> {
     }
 
     fn end(&self) {
-        if self.session.phase.get() == Phase::Dead && !self.session.outbox.borrow().is_empty() {
-            // Half a frame may have left, and the kernel may hold more: only a reset frees it at once.
-            let _ = self.stream.set_zero_linger();
-        }
+        self.stream.end(self.session.phase.get() == Phase::Dead && !self.session.outbox.borrow().is_empty());
         self.session.end();
     }
 }
@@ -384,35 +367,5 @@ impl<A: Application> Drop for Connection<A> {
         } else if let Transport::Polling(writer) = &*self.session.transport.borrow() {
             writer.upgrade.set(Upgrade::No);
         }
-    }
-}
-
-/// One `recv` of up to `room` bytes. A call that does not fill the room has emptied the socket, so its
-/// readiness is given up without a second call that would only say so.
-fn receive(
-    stream: &TcpStream,
-    room: usize,
-    mut call: impl FnMut(&TcpStream, RecvFlags) -> rustix::io::Result<usize>,
-) -> io::Result<(Read, usize)> {
-    let mut partial = None;
-    let result = stream.try_io(Interest::READABLE, || {
-        let length = loop {
-            match call(stream, RecvFlags::empty()) {
-                Err(rustix::io::Errno::INTR) => {}
-                other => break other?,
-            }
-        };
-        if length > 0 && length < room {
-            partial = Some(length);
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        Ok(length)
-    });
-    match (partial, result) {
-        (Some(length), _) => Ok((Read::Wait, length)),
-        (None, Ok(0)) => Ok((Read::Over, 0)),
-        (None, Ok(length)) => Ok((Read::Again, length)),
-        (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok((Read::Wait, 0)),
-        (None, Err(error)) => Err(error),
     }
 }

@@ -84,6 +84,9 @@ impl Application for TestApp {
     }
 }
 
+/// What a server does with an accepted connection.
+pub type Accept = Box<dyn Fn(&Rc<Worker<TestApp>>, tokio::net::TcpStream, SocketAddr) + Send>;
+
 type Job = Box<dyn FnOnce(&Rc<Worker<TestApp>>) + Send>;
 
 /// Runs until dropped.
@@ -101,8 +104,18 @@ impl Server {
         Self::start_at(seat, config)
     }
 
+    /// `accept` gets each accepted connection.
+    pub fn start_with(config: Config, accept: Accept) -> Self {
+        let seat = socketio_server::seats(1).remove(0);
+        Self::start_accepting(seat, config, accept)
+    }
+
     /// One of several workers of a server; each listens on a port of its own, so that a test chooses whom it asks.
     pub fn start_at(seat: Seat, config: Config) -> Self {
+        Self::start_accepting(seat, config, Box::new(|worker, stream, peer| worker.accept(stream, peer)))
+    }
+
+    pub fn start_accepting(seat: Seat, config: Config, accept: Accept) -> Self {
         let (log_sender, log) = mpsc::channel();
         let (jobs, mut job_receiver) = tokio_mpsc::unbounded_channel::<Job>();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -123,7 +136,7 @@ impl Server {
                     tokio::select! {
                         accepted = listener.accept() => {
                             let (stream, peer) = accepted.unwrap();
-                            worker.accept(stream, peer);
+                            accept(&worker, stream, peer);
                         }
                         job = job_receiver.recv() => match job {
                             Some(job) => job(&worker),

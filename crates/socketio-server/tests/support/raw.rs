@@ -19,17 +19,24 @@ pub enum Got {
 }
 
 /// The client's end, byte for byte.
-pub struct Client {
-    pub stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    pub stream: S,
     /// Read and not yet taken.
     buffer: VecDeque<u8>,
     ended: Option<Got>,
 }
 
 impl Client {
-    pub fn upgrade(mut stream: TcpStream, query: &str) -> Self {
+    pub fn upgrade(stream: TcpStream, query: &str) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream, query)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// The upgrade on any stream.
+    pub fn over(mut stream: S, query: &str) -> Self {
         write!(
             stream,
             "GET /socket.io/?{query} HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\n\
@@ -52,7 +59,7 @@ impl Client {
     }
 
     /// The other end of a WebSocket whose handshake is done.
-    pub fn of(stream: TcpStream) -> Self {
+    pub fn of(stream: S) -> Self {
         Self { stream, buffer: VecDeque::new(), ended: None }
     }
 

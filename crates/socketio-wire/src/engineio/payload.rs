@@ -44,20 +44,46 @@ pub fn as_text(body: &[u8]) -> Result<&str, Error> {
 
 /// Decodes a text body of either revision. All packets are checked before the first is handed out.
 pub fn decode_text<'a>(revision: Revision, body: &'a str, limits: &Limits) -> Result<Vec<Packet<'a>>, Error> {
-    check_size(body.len(), limits)?;
-    match revision {
-        Revision::V4 => decode_separated(body, limits),
-        Revision::V3 => decode_prefixed(body, limits),
-    }
+    let mut cursor = Cursor::default();
+    std::iter::from_fn(|| cursor.next_text(revision, body, limits).transpose()).collect()
 }
 
-/// Decodes the byte form of revision 3.
+/// Decodes the byte form of revision 3. All packets are checked before the first is handed out.
 pub fn decode_bytes<'a>(body: &'a [u8], limits: &Limits) -> Result<Vec<Packet<'a>>, Error> {
-    check_size(body.len(), limits)?;
-    let mut packets = Vec::new();
-    let mut at = 0;
-    while at < body.len() {
-        check_count(packets.len(), at, limits)?;
+    let mut cursor = Cursor::default();
+    std::iter::from_fn(|| cursor.next_bytes(body, limits).transpose()).collect()
+}
+
+/// A place in a body, for those who take its packets one by one and may pause between two. After an error
+/// the body is of no further use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cursor {
+    at: usize,
+    count: usize,
+}
+
+impl Cursor {
+    /// The next packet of a text body; `None` behind the last.
+    pub fn next_text<'a>(
+        &mut self,
+        revision: Revision,
+        body: &'a str,
+        limits: &Limits,
+    ) -> Result<Option<Packet<'a>>, Error> {
+        check_size(body.len(), limits)?;
+        match revision {
+            Revision::V4 => self.next_separated(body, limits),
+            Revision::V3 => self.next_prefixed(body, limits),
+        }
+    }
+
+    /// The next packet of a body in the byte form of revision 3; `None` behind the last.
+    pub fn next_bytes<'a>(&mut self, body: &'a [u8], limits: &Limits) -> Result<Option<Packet<'a>>, Error> {
+        check_size(body.len(), limits)?;
+        if !self.begins_another(body.len(), limits)? {
+            return Ok(None);
+        }
+        let mut at = self.at;
         let is_text = match body[at] {
             0 => true,
             1 => false,
@@ -75,13 +101,64 @@ pub fn decode_bytes<'a>(body: &'a [u8], limits: &Limits) -> Result<Vec<Packet<'a
             packet::decode_binary(Revision::V3, bytes)
                 .map(|(kind, data)| Packet { kind, data: Data::Binary(Cow::Borrowed(data)) })
         };
-        packets.push(packet.map_err(|error| error.shifted(at))?);
-        at += len;
+        self.at = at + len;
+        packet.map(Some).map_err(|error| error.shifted(at))
     }
-    if packets.is_empty() {
-        return Err(Error::new(ErrorKind::Empty, 0));
+
+    /// How many bytes of a body of `len` are left; `None` behind the last packet.
+    pub fn left(&self, revision: Revision, len: usize) -> Option<usize> {
+        let done = self.at > len || (self.at == len && revision == Revision::V3);
+        if done { None } else { Some(len - self.at) }
     }
-    Ok(packets)
+
+    fn next_separated<'a>(&mut self, body: &'a str, limits: &Limits) -> Result<Option<Packet<'a>>, Error> {
+        // Behind the last packet stands no separator, so the place behind it is one beyond the body's end.
+        if self.at > body.len() {
+            return Ok(None);
+        }
+        let at = self.at;
+        check_count(self.count, at, limits)?;
+        self.count += 1;
+        let rest = &body[at..];
+        let text = rest.split(char::from(SEPARATOR)).next().unwrap_or(rest);
+        self.at = at + text.len() + 1;
+        packet::decode(Revision::V4, text).map(Some).map_err(|error| error.shifted(at))
+    }
+
+    fn next_prefixed<'a>(&mut self, body: &'a str, limits: &Limits) -> Result<Option<Packet<'a>>, Error> {
+        while self.begins_another(body.len(), limits)? {
+            let mut at = self.at;
+            let (units, digits) = decimal::read(&body.as_bytes()[at..], MAX_LENGTH_DIGITS)
+                .ok_or(Error::new(ErrorKind::PayloadLength, at))?;
+            at += digits;
+            if body.as_bytes().get(at) != Some(&b':') {
+                return Err(Error::new(ErrorKind::PayloadLength, at));
+            }
+            at += 1;
+            let len =
+                bytes_of_utf16(&body[at..], units).ok_or(Error::new(ErrorKind::Truncated, body.len()))?;
+            self.at = at + len;
+            // `0:` is how an empty payload is written: a length, and no packet.
+            if len > 0 {
+                let text = &body[at..at + len];
+                return packet::decode(Revision::V3, text).map(Some).map_err(|error| error.shifted(at));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a length stands at the cursor; in revision 3 a body that is nothing at all is an error.
+    fn begins_another(&mut self, len: usize, limits: &Limits) -> Result<bool, Error> {
+        if len == 0 {
+            return Err(Error::new(ErrorKind::Empty, 0));
+        }
+        if self.at == len {
+            return Ok(false);
+        }
+        check_count(self.count, self.at, limits)?;
+        self.count += 1;
+        Ok(true)
+    }
 }
 
 /// Appends the text form of `packets`; binary data goes as base64.
@@ -150,45 +227,6 @@ fn append(revision: Revision, Packet { kind, data }: &Packet<'_>, out: &mut Vec<
         Data::Text(text) => packet::encode_text(*kind, text, out),
         Data::Binary(bytes) => packet::encode_base64(revision, *kind, bytes, out),
     }
-}
-
-fn decode_separated<'a>(body: &'a str, limits: &Limits) -> Result<Vec<Packet<'a>>, Error> {
-    let mut packets = Vec::new();
-    let mut at = 0;
-    for text in body.split(char::from(SEPARATOR)) {
-        check_count(packets.len(), at, limits)?;
-        packets.push(packet::decode(Revision::V4, text).map_err(|error| error.shifted(at))?);
-        at += text.len() + 1;
-    }
-    Ok(packets)
-}
-
-fn decode_prefixed<'a>(body: &'a str, limits: &Limits) -> Result<Vec<Packet<'a>>, Error> {
-    if body.is_empty() {
-        return Err(Error::new(ErrorKind::Empty, 0));
-    }
-    let mut packets = Vec::new();
-    let mut at = 0;
-    let mut count = 0;
-    while at < body.len() {
-        check_count(count, at, limits)?;
-        count += 1;
-        let (units, digits) = decimal::read(&body.as_bytes()[at..], MAX_LENGTH_DIGITS)
-            .ok_or(Error::new(ErrorKind::PayloadLength, at))?;
-        at += digits;
-        if body.as_bytes().get(at) != Some(&b':') {
-            return Err(Error::new(ErrorKind::PayloadLength, at));
-        }
-        at += 1;
-        let len = bytes_of_utf16(&body[at..], units).ok_or(Error::new(ErrorKind::Truncated, body.len()))?;
-        // `0:` is how an empty payload is written: a length, and no packet.
-        if len > 0 {
-            let text = &body[at..at + len];
-            packets.push(packet::decode(Revision::V3, text).map_err(|error| error.shifted(at))?);
-        }
-        at += len;
-    }
-    Ok(packets)
 }
 
 /// The length of the byte form and how many digits it has; the digits end at 0xff.
@@ -299,6 +337,26 @@ mod tests {
             &[text(Message, "€"), binary(Message, &[1, 2, 3, 4])],
         );
         check(b"\x00\x01\x01\xff40123456789", &[text(Message, "0123456789")]);
+    }
+
+    #[test]
+    fn a_cursor_pauses_between_packets() {
+        let limits = Limits::default();
+        for (revision, body, left) in [
+            (V4, "4a\u{1e}4bc", [Some(6), Some(3), None, None]),
+            (V4, "4a\u{1e}", [Some(3), Some(0), None, None]),
+            (V3, "2:4a3:4bc", [Some(9), Some(5), None, None]),
+            (V3, "2:4a0:", [Some(6), Some(2), None, None]),
+        ] {
+            let mut cursor = Cursor::default();
+            for left in left {
+                assert_eq!(cursor.left(revision, body.len()), left, "{body:?}");
+                let next = cursor.next_text(revision, body, &limits);
+                if left.is_none() {
+                    assert_eq!(next, Ok(None), "{body:?}");
+                }
+            }
+        }
     }
 
     #[test]

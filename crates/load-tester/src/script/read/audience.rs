@@ -28,6 +28,9 @@ impl Reader<'_> {
         if place.is_some() {
             names.extend(["lng", "lat", "radius"].map(str::to_owned));
         }
+        if node.get("returning").is_some() {
+            names.push("since".to_owned());
+        }
         for payload in payloads.iter().filter(|payload| payload.order == RowOrder::Sequence) {
             if self.files && payload.rows.len() < count as usize {
                 self.warn(
@@ -41,15 +44,20 @@ impl Reader<'_> {
             }
         }
         let seen = std::mem::replace(&mut self.seen, Seen::ByListeners(names));
+        let returning = node.get("returning").filter(|returning| !returning.is_null());
         let flow = match node.get("flow") {
             Some(flow) => self.flow(flow, Engine::SocketIo, 0),
             None => Vec::new(),
         };
+        let returning = returning.and_then(|returning| self.returning(returning, &flow));
         let moving = node.get("moving").filter(|moving| !moving.is_null());
         let moving = moving.and_then(|moving| self.moving(moving, place.is_some()));
         self.seen = seen;
         let name = name.or_else(|| (index > 0).then(|| index.to_string()));
-        Some(ListenerGroup { name, count: count as usize, place, payloads, flow, moving })
+        if let (Some(_), Some(moving)) = (&returning, node.get("moving")) {
+            self.error(moving.place, "listeners either move or come and go", "make two groups".to_owned());
+        }
+        Some(ListenerGroup { name, count: count as usize, place, payloads, flow, moving, returning })
     }
 
     fn listener_place(&mut self, node: &Node) -> Option<model::Place> {
@@ -138,6 +146,37 @@ impl Reader<'_> {
         };
         let flow = self.flow(flow, Engine::SocketIo, 0);
         Some(Moving { every, flow, step_m })
+    }
+
+    fn returning(&mut self, node: &Node, flow: &[Step]) -> Option<Returning> {
+        if !self.is_map(node, "`returning`") {
+            return None;
+        }
+        self.check_keys(node, Section::Returning);
+        let Some(every_node) = node.get("every") else {
+            self.error(node.place, "`returning` needs `every`", "e.g. `every: 30s`".to_owned());
+            return None;
+        };
+        let every = self.duration(every_node, "`every`")?;
+        if every < Duration::from_millis(100) {
+            self.error(every_node.place, "`every` is at least 100ms", None);
+        }
+        let away = match node.get("away") {
+            Some(away) => self.duration(away, "`away`")?,
+            None => Duration::from_secs(1),
+        };
+        let cursor = match node.get("cursor") {
+            Some(cursor) => self.early_text(cursor, "`cursor`")?,
+            None => "result.cursor".to_owned(),
+        };
+        if flow.is_empty() {
+            self.error(
+                node.place,
+                "`returning` needs a `flow` in its group",
+                "the steps that join again, `{{ since }}` among them".to_owned(),
+            );
+        }
+        Some(Returning { every, away, cursor: cursor.split('.').map(str::to_owned).collect() })
     }
 
     pub(super) fn delivery(&mut self, node: &Node, listeners: &[ListenerGroup]) -> Option<DeliveryConfig> {

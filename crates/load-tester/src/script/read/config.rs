@@ -97,7 +97,9 @@ impl Reader<'_> {
             http,
             tls_verify,
             socketio: SocketIoConfig {
-                transports: vec![Transport::WebSocket],
+                // The official client's own order.
+                transports: vec![Transport::Polling, Transport::WebSocket],
+                upgrade: true,
                 path: "/socket.io/".into(),
                 query: Vec::new(),
                 extra_headers: Vec::new(),
@@ -455,15 +457,12 @@ impl Reader<'_> {
                     None => {}
                 }
             }
-            if list.first() == Some(&Transport::Polling) && list.contains(&Transport::WebSocket) {
-                self.warn(
-                    transports.place,
-                    "users connect by WebSocket at once; Artillery would begin with long polling and then upgrade",
-                );
-            }
             if !list.is_empty() {
                 config.socketio.transports = list;
             }
+        }
+        if let Some(upgrade) = self.opt_bool(node, "upgrade") {
+            config.socketio.upgrade = upgrade;
         }
         if let Some(path) = get("path").and_then(|path| self.early_text(path, "`path`")) {
             config.socketio.path = if path.starts_with('/') { path } else { format!("/{path}") };

@@ -29,6 +29,14 @@ fn listeners_and_delivery() {
     assert_eq!(moving.config.delivery.unwrap().expect, Some(DeliveryExpectation::Number(3)));
 
     let heard = |from: &str, to: &str| JOURNAL_HEARD.replace(from, to);
+    let returning = good(&heard("[\"store\", {", "[\"store\", { since: '{{ since }}',").replace(
+        "          acknowledge: true\n  delivery",
+        "          acknowledge: true\n      returning: { every: 20s, away: 1500ms }\n  delivery",
+    ));
+    let comes_back = returning.config.listeners[0].returning.as_ref().unwrap();
+    assert_eq!((comes_back.every.as_secs(), comes_back.away.as_millis()), (20, 1500));
+    assert_eq!(comes_back.cursor, ["result", "cursor"]);
+
     assert_errors!(
         "listeners",
         &[
@@ -39,6 +47,11 @@ fn listeners_and_delivery() {
             &heard("expect: circle", "expect: cirlce"),
             &heard("      place: { around: [127.0276, 37.4979], within: 2870, radius: [100, 1000] }\n", ""),
             &heard("    stamp: messageData.contents\n", ""),
+            &heard(
+                "  delivery:\n",
+                "      returning: { every: 1ms, away: 1s }\n      moving: { every: 2s, flow: [] }\n  delivery:\n"
+            ),
+            &heard("  delivery:\n", "      returning: { away: 1s }\n  delivery:\n"),
         ]
     );
     // Rows of the users are not the listeners'.

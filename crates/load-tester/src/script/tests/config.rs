@@ -273,17 +273,25 @@ fn socketio_config() {
     ));
     let io = &script.config.socketio;
     assert_eq!((io.path.as_str(), io.revision), ("/chat/", Some(EngineRevision::V3)));
-    assert_eq!(io.transports, [Transport::WebSocket]);
     // Late: filled when a user connects.
     assert!(!io.query[0].1.is_constant() && !io.auth.as_ref().unwrap().is_constant());
-    assert_eq!(script.warnings.len(), 1, "{:?}", script.warnings);
+    assert_eq!(script.warnings, []);
+    for (config, transports, upgrade) in [
+        ("x-none: 1", &[Transport::Polling, Transport::WebSocket][..], true),
+        ("socketio: {transports: [polling, websocket]}", &[Transport::Polling, Transport::WebSocket], true),
+        ("socketio: {transports: [websocket]}", &[Transport::WebSocket], true),
+        ("socketio: {transports: polling}", &[Transport::Polling], true),
+        ("socketio: {upgrade: false}", &[Transport::Polling, Transport::WebSocket], false),
+    ] {
+        let io = good(&with(config, "engine: socketio\nflow: [{emit: [a]}]")).config.socketio;
+        assert_eq!((&*io.transports, io.upgrade), (transports, upgrade), "{config}");
+    }
     let query = good(&with("socketio: {query: 'a=1&b=%20x'}", "flow: []")).config.socketio.query;
     let query: Vec<_> = query.iter().map(|(name, value)| (name.as_str(), rendered(value))).collect();
     assert_eq!(query, [("a", json!("1")), ("b", json!(" x"))]);
     assert_errors!(
         "socketio",
         &[
-            &with("socketio:\n  transports: [polling]", "engine: socketio\nflow: [{emit: [a]}]"),
             &with("socketio:\n  transports: [carrier-pigeon]", "flow: []"),
             &with("socketio: {protocol: 5}", "flow: []"),
             &with("socketio: websocket", "flow: []"),
