@@ -35,6 +35,12 @@ impl From<&[u8]> for Secrets {
     }
 }
 
+impl<const N: usize> From<&[u8; N]> for Secrets {
+    fn from(current: &[u8; N]) -> Self {
+        current.as_slice().into()
+    }
+}
+
 /// Where the secret before this one is, and how long it counts; both or neither.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

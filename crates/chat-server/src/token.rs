@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn signs_what_it_verifies() {
-        let key = TokenKey::new(b"a secret of some length".as_slice());
+        let key = TokenKey::new(b"a secret of some length");
         let token = key.sign(&claims()).unwrap();
         let read = key.verify(&token).unwrap();
         assert_eq!(read, claims());
@@ -155,8 +155,8 @@ mod tests {
 
     #[test]
     fn refuses_what_it_did_not_sign() {
-        let key = TokenKey::new(b"a secret of some length".as_slice());
-        let other = TokenKey::new(b"another secret".as_slice());
+        let key = TokenKey::new(b"a secret of some length");
+        let other = TokenKey::new(b"another secret");
         let good = key.sign(&claims()).unwrap();
         let mut parts: Vec<&str> = good.split('.').collect();
         use base64::Engine as _;
