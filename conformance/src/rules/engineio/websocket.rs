@@ -1,6 +1,9 @@
 //! Engine.IO over WebSocket.
 
-use anyhow::{Context, Result, ensure};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::rule::rules;
 use crate::subject::Subject;
@@ -102,18 +105,28 @@ fn an_unknown_sid_is_refused(subject: &Subject) -> Result<()> {
 fn a_second_websocket_is_closed(subject: &Subject) -> Result<()> {
     let (mut first, open) = subject.opened()?;
     let sid = open["sid"].as_str().context("a sid")?;
-    expect_no_second(subject, sid)?;
+    expect_no_second(subject, sid, &mut first)?;
     subject.expect_alive(&mut first)
 }
 
-/// A WebSocket for a session that has one: refused, or opened and closed before it can say anything.
-pub(super) fn expect_no_second(subject: &Subject, sid: &str) -> Result<()> {
-    let (exchange, response) = subject.upgrade(&format!("{}&sid={sid}", subject.query("websocket")))?;
-    if response.status == 101 {
-        let exact = subject.is_ours();
-        return WebSocket::client(exchange, subject.revision, exact).expect_over();
-    }
-    response.expect_status(400)
+/// A WebSocket for a session that has one: refused, or opened and closed before it can say anything. The first
+/// one answers heartbeats meanwhile.
+pub(super) fn expect_no_second(subject: &Subject, sid: &str, first: &mut WebSocket) -> Result<()> {
+    let query = format!("{}&sid={sid}", subject.query("websocket"));
+    let second = || {
+        let (exchange, response) = subject.upgrade(&query)?;
+        if response.status == 101 {
+            return WebSocket::client(exchange, subject.revision, subject.is_ours()).expect_over();
+        }
+        response.expect_status(400)
+    };
+    thread::scope(|scope| {
+        let second = scope.spawn(second);
+        while !second.is_finished() {
+            ensure!(first.is_silent_for(Duration::from_millis(10))?, "the first one heard of it");
+        }
+        second.join().map_err(|_| anyhow!("the second one panicked"))?
+    })
 }
 
 fn webtransport_is_not_offered(subject: &Subject) -> Result<()> {
