@@ -42,7 +42,7 @@ rules! {
     server jsonp_is_refused => "400";
     /// With `j`, an answer is a call of the function of that number (`___eio[0]`), the payload its argument as a JSON string.
     none jsonp_answers => "JSONP is refused";
-    /// With `j`, data comes in a form field `d`, its `\\n` escaped once more.
+    /// With `j`, data comes in a form field `d`, its `\n` escaped once more.
     none jsonp_posts => "JSONP is refused";
 }
 

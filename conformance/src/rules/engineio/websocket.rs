@@ -14,7 +14,7 @@ rules! {
     /// Each packet is a message of its own: payloads are for polling.
     server packets_travel_one_by_one => "an echo for each";
     /// A payload in a message is not understood.
-    server payloads_are_for_polling => "close 1008 for `6:4hello`";
+    server payloads_are_for_polling => "close 1008 for `7:4hello!`";
     /// Text packets travel as text, binary packets as binary with the byte of their type in front.
     server text_and_binary_stay_apart => "`4text`, `04 01`";
     /// A client that asked with `b64=1` is sent binary data as base64 in text, and may send it so.
@@ -63,8 +63,8 @@ fn packets_travel_one_by_one(subject: &Subject) -> Result<()> {
 }
 
 fn payloads_are_for_polling(subject: &Subject) -> Result<()> {
-    // Begins with the digit of a ping from a client that may not send more than one packet here.
-    for text in ["9:4hello wo", "7:4hello4"] {
+    // Lengths that begin with the digit of no packet type: `6:4hello` would be a noop with data.
+    for text in ["7:4hello!", "80:4hello"] {
         let mut socket = subject.websocket()?;
         socket.send(text)?;
         socket.expect_expelled()?;
