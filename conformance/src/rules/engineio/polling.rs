@@ -40,9 +40,9 @@ rules! {
     mod jsonp_3 = EngineIo3, "JSONP", "#jsonp";
     /// `j` asks for answers as JavaScript. No browser in use needs that and it runs what strangers send, so it is refused.
     server jsonp_is_refused => "400";
-    /// With `j`, an answer is `___eio[<j>](\"<payload>\");`, escaped as JavaScript.
+    /// With `j`, an answer is a call of the function of that number (`___eio[0]`), the payload its argument as a JSON string.
     none jsonp_answers => "JSONP is refused";
-    /// With `j`, data comes in a form field `d`, its `\\n` escaped once more.
+    /// With `j`, data comes in a form field `d`, its `\n` escaped once more.
     none jsonp_posts => "JSONP is refused";
 }
 

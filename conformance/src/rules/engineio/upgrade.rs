@@ -200,7 +200,7 @@ fn heartbeats_follow_the_upgrade(subject: &Subject) -> Result<()> {
 fn no_second_probe(subject: &Subject) -> Result<()> {
     let session = subject.polling()?;
     let mut socket = session.probed()?;
-    expect_no_second(subject, &session.sid)?;
+    expect_no_second(subject, &session.sid, &mut socket)?;
     socket.send("5")?;
     subject.expect_alive(&mut socket)
 }
@@ -216,6 +216,6 @@ fn polling_ends_with_the_upgrade(subject: &Subject) -> Result<()> {
 fn no_websocket_after_the_upgrade(subject: &Subject) -> Result<()> {
     let session = subject.polling()?;
     let mut socket = session.upgraded()?;
-    expect_no_second(subject, &session.sid)?;
+    expect_no_second(subject, &session.sid, &mut socket)?;
     subject.expect_alive(&mut socket)
 }

@@ -1,6 +1,9 @@
 //! Engine.IO over WebSocket.
 
-use anyhow::{Context, Result, ensure};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::rule::rules;
 use crate::subject::Subject;
@@ -11,7 +14,7 @@ rules! {
     /// Each packet is a message of its own: payloads are for polling.
     server packets_travel_one_by_one => "an echo for each";
     /// A payload in a message is not understood.
-    server payloads_are_for_polling => "close 1008 for `6:4hello`";
+    server payloads_are_for_polling => "close 1008 for `7:4hello!`";
     /// Text packets travel as text, binary packets as binary with the byte of their type in front.
     server text_and_binary_stay_apart => "`4text`, `04 01`";
     /// A client that asked with `b64=1` is sent binary data as base64 in text, and may send it so.
@@ -60,8 +63,8 @@ fn packets_travel_one_by_one(subject: &Subject) -> Result<()> {
 }
 
 fn payloads_are_for_polling(subject: &Subject) -> Result<()> {
-    // Begins with the digit of a ping from a client that may not send more than one packet here.
-    for text in ["9:4hello wo", "7:4hello4"] {
+    // Lengths that begin with the digit of no packet type: `6:4hello` would be a noop with data.
+    for text in ["7:4hello!", "80:4hello"] {
         let mut socket = subject.websocket()?;
         socket.send(text)?;
         socket.expect_expelled()?;
@@ -102,18 +105,28 @@ fn an_unknown_sid_is_refused(subject: &Subject) -> Result<()> {
 fn a_second_websocket_is_closed(subject: &Subject) -> Result<()> {
     let (mut first, open) = subject.opened()?;
     let sid = open["sid"].as_str().context("a sid")?;
-    expect_no_second(subject, sid)?;
+    expect_no_second(subject, sid, &mut first)?;
     subject.expect_alive(&mut first)
 }
 
-/// A WebSocket for a session that has one: refused, or opened and closed before it can say anything.
-pub(super) fn expect_no_second(subject: &Subject, sid: &str) -> Result<()> {
-    let (exchange, response) = subject.upgrade(&format!("{}&sid={sid}", subject.query("websocket")))?;
-    if response.status == 101 {
-        let exact = subject.is_ours();
-        return WebSocket::client(exchange, subject.revision, exact).expect_over();
-    }
-    response.expect_status(400)
+/// A WebSocket for a session that has one: refused, or opened and closed before it can say anything. The first
+/// one answers heartbeats meanwhile.
+pub(super) fn expect_no_second(subject: &Subject, sid: &str, first: &mut WebSocket) -> Result<()> {
+    let query = format!("{}&sid={sid}", subject.query("websocket"));
+    let second = || {
+        let (exchange, response) = subject.upgrade(&query)?;
+        if response.status == 101 {
+            return WebSocket::client(exchange, subject.revision, subject.is_ours()).expect_over();
+        }
+        response.expect_status(400)
+    };
+    thread::scope(|scope| {
+        let second = scope.spawn(second);
+        while !second.is_finished() {
+            ensure!(first.is_silent_for(Duration::from_millis(10))?, "the first one heard of it");
+        }
+        second.join().map_err(|_| anyhow!("the second one panicked"))?
+    })
 }
 
 fn webtransport_is_not_offered(subject: &Subject) -> Result<()> {
