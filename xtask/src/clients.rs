@@ -59,7 +59,7 @@ pub(crate) fn python() -> Result<Vec<Part>> {
     let requirements = folder().join("python/requirements.txt");
     let home = tree::target().join("clients/python");
     let done = home.join("installed");
-    if is_newer(&done, &[requirements.clone()]) {
+    if is_newer(&done, [&requirements]) {
         return Ok(Vec::new());
     }
     let venv =
@@ -99,7 +99,7 @@ fn note(done: &Path) -> Result<()> {
     std::fs::write(done, "").with_context(|| format!("cannot write {}", done.display()))
 }
 
-fn is_newer(done: &Path, sources: &[PathBuf]) -> bool {
+fn is_newer<'a>(done: &Path, sources: impl IntoIterator<Item = &'a PathBuf>) -> bool {
     let done = web::newest_change(done);
-    done.is_some() && sources.iter().all(|source| web::newest_change(source) <= done)
+    done.is_some() && sources.into_iter().all(|source| web::newest_change(source) <= done)
 }
