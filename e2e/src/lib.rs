@@ -75,9 +75,18 @@ pub(crate) fn cargo_build(what: &[&str]) -> anyhow::Result<impl Fn(&str) -> anyh
     })
 }
 
+/// As called by hand: what cargo tells a test about its package makes ring, and all that stands on it, compile again.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            cargo.env_remove(name);
+        }
+    }
     cargo
 }
 
