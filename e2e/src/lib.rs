@@ -3,6 +3,9 @@
 //! Everything listens on loopback on a port of its own. Tests that load the machine take [`alone`], so
 //! that they do not measure each other.
 
+pub mod clients;
+pub mod echo;
+pub mod lines;
 pub mod oracle;
 pub mod stage;
 
@@ -11,6 +14,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +32,11 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e stands in the root").to_owned()
 }
 
+/// Where builds and what tests install lie.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// Release builds of `dna` and `drumfire`, made once.
 pub fn binaries() -> &'static Binaries {
     static BINARIES: OnceLock<Binaries> = OnceLock::new();
@@ -42,30 +51,59 @@ pub struct Binaries {
 
 impl Binaries {
     fn build() -> anyhow::Result<Self> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let output = Command::new(cargo)
-            .current_dir(root())
-            .args(["build", "--release", "--quiet", "-p", "chat-server", "-p", "load-tester"])
-            .args(["--message-format", "json-render-diagnostics"])
-            .stderr(Stdio::inherit())
-            .output()?;
-        ensure!(output.status.success(), "cargo build failed");
-        let find = |name: &str| {
-            output
-                .stdout
-                .split(|byte| *byte == b'\n')
-                .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
-                .filter(|message| message["target"]["name"] == name)
-                .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-                .with_context(|| format!("cargo did not say where {name} is"))
-        };
+        let find = cargo_build(&["--release", "-p", "chat-server", "-p", "load-tester"])?;
         Ok(Self { dna: find("dna")?, drumfire: find("drumfire")? })
     }
+}
+
+/// Builds, and says where a program is.
+pub(crate) fn cargo_build(what: &[&str]) -> anyhow::Result<impl Fn(&str) -> anyhow::Result<PathBuf>> {
+    let output = cargo()
+        .args(["build", "--quiet", "--message-format", "json-render-diagnostics"])
+        .args(what)
+        .stderr(Stdio::inherit())
+        .output()?;
+    ensure!(output.status.success(), "cargo build failed");
+    Ok(move |name: &str| {
+        output
+            .stdout
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
+            .filter(|message| message["target"]["name"] == name)
+            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+            .with_context(|| format!("cargo did not say where {name} is"))
+    })
+}
+
+/// As called by hand: what cargo tells a test about its package makes ring, and all that stands on it, compile again.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// A port nobody listens on right now.
 pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a port").port()
+}
+
+/// A port nobody listens on, outside the range the kernel deals out: after a restart it is still free.
+pub fn lasting_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Tests of several checkouts may run at once.
+    let first = 10_000 + (std::process::id() % 200) as u16 * 100;
+    (0..100)
+        .map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed) % 100)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a port")
 }
 
 /// A running `dna`; killed when dropped.
@@ -96,11 +134,7 @@ impl Dna {
             .stderr(File::create(&log).expect("log file"))
             .spawn()
             .expect("starting dna");
-        let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
-        stdout.read_line(&mut line).expect("reading dna's first line");
-        // Drained, so that a later line does not end dna with a broken pipe.
-        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+        let line = first_line(&mut child);
         let dna = Self { child, port, data: data.to_owned(), log };
         assert!(line.contains("listening"), "dna said {line:?}; log: {}", dna.log());
         dna
@@ -151,6 +185,15 @@ impl Drop for Dna {
             eprintln!("---- dna's log ----\n{}", self.log());
         }
     }
+}
+
+/// Of its standard output. The rest is drained, so that a later line does not end the child with a broken pipe.
+pub(crate) fn first_line(child: &mut Child) -> String {
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+    stdout.read_line(&mut line).expect("reading a first line");
+    std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+    line
 }
 
 pub fn tokens(data: &Path, first: u64, count: u64, test: bool) -> Vec<String> {
@@ -258,61 +301,6 @@ pub fn node_packages(name: &str) -> PathBuf {
         assert!(installed.success(), "npm ci in {}", dir.display());
     }
     dir
-}
-
-/// A Node program that talks in lines: one JSON value a line on its standard output.
-#[derive(Debug)]
-pub struct Node {
-    child: Child,
-    lines: std::sync::mpsc::Receiver<Value>,
-}
-
-impl Node {
-    /// Starts `e2e/js/<script>`.
-    pub fn start(script: &str, arguments: &[&str]) -> Self {
-        let dir = node_packages("js");
-        let mut child = Command::new("node")
-            .current_dir(&dir)
-            .arg(script)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("node is installed");
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let (sender, lines) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                match serde_json::from_str(&line) {
-                    Ok(value) => {
-                        if sender.send(value).is_err() {
-                            break;
-                        }
-                    }
-                    Err(_) => eprintln!("node: {line}"),
-                }
-            }
-        });
-        Self { child, lines }
-    }
-
-    /// The next line; panics when none comes in time.
-    #[track_caller]
-    pub fn line(&self, limit: Duration) -> Value {
-        self.lines.recv_timeout(limit).expect("a line from node")
-    }
-
-    /// Closes its standard input, which asks our scripts to sum up and end.
-    pub fn close_input(&mut self) {
-        self.child.stdin.take();
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 pub fn signal(pid: u32, signal: libc::c_int) {

@@ -3,8 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
+use e2e::lines::LineProgram;
 use e2e::stage::Stage;
-use e2e::{Dna, Node, alone, drumfire, node_packages, read_json, run, sqlite_number};
+use e2e::{Dna, alone, drumfire, node_packages, read_json, run, sqlite_number};
 
 const USERS: u64 = 9_000;
 
@@ -60,7 +61,7 @@ fn artillery_2_0_21_over_engine_io_4() {
 
 fn node_server(version: &str, revision: u64) {
     let _alone = alone();
-    let mut server = Node::start("server.mjs", &[version]);
+    let mut server = LineProgram::node("server.mjs", &[version]);
     let port = server.line(Duration::from_secs(20))["port"].as_u64().unwrap();
     let stage = Stage::empty();
     stage.write("tokens.csv", &(1..=USERS).map(|n| format!("token-{n}\n")).collect::<String>());

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use e2e::lines::LineProgram;
 use e2e::stage::Stage;
-use e2e::{Dna, Node, alone, drumfire, oracle, read_json, sqlite, sqlite_number};
+use e2e::{Dna, alone, drumfire, oracle, read_json, sqlite, sqlite_number};
 use serde_json::Value;
 
 const USERS: u64 = 9_000;
@@ -20,7 +21,7 @@ fn nine_thousand_messages_are_stored_heard_and_accounted_for() {
     let stage = Stage::set(&dna, USERS, 2_000);
 
     let watchers = dna.tokens(5_000_001, 3, true);
-    let mut onlooker = Node::start(
+    let mut onlooker = LineProgram::node(
         "onlooker.mjs",
         &[&dna.url(), &watchers[0], &watchers[1], &watchers[2], "127.0276", "37.4979", &USERS.to_string()],
     );

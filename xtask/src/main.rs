@@ -1,5 +1,6 @@
 //! `cargo xtask <task>`: what the project's people run, in Rust, behind one alias.
 
+mod clients; // official clients in three languages
 mod command; // child processes: quiet, logged, timed
 mod demo; // dna, a crowd and the journal's load, end to end
 mod fuzz; // every fuzz target for a while
@@ -39,6 +40,8 @@ enum Task {
     Soak(soak::Options),
     /// Check and build the map page.
     Web,
+    /// Install the official clients the end-to-end tests talk through.
+    Clients,
     /// Rules no compiler knows: lengths, links, READMEs, arrows between crates, licences.
     Tidy,
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Soak(options) => soak::run(&options),
         Task::Web => web::run(),
+        Task::Clients => clients::run(),
         Task::Tidy => tidy::run(),
     };
     match result {

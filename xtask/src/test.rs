@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::command::{Interrupted, Part, logged, seconds};
-use crate::{signal, suites, tidy, tree, web};
+use crate::{clients, signal, suites, tidy, tree, web};
 
 /// Official JavaScript clients and servers, and the real Artillery: what the end-to-end tests stand beside ours.
 const JS_PACKAGES: [(&str, &str); 3] =
@@ -30,6 +30,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     let started = Instant::now();
     need_programs()?;
     web::need_node()?;
+    clients::need_programs()?;
 
     let mut summary = Summary::default();
     summary.add("tidy", tidy::part());
@@ -47,6 +48,9 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
             let packages = web::install(&tree::root().join(folder), name);
             summary.extend(name, packages.map(|part| part.into_iter().collect()));
         }
+        summary.extend("JS clients", clients::javascript());
+        summary.extend("Python client", clients::python());
+        summary.extend("Java clients", clients::java());
         summary.add("tests", tests());
     }
     // Built apart: under loom the atomics are others.

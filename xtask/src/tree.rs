@@ -26,9 +26,18 @@ pub(crate) fn binary(name: &str) -> PathBuf {
     target().join("release").join(name)
 }
 
+/// As called by hand: what cargo tells this program about its package makes ring, and all that stands on it, compile again.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

@@ -104,7 +104,7 @@ fn npm(folder: &Path) -> Command {
     command
 }
 
-fn newest_change(path: &Path) -> Option<SystemTime> {
+pub(crate) fn newest_change(path: &Path) -> Option<SystemTime> {
     let data = fs::metadata(path).ok()?;
     if !data.is_dir() {
         return data.modified().ok();

@@ -7,9 +7,10 @@ mod echo;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use socketio_server::{Mode, Stats, Worker};
+use socketio_server::{Config, Mode, Stats, Worker};
 use tokio::net::TcpListener;
 
 #[derive(Parser)]
@@ -21,6 +22,11 @@ struct Arguments {
     /// /socket.io/, in the namespaces `/` and `/custom`.
     #[arg(long, value_enum, default_value = "socket")]
     protocol: Protocol,
+    /// Heartbeats; the suites expect the defaults.
+    #[arg(long, default_value_t = 300)]
+    ping_interval_ms: u64,
+    #[arg(long, default_value_t = 200)]
+    ping_timeout_ms: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -36,9 +42,14 @@ async fn main() -> anyhow::Result<()> {
         Protocol::Engine => Mode::EngineIo,
         Protocol::Socket => Mode::SocketIo,
     };
+    let config = Config {
+        ping_interval: Duration::from_millis(arguments.ping_interval_ms),
+        ping_timeout: Duration::from_millis(arguments.ping_timeout_ms),
+        ..echo::config(mode)
+    };
     let listener = TcpListener::bind(arguments.listen).await?;
     println!("listening on {}", listener.local_addr()?);
-    let worker = Worker::new(Rc::new(echo::Echo), echo::config(mode), Arc::new(Stats::default()));
+    let worker = Worker::new(Rc::new(echo::Echo), config, Arc::new(Stats::default()));
     loop {
         let (stream, peer) = listener.accept().await?;
         worker.accept(stream, peer);

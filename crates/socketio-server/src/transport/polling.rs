@@ -125,11 +125,14 @@ fn packet_frame(kind: PacketType) -> Frame {
     Frame::from_parts(Opcode::Text, &[&[b'0' + kind.number()]])
 }
 
-/// What a polling client is told when its session ends: `close`, or, when it said so first, only the end of its
-/// poll.
+/// What a polling client is told when its session ends: `close`, or only the end of its poll when it said so first,
+/// or when it shall come back: some clients stay away after a `close`, and all take the next poll's refusal for a
+/// broken connection.
 pub(crate) fn close_frame(reason: &Reason) -> Frame {
     packet_frame(match reason {
-        Reason::ClientClose(_) => PacketType::Noop,
+        Reason::ClientClose(_) | Reason::Drain(_) | Reason::OutboxBytes | Reason::OutboxAge => {
+            PacketType::Noop
+        }
         _ => PacketType::Close,
     })
 }

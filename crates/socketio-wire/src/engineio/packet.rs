@@ -159,9 +159,17 @@ fn decode_base64(revision: Revision, rest: &str) -> Result<Packet<'static>, Erro
         Revision::V3 => decode_text(rest)?,
     };
     let start = rest.len() - digits.len();
-    let data = BASE64.decode(digits).map_err(|_| Error::new(ErrorKind::Base64, start))?;
+    // The Java client breaks base64 into lines, as mail does, and ends even one line with a break.
+    let digits = if digits.contains(LINE_BREAK) {
+        Cow::Owned(digits.replace(LINE_BREAK, ""))
+    } else {
+        Cow::Borrowed(digits)
+    };
+    let data = BASE64.decode(digits.as_bytes()).map_err(|_| Error::new(ErrorKind::Base64, start))?;
     Ok(Packet { kind, data: Data::Binary(Cow::Owned(data)) })
 }
+
+const LINE_BREAK: [char; 2] = ['\r', '\n'];
 
 /// Padded when written; some clients leave the padding away.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -208,6 +216,9 @@ mod tests {
         }
         check(V4, "bAQIDBA==", Ok((PacketType::Message, &[1, 2, 3, 4])));
         check(V4, "bAQIDBA", Ok((PacketType::Message, &[1, 2, 3, 4])));
+        check(V4, "bAQID\r\nBA==\n", Ok((PacketType::Message, &[1, 2, 3, 4])));
+        check(V3, "b4AQID\nBA==\n", Ok((PacketType::Message, &[1, 2, 3, 4])));
+        check(V4, "b\n", Ok((PacketType::Message, &[])));
         check(V4, "b", Ok((PacketType::Message, &[])));
         check(V3, "b4AQIDBA==", Ok((PacketType::Message, &[1, 2, 3, 4])));
         check(V3, "b2", Ok((PacketType::Ping, &[])));
