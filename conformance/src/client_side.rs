@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use base64::Engine as _;
@@ -69,6 +70,15 @@ impl Listener {
         })
     }
 
+    /// Whether nobody connects within `time`.
+    pub(crate) fn is_silent_for(&self, time: Duration) -> Result<bool> {
+        self.listener.set_nonblocking(true)?;
+        thread::sleep(time);
+        let waiting = self.listener.accept();
+        self.listener.set_nonblocking(false)?;
+        Ok(waiting.is_err())
+    }
+
     /// The next connection's request.
     pub(crate) fn accept(&self) -> Result<Request> {
         let (mut stream, _) = self.listener.accept()?;
@@ -129,6 +139,23 @@ impl Request {
              Sec-WebSocket-Accept: {accept}\r\n{more}\r\n"
         ))?;
         Ok(WebSocket::server(self.stream, self.pen))
+    }
+
+    /// The body that `Content-Length` announces.
+    pub(crate) fn body(&mut self) -> Result<String> {
+        let mut body = vec![0; self.header("content-length")?.parse()?];
+        self.stream.read_exact(&mut body)?;
+        self.pen.got(shown(&body));
+        Ok(String::from_utf8(body)?)
+    }
+
+    /// A whole answer to a poll or a post, the connection's last.
+    pub(crate) fn answer(self, body: &str) -> Result<()> {
+        let length = body.len();
+        self.respond(&format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=UTF-8\r\nConnection: close\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        ))
     }
 
     pub(crate) fn respond(mut self, response: &str) -> Result<()> {

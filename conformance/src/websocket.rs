@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
@@ -121,27 +121,34 @@ impl WebSocket {
     /// The next whole message or control frame.
     pub(crate) fn next(&mut self) -> Result<Got> {
         loop {
-            let Some(frame) = self.next_frame()? else { return Ok(Got::End) };
-            let payload = frame.payload;
-            let got = match frame.first {
-                TEXT => Got::Text(String::from_utf8(payload)?),
-                BINARY => Got::Binary(payload),
-                PING => Got::Ping(payload),
-                PONG => Got::Pong(payload),
-                CLOSE if payload.is_empty() => Got::Close(None, String::new()),
-                CLOSE => {
-                    ensure!(payload.len() >= 2, "half a close code");
-                    let code = u16::from_be_bytes([payload[0], payload[1]]);
-                    Got::Close(Some(code), String::from_utf8(payload[2..].to_vec())?)
-                }
-                other => bail!("a frame that begins with {other:#04x}"),
-            };
-            if self.answers_pings && got == Got::Text("2".to_owned()) {
-                self.send("3")?;
-                continue;
+            if let Some(got) = self.next_of_any_kind()? {
+                return Ok(got);
             }
-            return Ok(got);
         }
+    }
+
+    /// As [`WebSocket::next`]; `None` for a heartbeat that was answered.
+    fn next_of_any_kind(&mut self) -> Result<Option<Got>> {
+        let Some(frame) = self.next_frame()? else { return Ok(Some(Got::End)) };
+        let payload = frame.payload;
+        let got = match frame.first {
+            TEXT => Got::Text(String::from_utf8(payload)?),
+            BINARY => Got::Binary(payload),
+            PING => Got::Ping(payload),
+            PONG => Got::Pong(payload),
+            CLOSE if payload.is_empty() => Got::Close(None, String::new()),
+            CLOSE => {
+                ensure!(payload.len() >= 2, "half a close code");
+                let code = u16::from_be_bytes([payload[0], payload[1]]);
+                Got::Close(Some(code), String::from_utf8(payload[2..].to_vec())?)
+            }
+            other => bail!("a frame that begins with {other:#04x}"),
+        };
+        if self.answers_pings && got == Got::Text("2".to_owned()) {
+            self.send("3")?;
+            return Ok(None);
+        }
+        Ok(Some(got))
     }
 
     pub(crate) fn text(&mut self) -> Result<String> {
@@ -204,17 +211,19 @@ impl WebSocket {
 
     /// What was queued before a close does not matter to it.
     fn until_close(&mut self) -> Result<Got> {
-        loop {
-            let got = self.next()?;
-            if matches!(got, Got::Close(..) | Got::End) {
-                return Ok(got);
+        let until = Instant::now() + PATIENCE;
+        // Heartbeats that are answered would go on for ever.
+        while Instant::now() < until {
+            if let Some(end @ (Got::Close(..) | Got::End)) = self.next_of_any_kind()? {
+                return Ok(end);
             }
         }
+        bail!("no close within {PATIENCE:?}")
     }
 
     /// Whether nothing comes within `time`, heartbeats aside.
     pub(crate) fn is_silent_for(&mut self, time: Duration) -> Result<bool> {
-        let until = std::time::Instant::now() + time;
+        let until = Instant::now() + time;
         loop {
             while let Some((frame, length)) = parse(&self.received) {
                 if !(self.answers_pings && frame.first == TEXT && frame.payload == b"2") {
@@ -223,7 +232,7 @@ impl WebSocket {
                 self.received.drain(..length);
                 self.send("3")?;
             }
-            let left = until.saturating_duration_since(std::time::Instant::now());
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(true);
             }

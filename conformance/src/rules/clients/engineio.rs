@@ -17,8 +17,6 @@ rules! {
     client the_client_pings => "`2`, three times";
     /// A client that hears nothing for `pingTimeout` after its ping gives up.
     client a_silent_server_is_given_up_3 => "the end, as a ping timeout";
-    /// A client sends `upgrade` once polling is paused and all its buffers are empty.
-    none the_client_pauses_before_it_upgrades => "tested beside the client, in `crates/socketio-client/tests/upgrade.rs`";
 }
 
 rules! {
@@ -31,10 +29,6 @@ rules! {
     client a_silent_server_is_given_up_4 => "the end, as a ping timeout, not before that time";
     /// A `close` packet of the server's is the end.
     client a_close_packet_is_the_end => "the end, as closed by the server's engine";
-    /// `sid` goes with every request after the handshake, one GET and one POST at a time.
-    none one_request_at_a_time => "tested beside the client, in `crates/socketio-client/tests/polling.rs`";
-    /// To upgrade, a client pauses polling, probes, and sends `upgrade` after the answer.
-    none the_client_pauses_before_it_upgrades => "tested beside the client, in `crates/socketio-client/tests/upgrade.rs`";
 }
 
 /// Long enough that a busy machine keeps them, short enough to wait for; milliseconds.
