@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use e2e::lines::LineProgram;
 use e2e::stage::Stage;
-use e2e::{Dna, Node, alone, drumfire, eventually, free_port, http_get, read_json, root, sqlite_number};
+use e2e::{Dna, alone, drumfire, eventually, free_port, http_get, read_json, root, sqlite_number};
 use socketio_client::{Closed, Kind, Options, Revision, Transport, connect, detect_revision};
 use tokio::time::timeout;
 
@@ -17,13 +18,13 @@ const TRANSPORTS: [Transport; 3] =
 /// A server that echoes, and on which port.
 struct Echo {
     port: u16,
-    node: Option<Node>,
+    node: Option<LineProgram>,
     child: Option<Child>,
 }
 
 impl Echo {
     fn node(version: &str) -> Self {
-        let node = Node::start("server.mjs", &[version]);
+        let node = LineProgram::node("server.mjs", &[version]);
         let port = node.line(LONG)["port"].as_u64().unwrap() as u16;
         Self { port, node: Some(node), child: None }
     }

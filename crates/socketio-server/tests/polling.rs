@@ -232,8 +232,8 @@ fn a_polling_reader_that_is_slow_is_closed() {
         }
     });
     server.expect("disconnect / outbox_bytes");
-    // What was queued is dropped; the goodbye invites back.
-    expect(server.poll(&session), (200, "1"));
+    // What was queued is dropped; python-socketio would stay away after a `close`.
+    expect(server.poll(&session), (200, "6"));
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn a_drain_lets_polling_clients_come_for_their_goodbye() {
     });
     server.expect("disconnect / drain (1012)");
     expect(server.poll("EIO=4&transport=polling"), (503, "draining\n"));
-    expect(server.poll(&session), (200, "1"));
+    expect(server.poll(&session), (200, "6"));
     assert_eq!(server.run(|worker| worker.connections()), 0);
 }
 

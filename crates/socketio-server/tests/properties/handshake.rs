@@ -38,7 +38,7 @@ pub(crate) fn check(input: &[u8]) {
         let theirs = form_urlencoded::parse(query.as_bytes()).find(|(known, _)| known == name);
         match handshake.query_value(name) {
             Some(value) => {
-                assert_eq!(Some(&*value), theirs.as_ref().map(|(_, value)| &**value), "{name} in {query}")
+                assert_eq!(Some(&*value), theirs.as_ref().map(|(_, value)| &**value), "{name} in {query}");
             }
             None => assert!(theirs.is_none_or(|(_, value)| value.contains('\u{fffd}')), "{name} in {query}"),
         }
