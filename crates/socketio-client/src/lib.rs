@@ -9,6 +9,8 @@
 mod backoff;
 mod buffers;
 mod client;
+#[doc(hidden)]
+pub mod conversation;
 mod cookies;
 mod detect;
 mod error;

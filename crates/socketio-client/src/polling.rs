@@ -504,13 +504,7 @@ impl Polling {
             let flow = match inbox.next(self.options.revision) {
                 Err(closed) => return Err(self.end(closed)),
                 Ok(None) => break,
-                Ok(Some(Packet { kind, data: Data::Text(data) })) => {
-                    let pong = |pong: &[u8]| self.submit_text(pong);
-                    session.receive_text(kind, data, at, pong, visit)
-                }
-                Ok(Some(Packet { data: Data::Binary(data), .. })) => {
-                    session.receive_binary(Bytes::from(data.into_owned()), at, visit)
-                }
+                Ok(Some(packet)) => session.receive_polled(packet, at, |pong| self.submit_text(pong), visit),
             };
             match flow {
                 ControlFlow::Continue(()) => {}

@@ -5,7 +5,7 @@
 /// Most bytes of a head, and most headers in it.
 pub const MAX_HEAD: usize = 16 * 1024;
 const MAX_HEADERS: usize = 100;
-/// Longest line that begins a chunk, or ends the last one.
+/// Longest line that begins a chunk, or ends the last one, its CRLF included.
 const MAX_CHUNK_LINE: usize = 1024;
 
 /// Status line and headers.
@@ -153,13 +153,10 @@ impl Framing {
                     taken
                 }
                 Framing::Chunked(Chunk::Size) => match httparse::parse_chunk_size(rest) {
-                    Ok(httparse::Status::Complete((start, 0))) => {
-                        *self = Framing::Chunked(Chunk::Trailer);
-                        start
-                    }
-                    Ok(httparse::Status::Complete((start, len))) => {
-                        *self = Framing::Chunked(Chunk::Data(len));
-                        start
+                    // The limit holds as well where the whole line came at once.
+                    Ok(httparse::Status::Complete((line, len))) if line <= MAX_CHUNK_LINE => {
+                        *self = Framing::Chunked(if len == 0 { Chunk::Trailer } else { Chunk::Data(len) });
+                        line
                     }
                     Ok(httparse::Status::Partial) if rest.len() < MAX_CHUNK_LINE => return Ok(used),
                     _ => return Err("a chunk without a proper length".into()),
@@ -190,7 +187,7 @@ impl Framing {
 
 /// The length of the line at the front, its CRLF included.
 fn line_len(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(2).take(MAX_CHUNK_LINE).position(|pair| pair == b"\r\n").map(|at| at + 2)
+    bytes.windows(2).take(MAX_CHUNK_LINE - 1).position(|pair| pair == b"\r\n").map(|at| at + 2)
 }
 
 fn take_data(left: &mut u64, bytes: &[u8], body: &mut Vec<u8>, max: usize) -> Result<usize, String> {

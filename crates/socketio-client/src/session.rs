@@ -15,6 +15,9 @@ use crate::error::Closed;
 use crate::heartbeat::Heartbeat;
 use crate::websocket::{Message, Stop, encode_masked};
 
+/// A server connects namespaces unasked; it is not to fill memory with them.
+const MAX_NAMESPACES: usize = 1_000;
+
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) revision: Revision,
@@ -77,8 +80,24 @@ impl Session {
         }
     }
 
-    /// Takes one Engine.IO packet whose data is text; `pong` is given the packet that answers a ping.
-    pub(crate) fn receive_text<F>(
+    /// Takes one packet of a poll's answer; `pong` is given the packet that answers a ping.
+    pub(crate) fn receive_polled<F>(
+        &mut self,
+        packet: engine::Packet<'_>,
+        at: Instant,
+        pong: impl FnOnce(&[u8]),
+        visit: &mut F,
+    ) -> ControlFlow<Stop>
+    where
+        F: FnMut(Incoming<'_>) -> ControlFlow<()>,
+    {
+        match packet.data {
+            engine::Data::Text(data) => self.receive_text(packet.kind, data, at, pong, visit),
+            engine::Data::Binary(data) => self.receive_binary(Bytes::from(data.into_owned()), at, visit),
+        }
+    }
+
+    fn receive_text<F>(
         &mut self,
         kind: engine::PacketType,
         data: &str,
@@ -122,6 +141,10 @@ impl Session {
             PacketType::Ack => Kind::Ack,
             PacketType::Connect => {
                 if !self.namespaces.iter().any(|known| **known == *packet.namespace) {
+                    if self.namespaces.len() == MAX_NAMESPACES {
+                        let text = format!("more than {MAX_NAMESPACES} namespaces connected");
+                        return ControlFlow::Break(Stop::Close(Closed::Protocol(text)));
+                    }
                     self.namespaces.push(packet.namespace.into());
                 }
                 Kind::Connect
@@ -144,13 +167,7 @@ impl Session {
         lend(kind, &packet, &[], at, visit)
     }
 
-    /// Takes one binary message.
-    pub(crate) fn receive_binary<F>(
-        &mut self,
-        attachment: Bytes,
-        at: Instant,
-        visit: &mut F,
-    ) -> ControlFlow<Stop>
+    fn receive_binary<F>(&mut self, attachment: Bytes, at: Instant, visit: &mut F) -> ControlFlow<Stop>
     where
         F: FnMut(Incoming<'_>) -> ControlFlow<()>,
     {
