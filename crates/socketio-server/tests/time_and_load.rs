@@ -23,7 +23,8 @@ fn revision_4_is_pinged_and_lives_while_it_answers() {
         client.expect("2");
         client.send("3");
     }
-    assert!(start.elapsed() >= Duration::from_millis(500), "pings come no faster than agreed");
+    // A ping may come a tick of the wheel early.
+    assert!(start.elapsed() >= Duration::from_millis(450), "pings come no faster than agreed");
     // The wait for a pong is far longer than the interval, and must not be what the next ping waits for.
     assert!(start.elapsed() < Duration::from_secs(8), "pings come as often as agreed");
     client.send(r#"420["echo"]"#);
