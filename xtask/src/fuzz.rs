@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     let chosen = if options.targets.is_empty() { known } else { options.targets.clone() };
     println!("Fuzzing {} targets, {} s each.\n", chosen.len(), options.seconds);
     // All of them in one build: they share nearly everything.
-    logged("fuzz build", tree::cargo_of("nightly").args(["fuzz", "build"]), |_| ())?;
+    logged("fuzz build", tree::cargo_of("nightly").args(["fuzz", "build", "--sanitizer", "none"]), |_| ())?;
     let started = Instant::now();
     let told = run_all(&chosen, options)?;
     println!("\n{:<22} {:>12} {:>10} {:>10}  finds", "target", "executions", "a second", "coverage");
