@@ -28,7 +28,9 @@ pub(crate) fn check(input: &[u8]) {
     let value = template.render(&vars, &mut rng());
     let mut encoded = Vec::new();
     template.write_json(&vars, &mut rng(), &mut encoded);
-    assert_eq!(serde_json::from_slice::<Value>(&encoded).expect("JSON"), value);
+    // Compared as text: serde_json reads long numbers to within the last digit.
+    assert_eq!(String::from_utf8(encoded.clone()).expect("text"), value.to_string());
+    serde_json::from_slice::<Value>(&encoded).expect("JSON");
     let as_text = template.render_text(&vars, &mut rng());
     if value.is_string() {
         assert_eq!(as_text, text_of(&value));
