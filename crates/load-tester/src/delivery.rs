@@ -18,7 +18,8 @@ use crate::metrics::{Heard, Recorder, Time};
 use crate::outcome::{Delivery, Nanos};
 
 const CHUNK: u32 = 4096;
-const CHUNKS: u32 = 256;
+/// 12 MB when all are made, which a long run does: 20,000 messages a second with the usual deadline.
+const CHUNKS: u32 = 64;
 /// Messages under way at once, said and not yet judged; further ones are sent without a mark.
 const MOST_UNDER_WAY: u32 = CHUNK * CHUNKS;
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use socketio_client::Revision;
+use socketio_client::{Revision, Transport};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
@@ -458,17 +458,23 @@ fn check_descriptors(shared: &Shared) -> anyhow::Result<()> {
         }
     }
     let Some(allowed) = getrlimit(Resource::Nofile).current else { return Ok(()) };
+    // A poll and a post at once, and the WebSocket beside them while the transport changes.
+    let per_socket = match shared.socket.base().transport {
+        Transport::WebSocket => 1,
+        Transport::Polling => 2,
+        Transport::PollingThenWebSocket => 3,
+    };
     let listeners: u64 = shared.script.config.listeners.iter().map(|group| group.count as u64).sum();
     let flows =
         || shared.scenarios.iter().filter(|scenario| scenario.weight > 0).map(|scenario| &scenario.flow);
     let sockets = |flow: &Flow| {
-        u64::from(flow.engine == Engine::SocketIo)
+        per_socket * u64::from(flow.engine == Engine::SocketIo)
             + u64::from(any_step(&flow.steps, &|action| matches!(action, FlowAction::Http(_))))
     };
     let sockets = flows().map(sockets).max().unwrap_or(1).max(1);
     let life = flows().map(|flow| shortest_life(&flow.steps)).max().unwrap_or_default();
     let users = peak_users(&shared.plan, life);
-    let needed = listeners + users * sockets + 64;
+    let needed = listeners * per_socket + users * sockets + 64;
     if needed > allowed {
         bail!(
             "this run needs about {needed} open files ({listeners} listeners, about {users} users at once with {sockets} \

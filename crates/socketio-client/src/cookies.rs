@@ -54,7 +54,15 @@ impl Cookies {
         let pairs: Vec<String> = self.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let pairs = pairs.join("; ");
         match headers.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case("cookie")) {
-            Some((_, own)) if !own.is_empty() => *own = format!("{own}; {pairs}"),
+            Some((_, own)) if !own.is_empty() => {
+                // The server's newer word for a name counts: many readers take the first of two.
+                let is_kept = |pair: &&str| {
+                    let name = pair.split('=').next().unwrap_or_default().trim();
+                    !self.0.iter().any(|(known, _)| known == name)
+                };
+                let kept = own.split(';').map(str::trim).filter(is_kept).chain([pairs.as_str()]);
+                *own = kept.collect::<Vec<_>>().join("; ");
+            }
             Some((_, own)) => *own = pairs,
             None => headers.push(("Cookie".into(), pairs)),
         }
@@ -106,6 +114,9 @@ mod tests {
         assert_eq!(cookies.joined(&own), own);
         cookies.take(["a=1"].into_iter(), "/", true);
         assert_eq!(cookies.joined(&own)[1].1, "mine=1; a=1");
+        // Unless the server has said something newer by that name.
+        let own = [("Cookie".to_owned(), "a=0; mine=1".to_owned())];
+        assert_eq!(cookies.joined(&own)[0].1, "mine=1; a=1");
     }
 
     #[test]

@@ -49,7 +49,11 @@ impl Head {
             if let Some(other) = codings.find(|coding| !coding.trim().eq_ignore_ascii_case("chunked")) {
                 return Err(format!("an answer with the transfer encoding {other:?}"));
             }
-            return Ok(Framing::Chunked(Chunk::Size));
+            // Whoever stands in between may believe the other one.
+            return match self.fields("content-length").next() {
+                Some(_) => Err("an answer with a transfer encoding and a content length".to_owned()),
+                None => Ok(Framing::Chunked(Chunk::Size)),
+            };
         }
         let mut length = None;
         for field in self.fields("content-length").flat_map(|value| value.split(',')) {
@@ -397,6 +401,10 @@ mod tests {
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
                 "an answer with the transfer encoding \"gzip, chunked\"",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n1\r\na\r\n0\r\n\r\n",
+                "an answer with a transfer encoding and a content length",
             ),
             ("HTTP/1.1 200 OK\r\n\r\nmore than twenty bytes", "an answer's body of more than 20 bytes"),
             (
