@@ -15,7 +15,9 @@ use geo_index::Position;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Author, Missed, MissedQuery, NewMessage, Outcome, Storage, StorageError, StoredMessage, schema};
+use super::{
+    Author, Missed, MissedQuery, NewMessage, Outcome, Storage, StorageError, StoredMessage, backup, schema,
+};
 use crate::event::MessageKind;
 
 /// What an acknowledged message survives.
@@ -69,6 +71,7 @@ impl SqliteStorage {
         let failed = |error: rusqlite::Error| StorageError::new("opening the database", error);
         let mut writer = connect(path, durability).map_err(failed)?;
         schema::prepare(&mut writer)?;
+        backup::settle(&mut writer)?;
         let epoch: String = writer
             .query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |row| row.get(0))
             .map_err(failed)?;
