@@ -329,6 +329,8 @@ fn connect(path: &Path, durability: Durability) -> rusqlite::Result<Connection> 
 
 fn read_missed(reader: &Connection, query: &MissedQuery) -> Result<Missed, StorageError> {
     let failed = |error: rusqlite::Error| StorageError::new("reading missed messages", error);
+    // Both questions are about one moment: what is deleted between them would be a hole nobody is told of.
+    let reader = reader.unchecked_transaction().map_err(failed)?;
     let forgotten_to: Option<String> = reader
         .query_row("SELECT value FROM meta WHERE key = 'forgotten_to'", [], |row| row.get(0))
         .optional()
@@ -526,6 +528,34 @@ mod tests {
         forget_before(&storage, 11);
         assert_eq!(storage.missed(query(4, 5)).await.unwrap(), Missed::Forgotten);
         assert_eq!(storage.missed(query(5, 5)).await.unwrap(), Missed::All(vec![]));
+    }
+
+    #[test]
+    fn what_is_deleted_while_it_is_read_is_no_hole() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = SqliteStorage::open(&dir.path().join("dna.db"), Durability::Process).unwrap();
+        for idx in 1..=200 {
+            save(&storage, vec![message("one", 127.0, 10)]);
+            note(&storage, 10);
+            let reader = storage.reader.clone();
+            let (begun, has_begun) = mpsc::channel();
+            let reading = std::thread::spawn(move || {
+                let reader = reader.lock().unwrap();
+                loop {
+                    let missed = read_missed(&reader, &query(idx - 1, idx)).unwrap();
+                    let _ = begun.send(());
+                    match missed {
+                        Missed::Forgotten => return,
+                        missed => {
+                            assert!(matches!(&missed, Missed::All(found) if found.len() == 1), "{missed:?}")
+                        }
+                    }
+                }
+            });
+            has_begun.recv().unwrap();
+            assert_eq!(forget_before(&storage, 11), 1);
+            reading.join().unwrap();
+        }
     }
 
     #[tokio::test]
