@@ -213,8 +213,11 @@ impl Storage for SqliteStorage {
         })
     }
 
-    fn note(&self, now_ms: i64) -> BoxFuture<'static, Result<(), StorageError>> {
+    fn note(&self, now_ms: i64, set_ms: i64) -> BoxFuture<'static, Result<(), StorageError>> {
         let noted = self.write("noting the time", |transaction| {
+            if set_ms != 0 {
+                transaction.execute("UPDATE mark SET at_ms = at_ms + ?1", [set_ms])?;
+            }
             transaction.execute("UPDATE mark SET at_ms = ?1 WHERE at_ms > ?1", [now_ms])?;
             transaction.execute(
                 "INSERT INTO mark (idx, at_ms) SELECT seq, ?1 FROM sqlite_sequence \
@@ -462,7 +465,11 @@ mod tests {
     }
 
     fn note(storage: &SqliteStorage, now_ms: i64) {
-        storage.note(now_ms).now_or_never().unwrap().unwrap();
+        note_after(storage, 0, now_ms);
+    }
+
+    fn note_after(storage: &SqliteStorage, set_ms: i64, now_ms: i64) {
+        storage.note(now_ms, set_ms).now_or_never().unwrap().unwrap();
     }
 
     fn forget_before(storage: &SqliteStorage, noted_ms: i64) -> u64 {
@@ -594,13 +601,36 @@ mod tests {
         assert_eq!(forget_before(&storage, 100 * HOUR), 0);
         assert_eq!(forget_before(&storage, 101 * HOUR), 1);
         assert_eq!(forget_before(&storage, 102 * HOUR), 0, "b is as young as d");
-        // A clock that was believed and wrong: its notes count from when it was put right.
+        // A clock that was believed and wrong, by an earlier process: its notes count from when it was put right.
         note(&storage, 9_000 * HOUR);
         save(&storage, vec![message("e", 127.0, 103 * HOUR)]);
         note(&storage, 9_001 * HOUR);
         note(&storage, 104 * HOUR);
         assert_eq!(forget_before(&storage, 104 * HOUR), 3);
         assert_eq!(forget_before(&storage, 105 * HOUR), 1);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_while_it_is_watched_changes_no_age() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = SqliteStorage::open(&dir.path().join("dna.db"), Durability::Process).unwrap();
+        const HOUR: i64 = 3_600_000;
+        // An hour between any two notes, whatever the clock says.
+        let mut now_ms = 1_000 * HOUR;
+        for set_hours in [0, -744, 744, 744, -744] {
+            save(&storage, vec![message("a", 127.0, now_ms)]);
+            now_ms += (1 + set_hours) * HOUR;
+            note_after(&storage, set_hours * HOUR, now_ms);
+            assert_eq!(forget_before(&storage, now_ms - 5 * HOUR), 0, "{set_hours}");
+        }
+        for hours in [4, 3, 2, 1, 0] {
+            assert_eq!(
+                forget_before(&storage, now_ms - hours * HOUR),
+                0,
+                "the one of {hours} hours is no older"
+            );
+            assert_eq!(forget_before(&storage, now_ms - hours * HOUR + 1), 1, "nor younger");
+        }
     }
 
     #[test]
