@@ -37,7 +37,8 @@ const CHECKPOINT_FROM_BYTES: u64 = 4 << 20;
 const TRUNCATE_FROM_BYTES: u64 = 16 << 20;
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
 
-/// How long writers wait for a reader in the way of that, each time; a reader who stays is not waited for.
+/// How long writers, and the end of the process, wait for a reader in the way of that, each time; a reader who
+/// stays is not waited for.
 const TRUNCATE_PATIENCE: Duration = Duration::from_millis(100);
 /// From this size on it is said that somebody keeps the log from being emptied.
 const WARN_FROM_BYTES: u64 = 32 << 20;
@@ -298,6 +299,7 @@ impl Drop for SqliteStorage {
         }
         // Leaves one plain file behind for whoever looks at it next.
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = writer.busy_timeout(TRUNCATE_PATIENCE);
         let _ = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     }
 }
@@ -554,7 +556,7 @@ mod tests {
                     match missed {
                         Missed::Forgotten => return,
                         missed => {
-                            assert!(matches!(&missed, Missed::All(found) if found.len() == 1), "{missed:?}")
+                            assert!(matches!(&missed, Missed::All(found) if found.len() == 1), "{missed:?}");
                         }
                     }
                 }
