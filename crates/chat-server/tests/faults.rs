@@ -180,6 +180,7 @@ async fn a_clock_that_jumps_disturbs_nobody() {
         patient.listen_for(Duration::from_millis(1200)).await;
         brief.listen_for(Duration::from_millis(100)).await;
         assert!(patient.closed.is_none() && brief.closed.is_none());
+        patient.until_heard(heard).await;
         assert_eq!(patient.heard.len(), heard);
     }
     let order: Vec<u64> = patient.heard.iter().map(|heard| heard.idx).collect();
