@@ -1,9 +1,8 @@
 //! Official Socket.IO clients in three languages, all spoken through in the same lines (e2e/clients/README.md).
 
 use std::collections::{HashMap, VecDeque};
-use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -28,24 +27,22 @@ pub enum Client {
 impl Client {
     /// The program that drives it.
     fn driver(self) -> Command {
+        up_to_date();
         let home = root().join("e2e/clients");
         let installed = target().join("clients");
         match self {
             Self::JavaScript(generation) => {
-                installed_at(&home.join("js/node_modules/.package-lock.json"));
                 let mut node = Command::new("node");
                 node.arg(home.join("js/driver.mjs")).arg(generation);
                 node
             }
             Self::Python => {
-                installed_at(&installed.join("python/installed"));
                 let mut python = Command::new(installed.join("python/bin/python"));
                 python.arg(home.join("python/driver.py"));
                 python
             }
             Self::Java(version) => {
                 let home = installed.join(format!("java-{version}"));
-                installed_at(&home.join("installed"));
                 let mut java = Command::new("java");
                 // Started often and living briefly.
                 java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
@@ -56,14 +53,13 @@ impl Client {
     }
 }
 
-/// Installs the clients where `note` is not there.
-fn installed_at(note: &Path) {
-    static INSTALLING: Mutex<()> = Mutex::new(());
-    let _one = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
-    if !note.exists() {
+/// Installs what is not there or has changed since; once in a run, nothing to do as a rule.
+fn up_to_date() {
+    static DONE: OnceLock<()> = OnceLock::new();
+    DONE.get_or_init(|| {
         let status = cargo().args(["xtask", "clients"]).status();
-        assert!(status.expect("cargo xtask clients").success() && note.exists(), "{}", note.display());
-    }
+        assert!(status.expect("cargo xtask clients").success(), "cargo xtask clients");
+    });
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,19 +7,20 @@ pub mod clients;
 pub mod echo;
 pub mod lines;
 pub mod oracle;
+mod ports;
 pub mod stage;
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
+
+pub use ports::{free_port, lasting_port};
 
 /// One loaded test at a time in a test binary (cargo runs the binaries one after another).
 pub fn alone() -> MutexGuard<'static, ()> {
@@ -88,22 +89,6 @@ pub(crate) fn cargo() -> Command {
         }
     }
     cargo
-}
-
-/// A port nobody listens on right now.
-pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a port").port()
-}
-
-/// A port nobody listens on, outside the range the kernel deals out: after a restart it is still free.
-pub fn lasting_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Tests of several checkouts may run at once.
-    let first = 10_000 + (std::process::id() % 200) as u16 * 100;
-    (0..100)
-        .map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed) % 100)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a port")
 }
 
 /// A running `dna`; killed when dropped.

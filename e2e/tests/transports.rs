@@ -2,12 +2,14 @@
 //! generations, against `dna` and against the example `protocol-echo`.
 
 use std::ops::ControlFlow;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use e2e::echo::Echo;
 use e2e::lines::LineProgram;
 use e2e::stage::Stage;
-use e2e::{Dna, alone, drumfire, eventually, free_port, http_get, read_json, root, sqlite_number};
+use e2e::{Dna, alone, drumfire, read_json, sqlite_number};
+use futures_util::future::join_all;
+use serde_json::Value;
 use socketio_client::{Closed, Kind, Options, Revision, Transport, connect, detect_revision};
 use tokio::time::timeout;
 
@@ -15,127 +17,106 @@ const LONG: Duration = Duration::from_secs(30);
 const TRANSPORTS: [Transport; 3] =
     [Transport::WebSocket, Transport::Polling, Transport::PollingThenWebSocket];
 
-/// A server that echoes, and on which port.
-struct Echo {
-    port: u16,
-    node: Option<LineProgram>,
-    child: Option<Child>,
+/// An official server, which counts what it hears.
+struct Node {
+    program: LineProgram,
+    url: String,
 }
 
-impl Echo {
-    fn node(version: &str) -> Self {
-        let node = LineProgram::node("server.mjs", &[version]);
-        let port = node.line(LONG)["port"].as_u64().unwrap() as u16;
-        Self { port, node: Some(node), child: None }
+impl Node {
+    fn start(version: &str) -> Self {
+        let program = LineProgram::node("server.mjs", &[version]);
+        let url = format!("http://127.0.0.1:{}", program.line(LONG)["port"]);
+        Self { program, url }
     }
 
-    fn ours() -> Self {
-        let port = free_port();
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(&cargo)
-            .current_dir(root())
-            .args(["build", "--quiet", "-p", "socketio-server", "--example", "protocol-echo"])
-            .status();
-        assert!(built.unwrap().success(), "building protocol-echo");
-        let child = Command::new(cargo)
-            .current_dir(root())
-            .args(["run", "--quiet", "-p", "socketio-server", "--example", "protocol-echo", "--"])
-            .args(["--protocol", "socket", "--listen", &format!("127.0.0.1:{port}")])
-            .stdin(Stdio::null())
-            .spawn()
+    /// What it counted.
+    fn end(mut self) -> Value {
+        self.program.close_input();
+        self.program.line(LONG)
+    }
+}
+
+/// Text and binary both ways, enough to fill several polls, then nothing for `silence`; over every transport.
+async fn echo(url: &str, revision: Option<Revision>, silence: Duration) {
+    join_all(TRANSPORTS.map(|transport| echo_over(transport, url, revision, silence))).await;
+}
+
+async fn echo_over(transport: Transport, url: &str, revision: Option<Revision>, silence: Duration) {
+    let mut options = Options::new(url).unwrap();
+    options.transport = transport;
+    options.revision = match revision {
+        Some(revision) => revision,
+        None => detect_revision(&options).await.unwrap(),
+    };
+    let mut client = connect(&options).await.unwrap().client;
+    let echoed = timeout(LONG, async {
+        const MESSAGES: usize = 300;
+        for n in 0..MESSAGES {
+            client.emit("/", "message", &format!(r#"{n},"길 𝄞""#)).await.unwrap();
+        }
+        let mut n = 0;
+        client
+            .visit(|incoming| {
+                if incoming.event_name() == Some("message-back") {
+                    assert_eq!(incoming.data, format!(r#"["message-back",{n},"길 𝄞"]"#));
+                    n += 1;
+                }
+                if n == MESSAGES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+            .await
             .unwrap();
-        eventually("protocol-echo listens", LONG, || http_get(port, "/").is_ok());
-        Self { port, node: None, child: Some(child) }
-    }
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
+        let bytes = [vec![0, 1, 2, 255].into(), vec![7; 100_000].into()];
+        let data = r#"["message-with-ack",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#;
+        let id = client.next_ack_id();
+        client.emit_binary("/", Some(id), data, &bytes).await.unwrap();
+        let back = client
+            .visit(|incoming| match incoming.kind {
+                Kind::Ack => ControlFlow::Break(incoming.to_message()),
+                _ => ControlFlow::Continue(()),
+            })
+            .await
+            .unwrap();
+        assert_eq!((back.ack, &*back.attachments), (Some(id), &bytes[..]));
+        client.visit_while(tokio::time::sleep(silence), |_| ()).await.unwrap();
+    });
+    echoed.await.unwrap_or_else(|_| panic!("{transport:?} at {url}"));
+    let expected = match transport {
+        Transport::Polling => Transport::Polling,
+        _ => Transport::WebSocket,
+    };
+    assert_eq!(client.transport(), expected);
+    match client.take_upgrade() {
+        Some(upgrade) => {
+            assert_eq!(transport, Transport::PollingThenWebSocket);
+            upgrade.outcome.unwrap();
         }
+        None => assert_ne!(transport, Transport::PollingThenWebSocket),
     }
-}
-
-/// Text and binary both ways, enough to fill several polls, over every transport.
-async fn echo(port: u16, revision: Option<Revision>) {
-    for transport in TRANSPORTS {
-        let mut options = Options::new(&format!("http://127.0.0.1:{port}")).unwrap();
-        options.transport = transport;
-        options.revision = match revision {
-            Some(revision) => revision,
-            None => detect_revision(&options).await.unwrap(),
-        };
-        let mut client = connect(&options).await.unwrap().client;
-        let echoed = timeout(LONG, async {
-            const MESSAGES: usize = 300;
-            for n in 0..MESSAGES {
-                client.emit("/", "message", &format!(r#"{n},"길 𝄞""#)).await.unwrap();
-            }
-            let mut n = 0;
-            client
-                .visit(|incoming| {
-                    if incoming.event_name() == Some("message-back") {
-                        assert_eq!(incoming.data, format!(r#"["message-back",{n},"길 𝄞"]"#));
-                        n += 1;
-                    }
-                    if n == MESSAGES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                })
-                .await
-                .unwrap();
-            let bytes = [vec![0, 1, 2, 255].into(), vec![7; 100_000].into()];
-            let data = r#"["message-with-ack",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#;
-            let id = client.next_ack_id();
-            client.emit_binary("/", Some(id), data, &bytes).await.unwrap();
-            let back = client
-                .visit(|incoming| match incoming.kind {
-                    Kind::Ack => ControlFlow::Break(incoming.to_message()),
-                    _ => ControlFlow::Continue(()),
-                })
-                .await
-                .unwrap();
-            assert_eq!((back.ack, &*back.attachments), (Some(id), &bytes[..]));
-            // Longer than protocol-echo's heartbeat allows silence.
-            client.visit_while(tokio::time::sleep(Duration::from_millis(1_500)), |_| ()).await.unwrap();
-        });
-        echoed.await.unwrap_or_else(|_| panic!("{transport:?} at {port}"));
-        let expected = match transport {
-            Transport::Polling => Transport::Polling,
-            _ => Transport::WebSocket,
-        };
-        assert_eq!(client.transport(), expected);
-        match client.take_upgrade() {
-            Some(upgrade) => {
-                assert_eq!(transport, Transport::PollingThenWebSocket);
-                upgrade.outcome.unwrap();
-            }
-            None => assert_ne!(transport, Transport::PollingThenWebSocket),
-        }
-        assert_eq!(client.close().await, Closed::Local);
-    }
+    assert_eq!(client.close().await, Closed::Local);
 }
 
 #[tokio::test]
 async fn our_client_with_the_official_servers_over_every_transport() {
     for (version, revision) in [("2", Revision::V3), ("4", Revision::V4)] {
-        let mut server = Echo::node(version);
-        echo(server.port, None).await;
-        let mut options = Options::new(&format!("http://127.0.0.1:{}", server.port)).unwrap();
+        let server = Node::start(version);
+        echo(&server.url, None, Duration::ZERO).await;
+        let mut options = Options::new(&server.url).unwrap();
         options.transport = Transport::Polling;
         assert_eq!(detect_revision(&options).await.unwrap(), revision);
-        let node = server.node.as_mut().unwrap();
-        node.close_input();
-        let counted = node.line(LONG);
+        let counted = server.end();
         assert_eq!(counted["upgrades"], 1, "{counted}");
     }
 }
 
 #[tokio::test]
 async fn our_client_with_our_server_over_every_transport() {
-    let server = Echo::ours();
+    let (ping_interval, ping_timeout) = (Duration::from_millis(300), Duration::from_secs(5));
+    let server = Echo::start(ping_interval, ping_timeout);
     for revision in [Revision::V3, Revision::V4] {
-        echo(server.port, Some(revision)).await;
+        // Longer than the server's heartbeat allows silence.
+        let silence = ping_interval + ping_timeout + Duration::from_secs(1);
+        echo(&server.url, Some(revision), silence).await;
     }
 }
 
@@ -163,11 +144,10 @@ scenarios:
 }
 
 /// Runs the script and answers how many changed to WebSocket; nobody fails, every message is acknowledged.
-fn fire(stage: &Stage, port: u16, socketio: &str, polls: bool) -> u64 {
+fn fire(stage: &Stage, target: &str, socketio: &str, polls: bool) -> u64 {
     stage.write("transports.yml", &script(socketio));
-    let target = format!("http://127.0.0.1:{port}");
     drumfire(
-        &["run", "-o", "out.json", "-t", &target, "transports.yml"],
+        &["run", "-o", "out.json", "-t", target, "transports.yml"],
         stage.dir(),
         Duration::from_secs(120),
     )
@@ -191,15 +171,13 @@ const KINDS: [(&str, bool, u64); 3] =
 
 fn drumfire_against_node(version: &str) {
     let _alone = alone();
-    let mut server = Echo::node(version);
+    let server = Node::start(version);
     let stage = Stage::empty();
     stage.write("tokens.csv", &(1..=USERS).map(|n| format!("token-{n}\n")).collect::<String>());
     for (socketio, polls, upgrades) in KINDS {
-        assert_eq!(fire(&stage, server.port, socketio, polls), upgrades, "{version}: {socketio}");
+        assert_eq!(fire(&stage, &server.url, socketio, polls), upgrades, "{version}: {socketio}");
     }
-    let node = server.node.as_mut().unwrap();
-    node.close_input();
-    let counted = node.line(LONG);
+    let counted = server.end();
     assert_eq!(counted["save_msg"], 3 * 2 * USERS, "{counted}");
     assert_eq!(counted["upgrades"], USERS, "{counted}");
 }
@@ -224,7 +202,7 @@ fn drumfire_polls_and_changes_with_dna() {
         for (socketio, polls, upgrades) in KINDS {
             let socketio = format!("{protocol}, {socketio}");
             assert_eq!(
-                fire(&stage, dna.port, socketio.trim_end_matches(", "), polls),
+                fire(&stage, &dna.url(), socketio.trim_end_matches(", "), polls),
                 upgrades,
                 "{socketio}"
             );

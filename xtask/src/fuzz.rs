@@ -7,6 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::command::{self, Interrupted, logged, seconds};
 use crate::{signal, tree};
@@ -14,6 +16,10 @@ use crate::{signal, tree};
 /// An input that takes longer than this is a find.
 const SLOW_S: u64 = 10;
 const MOST_MEMORY_MB: u64 = 1024;
+/// How much of a find is printed: the end of its log, and its input up to this length.
+const LOG_LINES: usize = 40;
+const LINE_CHARACTERS: usize = 200;
+const INPUT_BYTES: u64 = 16_384;
 /// Beyond its time a target is given this long to end.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -37,8 +43,8 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     }
     let chosen = if options.targets.is_empty() { known } else { options.targets.clone() };
     println!("Fuzzing {} targets, {} s each.\n", chosen.len(), options.seconds);
-    // All of them in one build: they share nearly everything.
-    logged("fuzz build", tree::cargo_of("nightly").args(["fuzz", "build"]), |_| ())?;
+    // All of them in one build: they share nearly everything. The readers are safe Rust: no sanitizer.
+    logged("fuzz build", tree::cargo_of("nightly").args(["fuzz", "build", "--sanitizer", "none"]), |_| ())?;
     let started = Instant::now();
     let told = run_all(&chosen, options)?;
     println!("\n{:<22} {:>12} {:>10} {:>10}  finds", "target", "executions", "a second", "coverage");
@@ -49,16 +55,22 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
             row.executions,
             row.executions / row.took.as_secs().max(1),
             row.coverage,
-            row.found.as_deref().unwrap_or("none")
+            row.found.as_ref().map_or("none", |find| find.what.as_str())
         );
     }
     println!("{:<22} {:>12}", "in all", seconds(started.elapsed()));
     let found: Vec<_> =
-        told.iter().filter_map(|row| row.found.as_ref().map(|_| row.target.as_str())).collect();
+        told.iter().filter_map(|row| row.found.as_ref().map(|find| (row.target.as_str(), find))).collect();
+    for (target, find) in &found {
+        println!("\n---- {target}: {} ----\n{}", find.what, find.end_of_log);
+        if let Some(base64) = &find.input {
+            println!("the input, by `base64 -d`: {base64}");
+        }
+    }
     if !found.is_empty() {
         println!(
-            "\nFound something: {}. Its log is {}/TARGET.log; make the input small with\n  cargo +nightly fuzz tmin TARGET fuzz/artifacts/TARGET/FILE\nmend what it shows, and keep it in fuzz/seeds/TARGET under a name that says what it is.",
-            found.join(", "),
+            "\nFound something: {}. Its log is {}/TARGET.log; make the input small with\n  cargo +nightly fuzz tmin --sanitizer none TARGET fuzz/artifacts/TARGET/FILE\nmend what it shows, and keep it in fuzz/seeds/TARGET under a name that says what it is.",
+            found.iter().map(|(target, _)| *target).collect::<Vec<_>>().join(", "),
             tree::shown(&logs())
         );
     }
@@ -100,7 +112,31 @@ struct Row {
     /// Places in the code that were reached, as libFuzzer counts them.
     coverage: u64,
     took: Duration,
-    found: Option<String>,
+    found: Option<Find>,
+}
+
+/// Printed whole: the machine that found it may be gone before anybody looks.
+struct Find {
+    /// The input's file, or how the target ended.
+    what: String,
+    end_of_log: String,
+    /// The input as Base64, unless it is long; libFuzzer says it only of the shortest.
+    input: Option<String>,
+}
+
+impl Find {
+    fn of(log: &str, ended: String) -> Self {
+        let file = artifact(log);
+        let is_short = |file: &&Path| fs::metadata(file).is_ok_and(|data| data.len() <= INPUT_BYTES);
+        let input = file.filter(is_short).and_then(|file| fs::read(file).ok());
+        let lines: Vec<String> =
+            log.lines().map(|line| line.chars().take(LINE_CHARACTERS).collect()).collect();
+        Self {
+            what: file.map_or(ended, tree::shown),
+            end_of_log: lines[lines.len().saturating_sub(LOG_LINES)..].join("\n"),
+            input: input.map(|bytes| STANDARD.encode(bytes)),
+        }
+    }
 }
 
 fn run_all(chosen: &[String], options: &Options) -> Result<Vec<Row>> {
@@ -187,8 +223,8 @@ impl Running {
         let (executions, coverage) = figures(&text);
         let found = match status {
             Some(status) if status.success() => None,
-            Some(status) => Some(artifact(&text).unwrap_or_else(|| format!("it ended with {status}"))),
-            None => Some("it did not end".to_owned()),
+            Some(status) => Some(Find::of(&text, format!("it ended with {status}"))),
+            None => Some(Find::of(&text, "it did not end".to_owned())),
         };
         Ok(Some(Row { target: self.target.clone(), executions, coverage, took, found }))
     }
@@ -215,10 +251,10 @@ fn figures(log: &str) -> (u64, u64) {
 }
 
 /// The file libFuzzer wrote of what it found.
-fn artifact(log: &str) -> Option<String> {
+fn artifact(log: &str) -> Option<&Path> {
     let path =
         log.lines().rev().find_map(|line| line.split_once("Test unit written to ").map(|(_, path)| path))?;
-    Some(tree::shown(Path::new(path.trim())))
+    Some(Path::new(path.trim()))
 }
 
 #[cfg(test)]
@@ -230,10 +266,29 @@ mod tests {
         let log = "#2\tINITED cov: 45 ft: 46 corp: 1/1b\n#1234\tNEW    cov: 567 ft: 900 corp: 9/99b\n\
                    ==1== ERROR: libFuzzer: deadly signal\nartifact_prefix='x/'; Test unit written to x/crash-1\n";
         assert_eq!(figures(log), (1234, 567));
-        assert_eq!(artifact(log).as_deref(), Some("x/crash-1"));
+        assert_eq!(artifact(log), Some(Path::new("x/crash-1")));
         let done = format!("{log}stat::number_of_executed_units: 4711\n");
         assert_eq!(figures(&done), (4711, 567));
         assert_eq!(figures(""), (0, 0));
+    }
+
+    #[test]
+    fn a_find_is_told_with_its_input() {
+        let file = std::env::temp_dir().join(format!("crash-{}", std::process::id()));
+        let log =
+            |path: &Path| format!("{}\nTest unit written to {}\n", "a line\n".repeat(99), path.display());
+        let long = usize::try_from(INPUT_BYTES).expect("it fits") + 1;
+        for (input, told) in [(&b"\0find"[..], Some("AGZpbmQ=")), (&vec![0; long], None)] {
+            fs::write(&file, input).expect("a temporary file");
+            let find = Find::of(&log(&file), "it ended".to_owned());
+            assert_eq!((find.what, find.input.as_deref()), (tree::shown(&file), told));
+            assert_eq!(find.end_of_log.lines().count(), LOG_LINES);
+        }
+        fs::remove_file(&file).expect("it is there");
+        let gone = Find::of(&log(&file), "it ended".to_owned());
+        assert_eq!((gone.what, gone.input), (tree::shown(&file), None));
+        let find = Find::of("killed\n", "it ended".to_owned());
+        assert_eq!((find.what.as_str(), find.end_of_log.as_str(), find.input), ("it ended", "killed", None));
     }
 
     /// One list: the programs, their seeds, the manifest and the README know the same targets.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use crate::command::{Part, logged};
+use crate::command::{Interrupted, Part, logged};
 use crate::soak::round::{Round, Stage};
 use crate::soak::verdict::Verdict;
 use crate::{stage, tree};
@@ -96,6 +96,7 @@ fn go(stage: &Stage, dna: &mut Child, minutes: u64, rate: u64) -> Result<u8> {
     let _ = write!(page, "```\n\n{text}");
     let result = json!({
         "rate": rate,
+        "interrupted": told.interrupted,
         "verdict": verdict.json(),
         "minutes": told.minutes.iter().map(watch::Minute::json).collect::<Vec<_>>(),
         "samples": told.samples.iter().map(watch::Sample::json).collect::<Vec<_>>(),
@@ -108,5 +109,9 @@ fn go(stage: &Stage, dna: &mut Child, minutes: u64, rate: u64) -> Result<u8> {
         println!("{:<10}{}", name.rsplit('.').next().unwrap_or_default(), tree::shown(&path));
     }
     println!("{:<10}{}", "drumfire", tree::shown(&stage.result));
+    // What was cut short has not shown what it was to show, whatever held so far.
+    if told.interrupted {
+        return Err(Interrupted.into());
+    }
     Ok(u8::from(!verdict.held()))
 }

@@ -16,6 +16,8 @@ use crate::{signal, tree};
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const DRAINED_WITHIN: Duration = Duration::from_secs(20);
+/// A soak may last a day.
+const TOKENS_LAST: &str = "2d";
 /// Listeners, users and their messages are sockets on both sides.
 const OPEN_FILES: u64 = 16_384;
 
@@ -34,7 +36,7 @@ pub(crate) fn port_is_free(listen: SocketAddr) -> Result<()> {
 pub(crate) fn make_tokens(path: &Path, first: u64, count: u64, data: &Path) -> Result<()> {
     let (idx, people) = (first.to_string(), count.to_string());
     let tokens = Command::new(tree::binary("dna"))
-        .args(["token", "--test", "--idx", &idx, "--count", &people, "--data"])
+        .args(["token", "--test", "--ttl", TOKENS_LAST, "--idx", &idx, "--count", &people, "--data"])
         .arg(data)
         .stderr(Stdio::inherit())
         .output()

@@ -47,8 +47,8 @@ const SUITES: [Suite; 3] = [
     },
 ];
 
-const BUILD: [&str; 7] =
-    ["build", "--locked", "-p", "socketio-server", "--example", "protocol-echo", "--quiet"];
+/// The selection of `cargo test --workspace`, which may have built it already.
+const BUILD: [&str; 6] = ["build", "--locked", "--workspace", "--example", "protocol-echo", "--quiet"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {

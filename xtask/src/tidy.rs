@@ -43,6 +43,7 @@ pub(crate) fn part() -> Result<Part> {
     readmes(&metadata, &mut complaints);
     arrows(&metadata, &mut complaints);
     licences::check(&mut complaints)?;
+    fuzz_lock(&mut complaints)?;
     let walked = journal::walk(&mut complaints)?;
     if !complaints.is_empty() {
         bail!("tidy found {}:\n  {}", complaints.len(), complaints.join("\n  "));
@@ -61,6 +62,22 @@ fn metadata() -> Result<Value> {
         bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// `cargo fuzz` knows no `--locked`, and fuzz/ is no member of the workspace.
+fn fuzz_lock(complaints: &mut Vec<String>) -> Result<()> {
+    const MANIFEST: &str = "fuzz/Cargo.toml";
+    let output = tree::cargo()
+        .args(["metadata", "--format-version", "1", "--locked", "--manifest-path", MANIFEST])
+        .output()
+        .context("cannot start cargo metadata")?;
+    if !output.status.success() {
+        complaints.push(format!(
+            "fuzz/Cargo.lock: cargo update --workspace --manifest-path {MANIFEST} may mend it: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        ));
+    }
+    Ok(())
 }
 
 fn has_extension(path: &Path, wanted: &[&str]) -> bool {

@@ -5,22 +5,39 @@
 #![cfg(loom)]
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use geo_index::{Interest, Position};
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
-/// Few enough to go through quickly, enough that no two cells of these tests share one.
+/// Few enough to go through quickly. Radii and places are such that what a test takes away and what it sets lie in
+/// different slots; in a shared one a circle is never out of sight, whatever the order.
 const SLOTS: usize = 64;
-/// Found bugs need one or two; loom's own advice is two or three.
+/// Found bugs need one or two; loom's own advice is two or three. `LOOM_MAX_PREEMPTIONS` sets another bound.
 const PREEMPTIONS: usize = 3;
+/// Three threads have far more orders.
+const PREEMPTIONS_OF_THREE: usize = 2;
 
 fn check(model: impl Fn() + Sync + Send + 'static) {
+    check_up_to(PREEMPTIONS, model);
+}
+
+fn check_up_to(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound.get_or_insert(PREEMPTIONS);
+    builder.preemption_bound.get_or_insert(preemptions);
     // Seven classes of radius, each a slot to look at, several times over.
     builder.max_branches = 10_000;
-    builder.check(model);
+    let orders = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&orders);
+    builder.check(move || {
+        counted.fetch_add(1, Relaxed);
+        model();
+    });
+    let orders = orders.load(Relaxed);
+    println!("{orders} orders, preemptions at most: {:?}", builder.preemption_bound);
+    assert!(orders > 1, "the threads never met");
 }
 
 fn place() -> Position {
@@ -33,7 +50,7 @@ fn near() -> Position {
 
 /// Radii of three classes; each circle holds [`place`].
 const SMALL_M: f64 = 500.0;
-const MIDDLE_M: f64 = 4_000.0;
+const MIDDLE_M: f64 = 15_000.0;
 const LARGE_M: f64 = 90_000.0;
 
 #[test]
@@ -90,7 +107,7 @@ fn workers_leave_each_others_marks_alone() {
 /// Two people move at once, on two workers, both always within earshot.
 #[test]
 fn two_that_move_at_once_are_both_seen() {
-    check(|| {
+    check_up_to(PREEMPTIONS_OF_THREE, || {
         let interest = Arc::new(Interest::with_slots(SLOTS));
         let mut handles = [0, 1].map(|worker| interest.handle(worker).unwrap());
         handles[0].add(place(), SMALL_M);

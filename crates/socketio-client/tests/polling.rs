@@ -596,13 +596,16 @@ async fn an_answer_before_the_whole_request_is_heard() {
 async fn a_post_without_an_answer_is_a_timeout() {
     let server = server(|mut requests| {
         requests.greet("[]");
-        drop(requests.post());
+        requests.post();
+        // Until then no connection ends.
+        requests.take("END");
     });
     let mut options = polling(&server);
     options.timeouts.send = Duration::from_millis(60);
     let mut client = connect(&options).await.unwrap().client;
     client.emit("/", "a", "").await.unwrap();
     assert_eq!(client.next().await.unwrap_err().to_string(), "post: timeout");
+    drop(client);
     server.join();
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Lobby {
 pub(crate) struct Guest {
     /// Its number while it waits, and since when.
     waiting: Cell<Option<(u64, Instant)>>,
+    /// A request of it is being answered.
+    answering: Cell<bool>,
     turned_out: Notify,
 }
 
@@ -35,6 +37,7 @@ impl Lobby {
     /// Puts a connection behind all who wait. Turns out the first of them when it is one too many.
     pub(crate) fn enter(&self, guest: &Rc<Guest>) {
         self.leave(guest);
+        guest.answering.set(false);
         let number = self.next.get();
         self.next.set(number + 1);
         guest.waiting.set(Some((number, Instant::now())));
@@ -50,6 +53,7 @@ impl Lobby {
 
     /// The connection's request is being answered, or it is gone.
     pub(crate) fn leave(&self, guest: &Guest) {
+        guest.answering.set(true);
         if let Some((number, _)) = guest.waiting.take() {
             self.guests.borrow_mut().remove(&number);
         }
@@ -57,6 +61,10 @@ impl Lobby {
 }
 
 impl Guest {
+    pub(crate) fn is_answering(&self) -> bool {
+        self.answering.get()
+    }
+
     /// Waits until the lobby needs the place.
     pub(crate) async fn turned_out(&self) {
         self.turned_out.notified().await;

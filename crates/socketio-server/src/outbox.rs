@@ -131,6 +131,23 @@ impl Outbox {
             }
             (write(&slices[..count]), offered)
         };
+        self.settle(result, offered, tally)
+    }
+
+    /// As [`Outbox::write`], with all frames in one call: for a transport that makes one answer of them.
+    pub(crate) fn write_whole(
+        &mut self,
+        write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+        tally: &mut Tally,
+    ) -> Written {
+        debug_assert_eq!(self.sent, 0, "an answer holds whole frames");
+        let frames: Vec<_> = self.queue.iter().map(|entry| IoSlice::new(entry.frame.as_bytes())).collect();
+        let offered = frames.iter().map(|frame| frame.len()).sum();
+        let result = write(&frames);
+        self.settle(result, offered, tally)
+    }
+
+    fn settle(&mut self, result: io::Result<usize>, offered: usize, tally: &mut Tally) -> Written {
         match result {
             Ok(written) => {
                 self.remove(written, tally);

@@ -219,6 +219,8 @@ impl<A: Application> Session<A> {
             return;
         }
         if !self.has_room(frame.len()) {
+            let stats = self.worker.stats();
+            add(if self.is_open() { &stats.frames_dropped } else { &stats.frames_late }, 1);
             self.give_up(Reason::OutboxBytes);
             return;
         }
@@ -240,7 +242,8 @@ impl<A: Application> Session<A> {
             self.give_up(Reason::OutboxBytes);
             return;
         }
-        self.outbox.borrow_mut().push_control(frame, self.worker.clock());
+        // A ping may be the first thing in a long while.
+        self.outbox.borrow_mut().push_control(frame, self.worker.refresh_clock());
         self.hurry();
     }
 
@@ -340,11 +343,11 @@ impl<A: Application> Session<A> {
             let transport = self.transport.borrow();
             (transport.close_frame(&reason, close), transport.takes_goodbye(&reason))
         };
-        self.outbox.borrow_mut().push_back(frame, worker.clock());
         if !can_wait {
             self.kill();
             return;
         }
+        self.outbox.borrow_mut().push_back(frame, worker.clock());
         self.hurry();
         self.due.close.set(worker.tick_after(worker.tick(), worker.config().close_timeout));
         worker.schedule(self);
@@ -472,7 +475,7 @@ impl<A: Application> Session<A> {
             self.close(Reason::InputTimeout, CloseCode::POLICY, "message not complete in time");
         }
         let mut blocked_look = NEVER;
-        if self.blocked.get() && self.is_open() {
+        if self.outbox_can_age() {
             let age = self.outbox.borrow().age(worker.refresh_clock());
             if age >= config.outbox_age {
                 self.give_up(Reason::OutboxAge);
@@ -489,13 +492,19 @@ impl<A: Application> Session<A> {
         }
     }
 
-    /// When the outbox's age must be looked at, if the transport stays blocked.
+    /// Whether what waits too long ends the session. Between two polls nothing can be taken: who polls no more is
+    /// ended by the heartbeat, who polls too seldom by the outbox's bytes.
+    fn outbox_can_age(&self) -> bool {
+        self.blocked.get() && self.is_open() && !self.transport.borrow().is_polling()
+    }
+
+    /// When to look at this session next.
     pub(crate) fn next_due(&self) -> Tick {
         match self.phase.get() {
             Phase::Dead => NEVER,
             Phase::Closing => self.due.close.get(),
             Phase::Open => {
-                let age = if self.blocked.get() {
+                let age = if self.outbox_can_age() {
                     self.worker.tick_after(self.worker.tick(), self.worker.config().outbox_age)
                 } else {
                     NEVER

@@ -39,7 +39,7 @@ use crate::socket::{Socket, SocketId};
 use crate::stats::{LocalHistogram, Stats, add, sub};
 use crate::transport::http::{self, Fallback, Opened};
 use crate::transport::stream::Stream;
-use crate::transport::{polling, websocket};
+use crate::transport::{Transport, polling, websocket};
 
 /// Size of the read buffer all connections of a worker share, in bytes.
 const READ_BUFFER: usize = 64 << 10;
@@ -49,6 +49,9 @@ const LEAST_PROGRESS: usize = 32;
 
 /// Whatever is to be given back when a connection has ended, a count of an address's connections for example.
 pub type Lease = Arc<dyn Any + Send + Sync>;
+
+/// How long, at the end of a drain, answers may take to leave.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Tells the workers of one process apart in their [`SocketId`]s.
 static NEXT_WORKER: AtomicU16 = AtomicU16::new(0);
@@ -79,8 +82,13 @@ pub struct Worker<A: Application> {
     tick_length: Duration,
     /// The wheel's task waits for the first session.
     first_session: Notify,
-    /// Woken when a session leaves while draining.
+    /// Woken when a session leaves, or, at the end of a drain, an HTTP connection.
     session_left: Notify,
+    /// HTTP connections alive.
+    visits: Cell<usize>,
+    /// They end with the answer they are giving.
+    http_ends: Cell<bool>,
+    http_ending: Notify,
     /// Woken when nothing is left to flush.
     all_flushed: Notify,
     /// Set when new sessions are refused: what they would be closed with.
@@ -206,6 +214,9 @@ impl<A: Application> Worker<A> {
             wheel: RefCell::new(wheel),
             first_session: Notify::new(),
             session_left: Notify::new(),
+            visits: Cell::new(0),
+            http_ends: Cell::new(false),
+            http_ending: Notify::new(),
             all_flushed: Notify::new(),
             draining: Cell::new(None),
             held: RefCell::default(),
@@ -360,12 +371,13 @@ impl<A: Application> Worker<A> {
         for session in sessions {
             session.drain(code);
         }
+        let until = Instant::now() + deadline;
         let gone = async {
             while self.connections() > 0 {
                 self.session_left.notified().await;
             }
         };
-        if tokio::time::timeout(deadline, gone).await.is_err() {
+        if tokio::time::timeout_at(until, gone).await.is_err() {
             let left: Vec<_> = self.sessions.borrow().iter().map(|(_, session)| Rc::clone(session)).collect();
             tracing::warn!(sessions = left.len(), "reset at the drain's deadline");
             for session in left {
@@ -374,6 +386,34 @@ impl<A: Application> Worker<A> {
             while self.connections() > 0 {
                 self.session_left.notified().await;
             }
+        }
+        // Answers may still be on their way out, some of them for sessions of other workers.
+        self.http_ends.set(true);
+        self.http_ending.notify_waiters();
+        let answered = async {
+            while self.visits.get() > 0 {
+                self.session_left.notified().await;
+            }
+        };
+        let until = until.min(Instant::now() + LAST_ANSWERS);
+        if tokio::time::timeout_at(until, answered).await.is_err() {
+            tracing::debug!(connections = self.visits.get(), "HTTP connections cut at the end of the drain");
+        }
+    }
+
+    /// Waits until HTTP connections are to end with the answer they are giving.
+    pub(crate) async fn http_ending(&self) {
+        let ending = self.http_ending.notified();
+        if !self.http_ends.get() {
+            ending.await;
+        }
+    }
+
+    /// An HTTP connection begins (1) or has ended (-1).
+    pub(crate) fn count_visit(&self, change: isize) {
+        self.visits.set(self.visits.get().saturating_add_signed(change));
+        if change < 0 && self.http_ends.get() {
+            self.session_left.notify_one();
         }
     }
 
@@ -497,6 +537,8 @@ impl<A: Application> Worker<A> {
     async fn run_errands(self: Rc<Self>, mut inbox: UnboundedReceiver<Errand>) {
         while let Some(errand) = inbox.recv().await {
             polling::run_errand(&self, errand);
+            // What others hand over takes turns with this worker's own.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -758,7 +800,12 @@ impl<A: Application> Worker<A> {
         let gathered = &mut *gathered;
         let before = self.clock();
         let transport = session.transport.borrow();
-        let written = outbox.write(|slices| transport.write(slices), &mut gathered.tally);
+        let written = match &*transport {
+            Transport::Polling(writer) => {
+                outbox.write_whole(|frames| writer.write(frames), &mut gathered.tally)
+            }
+            transport => outbox.write(|slices| transport.write(slices), &mut gathered.tally),
+        };
         let now = self.refresh_clock();
         gathered.writes += 1;
         gathered.bytes += std::mem::take(&mut gathered.tally.bytes) as u64;

@@ -3,11 +3,12 @@
 #[allow(unreachable_pub)] // shared by several test programs
 mod support;
 
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use socketio_server::{CloseCode, Config, Frame, seats};
-use support::{Got, Server, config};
+use support::{Got, PATIENCE, Server, config};
 
 const UNKNOWN: (u16, &str) = (400, r#"{"code":1,"message":"Session ID unknown"}"#);
 const BAD: (u16, &str) = (400, r#"{"code":3,"message":"Bad request"}"#);
@@ -186,15 +187,22 @@ fn a_session_says_goodbye_in_its_polls() {
     server.expect("disconnect / client_close");
     expect(server.poll(&session), UNKNOWN);
 
-    // The server's comes after what is queued, with the poll that waits or the next one.
-    let session = connected(&server, 4);
-    server.run(|worker| {
-        worker.sockets()[0].push(&Frame::event("last", ""));
-        worker.sockets()[0].close(CloseCode::SERVICE_RESTART, "");
-    });
-    expect(server.poll(&session), (200, "42[\"last\"]\u{1e}1"));
-    server.expect("disconnect / server_close (1012)");
-    expect(server.poll(&session), UNKNOWN);
+    // The server's comes after what is queued, with the poll that waits or the next one. Who shall come back is not
+    // told to close.
+    for (code, number, goodbye) in [
+        (CloseCode::NORMAL, 1000, "1"),
+        (CloseCode::SERVICE_RESTART, 1012, "6"),
+        (CloseCode(1013), 1013, "6"),
+    ] {
+        let session = connected(&server, 4);
+        server.run(move |worker| {
+            worker.sockets()[0].push(&Frame::event("last", ""));
+            worker.sockets()[0].close(code, "");
+        });
+        expect(server.poll(&session), (200, &format!("42[\"last\"]\u{1e}{goodbye}")));
+        server.expect(&format!("disconnect / server_close ({number})"));
+        expect(server.poll(&session), UNKNOWN);
+    }
     assert_eq!(server.run(|worker| worker.connections()), 0);
 }
 
@@ -362,6 +370,69 @@ fn a_drain_lets_polling_clients_come_for_their_goodbye() {
     expect(server.poll("EIO=4&transport=polling"), (503, "draining\n"));
     expect(server.poll(&session), (200, "6"));
     assert_eq!(server.run(|worker| worker.connections()), 0);
+}
+
+/// Has a worker drain, and tells when it has.
+fn drain(server: &Server) -> mpsc::Receiver<()> {
+    let (sender, drained) = mpsc::channel();
+    server.run(move |worker| {
+        let worker = worker.clone();
+        tokio::task::spawn_local(async move {
+            worker.drain(CloseCode::SERVICE_RESTART, Duration::from_secs(10)).await;
+            sender.send(()).unwrap();
+        });
+    });
+    drained
+}
+
+#[test]
+fn a_drain_waits_for_answers_on_their_way_out() {
+    let mut seats = seats(2).into_iter();
+    let (owner, other) = (
+        Server::start_at(seats.next().unwrap(), config()),
+        Server::start_at(seats.next().unwrap(), config()),
+    );
+    let session = owner.polling(4);
+    // The other worker has to run before it is asked.
+    expect(other.post(&session, "40"), (200, "ok"));
+    other.poll(&session);
+    // The session is one worker's, its poll waits on the other, and the answer is more than a socket takes.
+    let waiting = other.ask_poll(&session);
+    until_waiting(&owner);
+    let text = "x".repeat(900_000);
+    let event = format!("{text:?}");
+    owner.run(move |worker| worker.sockets()[0].push(&Frame::event("large", &event)));
+    let drained = [drain(&other), drain(&owner)];
+    thread::sleep(Duration::from_millis(100));
+    let reading = thread::spawn(move || waiting.answer());
+    drained.iter().for_each(|drained| drained.recv_timeout(PATIENCE).expect("a drain ends"));
+    // Their runtimes go, and with them whatever had not left.
+    drop((owner, other));
+    let (status, body) = reading.join().unwrap();
+    assert_eq!((status, body.len()), (200, text.len() + r#"42["large",""]"#.len()));
+}
+
+#[test]
+fn a_client_between_two_polls_is_no_slow_reader() {
+    let server = Server::start(Config { outbox_age: Duration::from_millis(200), ..config() });
+    let session = connected(&server, 4);
+    server.run(|worker| worker.sockets()[0].push(&Frame::event("waits", "")));
+    thread::sleep(Duration::from_millis(800));
+    expect(server.poll(&session), (200, r#"42["waits"]"#));
+}
+
+#[test]
+fn a_websocket_that_only_pings_is_refused() {
+    let server = Server::start(config());
+    let session = connected(&server, 4);
+    let mut client = server.websocket(&session.replace("polling", "websocket"));
+    client.raw(&support::masked(0x89, b"").repeat(1_000));
+    for _ in 0..16 {
+        assert_eq!(client.next(), Got::Pong(Vec::new()));
+    }
+    let end = client.next();
+    assert!(matches!(end, Got::Close(Some(1008)) | Got::Reset), "{end:?}");
+    expect(server.post(&session, "420[\"echo\"]"), (200, "ok"));
 }
 
 #[test]

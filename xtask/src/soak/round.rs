@@ -104,6 +104,8 @@ pub(crate) struct Told {
     pub(crate) errors: Vec<String>,
     pub(crate) p99_ms: f64,
     pub(crate) interrupted: bool,
+    /// How often dna did not answer when it was asked for its figures.
+    pub(crate) unanswered: u64,
 }
 
 pub(crate) struct Round<'a> {
@@ -116,7 +118,9 @@ pub(crate) struct Round<'a> {
     zero: Option<Instant>,
     samples: Vec<Sample>,
     minutes: Vec<Minute>,
-    before: Figures,
+    /// Deliveries until the last minute ended.
+    delivered: u64,
+    unanswered: u64,
     told_to_end: bool,
     ended: bool,
 }
@@ -154,7 +158,8 @@ impl<'a> Round<'a> {
             zero: None,
             samples: Vec::new(),
             minutes: Vec::new(),
-            before: Figures::default(),
+            delivered: 0,
+            unanswered: 0,
             told_to_end: false,
             ended: false,
         })
@@ -178,7 +183,6 @@ impl<'a> Round<'a> {
             if self.zero.is_none() {
                 if !windows.is_empty() {
                     self.zero = Some(Instant::now() - seconds(&windows[0], "length_s"));
-                    self.before = Figures::of(self.stage.listen).unwrap_or_default();
                 } else if self.begun.elapsed() > STANDING_WITHIN {
                     self.kill();
                     bail!("no load within {} s{}", STANDING_WITHIN.as_secs(), self.last_words());
@@ -186,7 +190,13 @@ impl<'a> Round<'a> {
             }
             if let Some(zero) = self.zero.filter(|_| Instant::now() >= look_at) {
                 look_at += LOOK_EVERY;
-                let figures = Figures::of(self.stage.listen).unwrap_or_default();
+                let Some(figures) = Figures::of(self.stage.listen) else {
+                    if Process::of(self.dna).is_none() {
+                        bail!("dna ended by itself; its log: {}", tree::shown(&self.stage.log));
+                    }
+                    self.unanswered += 1;
+                    continue;
+                };
                 if let (Some(dna), Some(drumfire)) = (Process::of(self.dna), Process::of(self.drumfire.id()))
                 {
                     let at = zero.elapsed();
@@ -206,8 +216,8 @@ impl<'a> Round<'a> {
     fn close_minute(&mut self, number: u64, windows: &[Value], figures: Figures, sample: Sample) {
         let since = self.minutes.last().map_or(Duration::ZERO, |last| last.sample.at);
         let took = sample.at.saturating_sub(since).as_secs_f64().max(1.0);
-        let delivered = figures.deliveries.saturating_sub(self.before.deliveries);
-        self.before = figures;
+        let delivered = figures.deliveries.saturating_sub(self.delivered);
+        self.delivered = figures.deliveries;
         let last = windows.last().unwrap_or(&Value::Null);
         let p99 = windows.iter().filter_map(|one| one["summaries"]["drumfire.delivery"]["p99"].as_f64());
         let errors = windows.iter().map(errors).sum::<u64>() + self.minutes.last().map_or(0, |m| m.errors);
@@ -266,6 +276,7 @@ impl<'a> Round<'a> {
             errors: block["errors"].as_array().into_iter().flatten().map(error).collect(),
             p99_ms: p99.as_f64().unwrap_or(0.0),
             interrupted: self.told_to_end,
+            unanswered: self.unanswered,
         })
     }
 

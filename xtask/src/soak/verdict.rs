@@ -88,7 +88,8 @@ impl Verdict {
             count("heard")
         );
         let enough = half.len() >= 3;
-        let judged = count("messages") > 0;
+        // Messages nobody was to hear show nothing.
+        let judged = count("expected") > 0;
         let claims = vec![
             Claim {
                 what: "dna's memory is flat",
@@ -149,6 +150,12 @@ impl Verdict {
         }
         if told.interrupted {
             notes.push("ended before its time; judged is what ran".to_owned());
+        }
+        if told.unanswered > 0 {
+            notes.push(format!(
+                "dna did not say its figures {} times; those looks are left out",
+                told.unanswered
+            ));
         }
         let fits = json!({
             "dna_rss": fit_json(dna), "dna_anonymous": fit_json(anonymous),
@@ -220,6 +227,7 @@ mod tests {
             errors: Vec::new(),
             p99_ms: 3.0,
             interrupted: false,
+            unanswered: 0,
         }
     }
 
@@ -236,6 +244,12 @@ mod tests {
             (60, account(0, 0), false),
             (0, account(1, 0), false),
             (0, account(0, 1), false),
+            (
+                0,
+                json!({ "messages": 10, "expected": 0, "heard": 0, "missing": 0, "duplicates": 0, "late": 0,
+                        "unexpected": 0, "out_of_order": 0 }),
+                false,
+            ),
             (0, Value::Null, false),
         ];
         for (growth, delivery, held) in rows {

@@ -29,8 +29,10 @@ pub(crate) fn check(input: &[u8]) {
         assert!(read.nickname.as_ref().is_none_or(|name| name.chars().count() <= MAX_NICKNAME_CHARS));
         let header: Value = serde_json::from_str(header).expect("a header that is JSON");
         assert_eq!(header["alg"], "HS256");
-        let claims: Value = serde_json::from_str(claims).expect("claims that are JSON");
-        assert_eq!((claims["idx"].as_u64(), claims["exp"].as_u64()), (Some(read.idx), Some(read.exp)));
+        // A claim nobody asks for may hold what no `Value` can, such as 1e703.
+        if let Ok(claims) = serde_json::from_str::<Value>(claims) {
+            assert_eq!((claims["idx"].as_u64(), claims["exp"].as_u64()), (Some(read.idx), Some(read.exp)));
+        }
         // What was understood is what is signed again.
         let again = key.sign(&read).expect("signed");
         assert_eq!(key.verify(&again).as_ref(), Ok(&read));

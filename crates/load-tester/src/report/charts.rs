@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::loaded::{Loaded, Origin, Slice, Summary};
 use super::story;
 use super::svg::{Chart, Mark, Series, Span};
-use super::units::{bytes, count, figure, rate, thousands};
+use super::units::{bytes, count, figure, rate, sum_of, thousands};
 use crate::outcome::{PhaseInfo, ProcessSample, names};
 
 /// Series of one chart beyond this many are drawn together as the rest.
@@ -281,8 +281,8 @@ fn errors(loaded: &Loaded) -> Option<Chart> {
         .collect();
     if kinds.len() > colours.len() {
         let shown: BTreeSet<&str> = kinds[..colours.len()].iter().map(|(name, _)| *name).collect();
-        let rest = |s: &Slice| s.errors().filter(|(name, _)| !shown.contains(name)).map(|(_, n)| n).sum();
-        let n = kinds[colours.len()..].iter().map(|(_, n)| n).sum();
+        let rest = |s: &Slice| sum_of(s.errors().filter(|(name, _)| !shown.contains(name)).map(|(_, n)| n));
+        let n = sum_of(kinds[colours.len()..].iter().map(|(_, n)| *n));
         all.push(series("others", 6, Mark::Bars, per_second(&loaded.slices, rest), thousands(n)));
     }
     Some(Chart {

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use jiff::Zoned;
 
 use super::loaded::{Loaded, Slice};
-use super::units::javascript_number;
+use super::units::{javascript_number, sum_of};
 
 pub(super) fn phase_started(index: usize, name: &str, duration_s: f64, at: &Zoned) -> String {
     let name = if name.is_empty() { String::new() } else { format!(" ({name})") };
@@ -56,7 +56,7 @@ fn block(text: &mut String, slice: &Slice, rps: f64, summary: Option<&Loaded>) {
         let _ = writeln!(text, "    {label}: {value}");
     }
     if let Some(loaded) = summary {
-        let all: u64 = loaded.scenario_counts.values().sum();
+        let all = sum_of(loaded.scenario_counts.values().copied());
         let _ = writeln!(text, "  Scenario counts:");
         for (name, n) in &loaded.scenario_counts {
             let share = if all == 0 { 0.0 } else { *n as f64 / all as f64 * 100.0 };

@@ -11,7 +11,7 @@ use super::loaded::{ENDPOINTS, Loaded, Origin, Run, Slice, Summary};
 use super::story::{self, Bottleneck};
 use super::svg::{self, Chart, Mark, Span};
 use super::terms::{Term, terms};
-use super::units::{bytes, count, duration, figure, instant, latency, percent, rate, thousands};
+use super::units::{bytes, count, duration, figure, instant, latency, percent, rate, sum_of, thousands};
 use crate::outcome::{CheckKind, PhaseInfo, names};
 
 const STYLE: &str = include_str!("page.css");
@@ -495,7 +495,7 @@ fn error_table(loaded: &Loaded) -> Option<ErrorTable> {
         .collect();
     let more = groups.len().saturating_sub(MOST_ROWS);
     Some(ErrorTable {
-        total: thousands(groups.iter().map(|g| g.count).sum()),
+        total: thousands(sum_of(groups.iter().map(|g| g.count))),
         detailed: true,
         rows,
         more: if more > 0 { format!("{more} more kinds stand in the result file.") } else { String::new() },
@@ -597,7 +597,7 @@ fn server_events(loaded: &Loaded) -> Vec<(String, String)> {
 }
 
 fn scenarios(loaded: &Loaded) -> Vec<(String, String, String)> {
-    let all: u64 = loaded.scenario_counts.values().sum();
+    let all = sum_of(loaded.scenario_counts.values().copied());
     loaded
         .scenario_counts
         .iter()

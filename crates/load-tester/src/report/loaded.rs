@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
+use super::units::sum_of;
 use crate::outcome::{
     Check, Delivery, ErrorGroup, Meta, Outcome, PhaseInfo, ProcessSample, TargetUse, Validity, Window, names,
 };
@@ -166,7 +167,7 @@ impl Slice {
     }
 
     pub fn error_count(&self) -> u64 {
-        self.errors().map(|(_, n)| n).sum()
+        sum_of(self.errors().map(|(_, n)| n))
     }
 
     /// A window of ours. `elapsed_s` is what rates are divided by; `messages` the messages that were sent
@@ -367,7 +368,7 @@ impl Loaded {
 
     /// Users the phases asked for; `None` when the file does not say.
     pub fn planned(&self) -> Option<u64> {
-        if self.phases.is_empty() { None } else { Some(self.phases.iter().map(|p| p.planned).sum()) }
+        if self.phases.is_empty() { None } else { Some(sum_of(self.phases.iter().map(|p| p.planned))) }
     }
 
     /// Users a second the phases asked for, over the phases in which anyone was to arrive.

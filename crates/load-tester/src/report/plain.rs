@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::loaded::{ENDPOINTS, Loaded, Run, Slice, Summary};
 use super::story;
-use super::units::{bytes, count, duration, figure, instant, milliseconds, percent, rate, thousands};
+use super::units::{bytes, count, duration, figure, instant, milliseconds, percent, rate, sum_of, thousands};
 use crate::outcome::{CheckKind, PhaseInfo, names};
 
 /// Rows of a table shown before the rest is only counted.
@@ -126,7 +126,7 @@ fn load(out: &mut String, loaded: &Loaded) {
         row(out, "at once", &format!("{} at most{beside}", count(peak, "user", "users")));
     }
     if loaded.scenario_counts.len() > 1 {
-        let all: u64 = loaded.scenario_counts.values().sum();
+        let all = sum_of(loaded.scenario_counts.values().copied());
         for (name, n) in &loaded.scenario_counts {
             row(out, "scenario", &format!("{name}: {} ({})", thousands(*n), percent(*n, all)));
         }
@@ -251,7 +251,7 @@ fn errors(out: &mut String, loaded: &Loaded) {
         }
         return;
     }
-    let all: u64 = groups.iter().map(|g| g.count).sum();
+    let all = sum_of(groups.iter().map(|g| g.count));
     let _ = writeln!(out, "\nerrors: {}, {}", thousands(all), count(groups.len() as u64, "kind", "kinds"));
     for group in groups.iter().take(ROWS) {
         let _ = writeln!(
@@ -272,7 +272,7 @@ fn errors(out: &mut String, loaded: &Loaded) {
         let _ = writeln!(out, "{:>9}  {when}{sample}", "");
     }
     if groups.len() > ROWS {
-        let rest: u64 = groups[ROWS..].iter().map(|g| g.count).sum();
+        let rest = sum_of(groups[ROWS..].iter().map(|g| g.count));
         let _ = writeln!(
             out,
             "{:>9}  of {} more, in the result file",

@@ -24,6 +24,18 @@ fn seeds_hold() {
     check_seeds("client_session", client_session::check);
 }
 
+/// Lines of a chunked body around the longest.
+#[test]
+fn chunk_lines_have_one_limit_in_whatever_pieces_they_come() {
+    for len in 1_015..1_035 {
+        let long = "x".repeat(len);
+        for body in [format!("1;{long}\r\nx\r\n0\r\n\r\n"), format!("0\r\n{long}\r\n\r\n")] {
+            let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+            http_response::check(&[b"\xff\xff", answer.as_bytes()].concat());
+        }
+    }
+}
+
 /// What a server may say, well made for the most part.
 fn said() -> impl Strategy<Value = Vec<u8>> {
     let data = prop::sample::select(vec![
@@ -68,16 +80,9 @@ proptest! {
             0..4,
         ),
         body in "(5\r\nhello\r\n|1;a=b\r\nx\r\n|0\r\n|\r\n|a: b\r\n|HTTP/1.1 200 OK\r\n){0,6}",
-        trailer in 1015_usize..1035,
     ) {
         let head: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         let answer = format!("{version} {code}\r\n{head}\r\n{body}");
         http_response::check(&[&settings, answer.as_bytes()].concat());
-        // Lines of a chunked body around the longest.
-        let long = "x".repeat(trailer);
-        for body in [format!("1;{long}\r\nx\r\n0\r\n\r\n"), format!("0\r\n{long}\r\n\r\n")] {
-            let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
-            http_response::check(&[&settings, answer.as_bytes()].concat());
-        }
     }
 }

@@ -14,7 +14,7 @@ use std::error::Error;
 use std::future::{Future as _, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,8 +118,18 @@ pub(crate) async fn serve<A: Application>(
         })
     };
     let mut connection = worker.http().serve_connection(TokioIo::new(stream), service);
-    let over = poll_fn(|cx| Pin::new(&mut connection).poll(cx));
+    let mut ending = pin!(worker.http_ending());
+    let mut is_ending = false;
+    let over = poll_fn(|cx| {
+        if !is_ending && ending.as_mut().poll(cx).is_ready() {
+            is_ending = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        Pin::new(&mut connection).poll(cx)
+    });
     let ended = tokio::select! {
+        // A request that has just begun goes before the lobby's wish for its place.
+        biased;
         ended = over => ended.map_err(|error| {
             tracing::debug!(peer = %peer.address, %error, "HTTP connection ended");
             fault_of(&error)
@@ -184,6 +194,7 @@ struct Visit<A: Application> {
 impl<A: Application> Visit<A> {
     fn begin(worker: &Rc<Worker<A>>) -> Self {
         let visit = Self { worker: Rc::clone(worker), guest: Rc::default() };
+        worker.count_visit(1);
         visit.enter_lobby();
         visit
     }
@@ -199,8 +210,17 @@ impl<A: Application> Visit<A> {
     /// Waits until the connection has to go for what the HTTP library does not see.
     async fn fault(&self) -> HttpFault {
         let config = self.worker.config();
+        let turned_out = async {
+            // One that was turned out and has begun a request since may answer it.
+            loop {
+                self.guest.turned_out().await;
+                if !self.guest.is_answering() {
+                    break;
+                }
+            }
+        };
         tokio::select! {
-            () = self.guest.turned_out() => HttpFault::TooManyWaiting,
+            () = turned_out => HttpFault::TooManyWaiting,
             () = self.guest.overstayed(config.header_timeout + config.body_timeout) => HttpFault::Idle,
         }
     }
@@ -209,6 +229,7 @@ impl<A: Application> Visit<A> {
 impl<A: Application> Drop for Visit<A> {
     fn drop(&mut self) {
         self.leave_lobby();
+        self.worker.count_visit(-1);
     }
 }
 

@@ -50,7 +50,7 @@ impl Transport {
     /// The goodbye in this transport's words.
     pub(crate) fn close_frame(&self, reason: &Reason, close: Option<(CloseCode, &str)>) -> Frame {
         match self {
-            Transport::Polling(_) => polling::close_frame(reason),
+            Transport::Polling(_) => polling::close_frame(reason, close.map(|(code, _)| code)),
             Transport::Websocket(_) | Transport::Gone => websocket::close_frame(close),
         }
     }

@@ -24,6 +24,7 @@ use hyper::body::Incoming;
 use socketio_wire::engineio::Revision;
 use socketio_wire::engineio::packet::PacketType;
 use socketio_wire::engineio::payload::{self, Limits};
+use socketio_wire::websocket::close::CloseCode;
 use socketio_wire::websocket::frame::Opcode;
 use tokio::sync::oneshot;
 
@@ -38,7 +39,7 @@ use crate::stats::add;
 use crate::transport::Transport;
 use crate::transport::http::Refusal;
 use crate::transport::websocket;
-use crate::worker::Worker;
+use crate::worker::{HeldBody, Worker};
 
 /// Most packets in one POST: far more than a client gathers, far fewer than a megabyte could name.
 const MAX_PACKETS: usize = 16 << 10;
@@ -70,6 +71,8 @@ pub(crate) enum Upgrade {
     No,
     /// A WebSocket is being opened for it; given up after this tick.
     Claimed(Tick),
+    /// That WebSocket is open and has yet to prove itself.
+    Probing,
     /// Its probe has been answered: polls end at once, so that the client can change over.
     Probed,
 }
@@ -125,16 +128,17 @@ fn packet_frame(kind: PacketType) -> Frame {
     Frame::from_parts(Opcode::Text, &[&[b'0' + kind.number()]])
 }
 
+/// Codes after which a client shall come back.
+const COME_BACK: [CloseCode; 3] =
+    [CloseCode::SERVICE_RESTART, CloseCode::TRY_AGAIN_LATER, CloseCode::SLOW_CONSUMER];
+
 /// What a polling client is told when its session ends: `close`, or only the end of its poll when it said so first,
 /// or when it shall come back: some clients stay away after a `close`, and all take the next poll's refusal for a
 /// broken connection.
-pub(crate) fn close_frame(reason: &Reason) -> Frame {
-    packet_frame(match reason {
-        Reason::ClientClose(_) | Reason::Drain(_) | Reason::OutboxBytes | Reason::OutboxAge => {
-            PacketType::Noop
-        }
-        _ => PacketType::Close,
-    })
+pub(crate) fn close_frame(reason: &Reason, code: Option<CloseCode>) -> Frame {
+    let ends_the_poll_alone =
+        matches!(reason, Reason::ClientClose(_)) || code.is_some_and(|code| COME_BACK.contains(&code));
+    packet_frame(if ends_the_poll_alone { PacketType::Noop } else { PacketType::Close })
 }
 
 /// Frames without their WebSocket headers, as a polling body.
@@ -287,12 +291,11 @@ fn post<A: Application>(session: &Rc<Session<A>>, body: &[u8], is_bytes: bool) -
                     break;
                 }
                 session.receive(packet);
+                if !session.awaits_attachments() {
+                    session.input_finished();
+                }
             }
-            let unfinished = session.awaits_attachments();
-            if !unfinished {
-                session.input_finished();
-            }
-            session.input_unfinished(unfinished, 0);
+            session.input_unfinished(session.awaits_attachments(), 0);
         }
         Err(error) => session.violate(Violation::EngineIo(error)),
     }
@@ -309,7 +312,7 @@ fn claim_upgrade<A: Application>(worker: &Worker<A>, sid: &Sid, revision: Revisi
         let is_free = match writer.upgrade.get() {
             Upgrade::No => true,
             Upgrade::Claimed(until) => until < now,
-            Upgrade::Probed => false,
+            Upgrade::Probing | Upgrade::Probed => false,
         };
         if is_free {
             let until = worker.tick_after(now, worker.config().upgrade_timeout);
@@ -368,8 +371,9 @@ pub(crate) async fn take<A: Application>(
         .headers()
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/octet-stream"));
-    let body = match read_body(worker, request).await {
-        Ok(body) => body,
+    // Held, and counted, until the session has taken it.
+    let (body, _held) = match read_body(worker, request).await {
+        Ok(read) => read,
         Err(how) => {
             guard.broken(how);
             return Err(match how {
@@ -385,7 +389,10 @@ pub(crate) async fn take<A: Application>(
     guard.until(answer).await
 }
 
-async fn read_body<A: Application>(worker: &Worker<A>, request: Request<Incoming>) -> Result<Bytes, Broken> {
+async fn read_body<A: Application>(
+    worker: &Worker<A>,
+    request: Request<Incoming>,
+) -> Result<(Bytes, HeldBody<'_>), Broken> {
     let config = worker.config();
     let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if length.is_some_and(|length: usize| length > config.max_payload) {
@@ -395,9 +402,9 @@ async fn read_body<A: Application>(worker: &Worker<A>, request: Request<Incoming
     match tokio::time::timeout(config.body_timeout, body).await {
         Err(_) => Err(Broken::Slow),
         Ok(gathered) => {
-            let body = gathered?;
+            let (body, held) = gathered?;
             add(&worker.stats().bytes_in, body.len() as u64);
-            Ok(body.into())
+            Ok((body.into(), held))
         }
     }
 }
@@ -405,7 +412,10 @@ async fn read_body<A: Application>(worker: &Worker<A>, request: Request<Incoming
 /// Bodies up to this size are always taken, however much others hold.
 const SMALL_BODY: usize = 16 << 10;
 
-async fn gather<A: Application>(worker: &Worker<A>, mut body: Incoming) -> Result<Vec<u8>, Broken> {
+async fn gather<A: Application>(
+    worker: &Worker<A>,
+    mut body: Incoming,
+) -> Result<(Vec<u8>, HeldBody<'_>), Broken> {
     let mut whole = Vec::new();
     let mut held = worker.hold_body();
     while let Some(frame) = body.frame().await {
@@ -418,7 +428,7 @@ async fn gather<A: Application>(worker: &Worker<A>, mut body: Incoming) -> Resul
             return Err(Broken::Full);
         }
     }
-    Ok(whole)
+    Ok((whole, held))
 }
 
 /// Asks whether a session changes to the WebSocket that is being opened.

@@ -53,6 +53,9 @@ impl Writer {
     }
 }
 
+/// Frames a WebSocket may send before its session has changed to it: a probe, the change, and a few pings.
+const PROBE_FRAMES: u8 = 16;
+
 pub(crate) fn close_frame(close: Option<(CloseCode, &str)>) -> Frame {
     let mut payload = Vec::new();
     if let Some((code, why)) = close {
@@ -87,8 +90,20 @@ pub(crate) async fn run<A: Application>(
 
 /// Has a polling session change to this WebSocket, then runs it to its end.
 pub(crate) async fn take_over<A: Application>(session: Rc<Session<A>>, stream: Stream, leftover: Vec<u8>) {
+    let is_ours = match &*session.transport.borrow() {
+        // From here on this WebSocket's own end gives the claim back, and nobody else's.
+        Transport::Polling(writer) if matches!(writer.upgrade.get(), Upgrade::Claimed(_)) => {
+            writer.upgrade.set(Upgrade::Probing);
+            true
+        }
+        _ => false,
+    };
+    if !is_ours {
+        return refuse(&stream);
+    }
     let limit = session.worker.config().upgrade_timeout;
-    let mut connection = Connection::new(session, Rc::new(stream), Stage::Probing, leftover);
+    let stage = Stage::Probing { frames_left: PROBE_FRAMES };
+    let mut connection = Connection::new(session, Rc::new(stream), stage, leftover);
     let changed = tokio::time::timeout(limit, std::future::poll_fn(|cx| connection.poll_probe(cx)));
     // Boxed, so that the timer is not kept while the WebSocket lives.
     if Box::pin(changed).await.is_err() {
@@ -113,8 +128,8 @@ pub(crate) fn refuse(stream: &Stream) {
 /// How far a connection has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Its session still polls.
-    Probing,
+    /// Its session still polls. So many frames may come until the change is done.
+    Probing { frames_left: u8 },
     /// It is its session's transport.
     Running,
     /// Its session does not change to it.
@@ -153,17 +168,21 @@ impl<A: Application> Connection<A> {
     /// Ready when the session has changed to this WebSocket, or does not.
     fn poll_probe(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.session.set_task(cx.waker());
-        while self.stage.get() == Stage::Probing && self.session.is_open() {
+        while matches!(self.stage.get(), Stage::Probing { .. }) && self.session.is_open() {
             match self.stream.poll_read_ready(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) => match self.read() {
-                    Ok(Read::Wait | Read::Again) => {}
+                    Ok(Read::Wait) => {}
+                    Ok(Read::Again) => {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     Ok(Read::Over) | Err(_) => break,
                 },
                 Poll::Ready(Err(_)) => break,
             }
         }
-        if self.stage.get() == Stage::Probing {
+        if matches!(self.stage.get(), Stage::Probing { .. }) {
             self.stage.set(Stage::Refused);
         }
         Poll::Ready(())
@@ -291,7 +310,9 @@ impl<A: Application> Connection<A> {
                                 self.session.input_finished();
                             }
                         }
-                        Stage::Probing | Stage::Refused => {
+                        Stage::Probing { frames_left: 0 } | Stage::Refused => self.stage.set(Stage::Refused),
+                        Stage::Probing { frames_left } => {
+                            self.stage.set(Stage::Probing { frames_left: frames_left - 1 });
                             self.probe(&incoming);
                             if self.stage.get() == Stage::Running {
                                 self.reader = Self::reader(&self.session, Stage::Running);

@@ -21,8 +21,12 @@ pub(crate) fn check(input: &[u8]) {
     let handshake = Handshake::new(([127, 0, 0, 1], 5).into(), &parts);
 
     let kept: Vec<_> = handshake.headers().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
-    let sent: Vec<_> =
-        expected.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
+    let sent: Vec<_> = expected
+        .iter()
+        // A longer name is nobody's, and left away.
+        .filter(|(name, _)| name.as_str().len() <= 255)
+        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+        .collect();
     assert_eq!(kept, sent);
     for (name, _) in &sent {
         let first = expected.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
