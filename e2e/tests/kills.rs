@@ -1,11 +1,11 @@
 //! `kill -9` under load: what was acknowledged or heard is in the database, and no number is given twice.
 //!
-//! Ten rounds; `DNA_KILLS` sets another count (the soak runs 1,000).
+//! Ten rounds; `DNA_KILLS=1000 cargo test -p e2e --test kills` is a soak.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use e2e::{Dna, alone, free_port, sqlite};
+use e2e::{Dna, alone, lasting_port, sqlite};
 use socketio_client::{Client, Kind, Options, connect};
 use std::ops::ControlFlow;
 
@@ -112,7 +112,7 @@ fn nothing_acknowledged_or_heard_is_lost_and_no_number_comes_twice() {
     let rounds: usize = std::env::var("DNA_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
     let data = tempfile::tempdir().unwrap();
     let database = data.path().join("dna.db");
-    let port = free_port();
+    let port = lasting_port();
     let mut everything: HashMap<u64, String> = HashMap::new();
     let (mut acked, mut heard) = (0, 0);
     let mut fewest_in_flight = usize::MAX;

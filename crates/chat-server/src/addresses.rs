@@ -1,11 +1,9 @@
 //! Which addresses may connect: how fast new connections come, and how many there are at a time.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
-use rustc_hash::FxHashMap;
-use socketio_server::Lease;
+use socketio_server::{Lease, PerAddress, per_address};
 
 use crate::config::Config;
 use crate::limits::{Buckets, Rate};
@@ -17,10 +15,7 @@ pub(crate) struct Addresses {
     /// `None`: nobody is limited.
     limits: Option<Limits>,
     arrivals: Buckets<IpAddr>,
-    /// Each connection holds a clone, so an address has one connection less than there are owners.
-    open: FxHashMap<IpAddr, Arc<()>>,
-    /// When to look for addresses that are gone, in entries.
-    sweep_at: usize,
+    open: PerAddress,
 }
 
 #[derive(Debug)]
@@ -30,8 +25,6 @@ struct Limits {
     /// Their clients' addresses are not known.
     trusted: Vec<IpAddr>,
 }
-
-const FIRST_SWEEP: usize = 4096;
 
 impl Addresses {
     pub(crate) fn new(config: &Config) -> Self {
@@ -43,8 +36,7 @@ impl Addresses {
                 trusted: config.limits.trusted_proxies.clone(),
             }),
             arrivals: Buckets::new(rate),
-            open: FxHashMap::default(),
-            sweep_at: FIRST_SWEEP,
+            open: PerAddress::default(),
         }
     }
 
@@ -59,18 +51,10 @@ impl Addresses {
         if limits.exempt_loopback && address.is_loopback() || limits.trusted.contains(&address) {
             return Ok(None);
         }
-        if !self.arrivals.take(address, now) {
+        if !self.arrivals.take(per_address::key(address), now) {
             return Err(AddressLimit::Rate);
         }
-        if self.open.len() >= self.sweep_at {
-            self.open.retain(|_, owners| Arc::strong_count(owners) > 1);
-            self.sweep_at = (self.open.len() * 2).max(FIRST_SWEEP);
-        }
-        let owners = self.open.entry(address).or_default();
-        if Arc::strong_count(owners) > limits.connections {
-            return Err(AddressLimit::Connections);
-        }
-        Ok(Some(owners.clone()))
+        self.open.take(address, limits.connections).map(Some).ok_or(AddressLimit::Connections)
     }
 }
 
@@ -104,6 +88,10 @@ mod tests {
         let (now, one) = (Instant::now(), [192, 0, 2, 1].into());
         assert!(addresses.admit(one, now).is_ok() && addresses.admit(one, now).is_ok());
         assert_eq!(addresses.admit(one, now).err(), Some(AddressLimit::Rate));
+        // A subscriber of IPv6 has a network, not an address.
+        let mut neighbour = |n: u16| addresses.admit([0x2001, 0xdb8, 0, 0, 0, 0, 0, n].into(), now);
+        assert!(neighbour(1).is_ok() && neighbour(2).is_ok());
+        assert_eq!(neighbour(3).err(), Some(AddressLimit::Rate));
     }
 
     #[test]
@@ -117,15 +105,5 @@ mod tests {
         let limited = |addresses: &mut Addresses, address| addresses.admit(address, now).unwrap().is_some();
         assert!(!limited(&mut usual, proxy) && !limited(&mut usual, loopback));
         assert!(limited(&mut strict, loopback) && !limited(&mut off, proxy));
-    }
-
-    #[test]
-    fn addresses_that_are_gone_are_forgotten() {
-        let mut addresses = addresses(|_| ());
-        for n in 0..FIRST_SWEEP as u32 {
-            addresses.admit(IpAddr::from(n.to_be_bytes()), Instant::now()).unwrap();
-        }
-        let _held = addresses.admit([192, 0, 2, 1].into(), Instant::now()).unwrap();
-        assert!(addresses.open.len() <= 2, "{}", addresses.open.len());
     }
 }

@@ -15,6 +15,7 @@ use chat_server::storage::{Copied, Durability, back_up as back_up_database};
 use chat_server::token::{Claims, MAX_SAFE_INTEGER, TokenKey, now_s};
 use chat_server::world::World;
 use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -175,7 +176,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
 fn serve(arguments: Serve) -> anyhow::Result<()> {
     start_log(arguments.log_json);
     crate::trace::end_on_panic(arguments.log_json);
-    ignore_file_size_signal();
+    set_signal(libc::SIGXFSZ, libc::SIG_IGN);
+    // SIGHUP ends nothing, at no time; the signals that end are caught before anyone is told that we are ready, and
+    // until then they end at once.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let hup = runtime.block_on(async { signal(SignalKind::hangup()) })?;
     let config = settings(arguments)?;
     let problems = config.problems();
     if !problems.is_empty() {
@@ -188,12 +193,13 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
     let secrets = Secrets { current: data.secret()?, previous };
     let listener = server::bind(config.listen)?;
     let storages = server::open_storages(&data, &config)?;
-    // Signals are caught before anyone is told that we are ready.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let signals = runtime.block_on(async { Signals::new() })?;
+    let signals = runtime.block_on(async { Signals::new(hup) })?;
     let running = server::start(listener, &config, secrets, storages)?;
     say(&format!("dna is listening on {}  (data in {})", running.url(), config.data_dir().display()));
     let signal = runtime.block_on(signals.last(|| running.reload_tls()));
+    // A second Ctrl-C is for whoever cannot wait. Not a second SIGTERM: whoever started us may send one after a
+    // Ctrl-C that all of a terminal has seen.
+    set_signal(libc::SIGINT, libc::SIG_DFL);
     say(&format!("{signal}: finishing what was accepted"));
     running.stop();
     Ok(())
@@ -207,19 +213,14 @@ fn say(line: &str) {
 
 /// SIGTERM and SIGINT end; SIGHUP reloads.
 struct Signals {
-    hup: tokio::signal::unix::Signal,
-    term: tokio::signal::unix::Signal,
-    int: tokio::signal::unix::Signal,
+    hup: Signal,
+    term: Signal,
+    int: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            hup: signal(SignalKind::hangup())?,
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-        })
+    fn new(hup: Signal) -> std::io::Result<Self> {
+        Ok(Self { hup, term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
     }
 
     /// Calls `reload` at each SIGHUP until a signal that ends.
@@ -270,12 +271,13 @@ fn start_log(json: bool) {
     if json { log.json().init() } else { log.init() }
 }
 
-/// A file that may not grow is an error of its write, as a full disk is; the signal's default is the process's end.
-fn ignore_file_size_signal() {
-    // SAFETY: ignoring a signal runs no code of ours, and no thread was started that could set it too.
+/// `action`: `SIG_IGN` or `SIG_DFL`. SIGXFSZ is ignored: a file that may not grow is an error of its write, as a full
+/// disk is; the default is the process's end.
+fn set_signal(signal: libc::c_int, action: libc::sighandler_t) {
+    // SAFETY: neither action runs code of ours.
     #[allow(unsafe_code)]
     unsafe {
-        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        libc::signal(signal, action);
     }
 }
 
@@ -350,7 +352,7 @@ fn check(arguments: Check) -> anyhow::Result<()> {
 }
 
 fn back_up(arguments: BackUp) -> anyhow::Result<()> {
-    ignore_file_size_signal();
+    set_signal(libc::SIGXFSZ, libc::SIG_IGN);
     let world = if arguments.test { World::Test } else { World::Live };
     let data = arguments.data.data.unwrap_or_else(default_data_dir);
     let database = data.join(world.database_file());
@@ -370,8 +372,9 @@ fn back_up(arguments: BackUp) -> anyhow::Result<()> {
     let file = arguments.file.display();
     println!("{messages} messages of the {} world are in {file}: {bytes} bytes, checked.", world.name());
     println!(
-        "To restore: stop dna, remove {0}, {0}-wal and {0}-shm, copy {file} to {0}, start dna.",
-        database.display()
+        "To restore: stop dna, remove {0}, {0}-wal and {0}-shm, copy {file} to {0}, give it to the user dna runs as (chown --reference={1} {0}), start dna.",
+        database.display(),
+        data.display(),
     );
     println!("Tokens stay good only with the secret they were signed with; it is not in the copy.");
     Ok(())

@@ -32,13 +32,23 @@ pub(crate) const TRUST_AFTER: Duration = Duration::from_secs(3600);
 /// A clock that is wrong for a moment is not believed in that moment, in whichever direction it jumped.
 #[derive(Debug)]
 pub(crate) struct Trust {
-    last: (i64, Instant),
+    last: Look,
     believed_from: Instant,
 }
 
 /// How far the clock jumped, milliseconds; negative: back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Jump(pub(crate) i64);
+
+/// Both clocks at one moment: the time of day, milliseconds since 1970, and the monotonic one.
+pub(crate) type Look = (i64, Instant);
+
+/// How far the time of day was set between two looks; `None`: it kept its pace.
+pub(crate) fn jump((last_ms, last): Look, (now_ms, now): Look) -> Option<Jump> {
+    let passed_ms = i64::try_from(now.saturating_duration_since(last).as_millis()).unwrap_or(i64::MAX);
+    let jump_ms = now_ms.saturating_sub(last_ms).saturating_sub(passed_ms);
+    (jump_ms.abs() > JUMP_MS).then_some(Jump(jump_ms))
+}
 
 impl Trust {
     /// `known_ms`: when the time of day was last believed, by an earlier process perhaps. A gap between then
@@ -51,14 +61,10 @@ impl Trust {
 
     /// Looks at both clocks; tells when one has left the other since the last look.
     pub(crate) fn look(&mut self, now_ms: i64, now: Instant) -> Option<Jump> {
-        let (last_ms, last) = std::mem::replace(&mut self.last, (now_ms, now));
-        let passed_ms = i64::try_from(now.saturating_duration_since(last).as_millis()).unwrap_or(i64::MAX);
-        let jump_ms = now_ms.saturating_sub(last_ms).saturating_sub(passed_ms);
-        if jump_ms.abs() <= JUMP_MS {
-            return None;
-        }
+        let last = std::mem::replace(&mut self.last, (now_ms, now));
+        let jump = jump(last, (now_ms, now))?;
         self.believed_from = now + TRUST_AFTER;
-        Some(Jump(jump_ms))
+        Some(jump)
     }
 
     /// As of the last look.

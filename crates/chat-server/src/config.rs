@@ -59,15 +59,15 @@ pub struct Limits {
     pub per_user: Rate,
     /// Messages written in one area of about 2 km.
     pub per_place: Rate,
-    /// New connections from one address; trusted proxies are exempt, and loopback where it is.
+    /// New connections from one address (of IPv6 one /64); trusted proxies are exempt, and loopback where it is.
     pub per_address: Rate,
     /// Connections of one address at a time, and its polling sessions on each worker; the same are exempt.
     pub connections_per_address: usize,
     pub exempt_loopback: bool,
     pub trusted_proxies: Vec<IpAddr>,
     /// Connections on which no request is being answered and no session lives, and sessions that have joined
-    /// nothing, in the whole process; beyond, the one that has waited longest is closed. Holds whether limits are enabled or not, and never takes more
-    /// than a quarter of the descriptors.
+    /// nothing, in the whole process, shared evenly by the workers; beyond, the one that has waited longest is
+    /// closed. Holds whether limits are enabled or not, and never takes more than a quarter of the descriptors.
     pub waiting_connections: usize,
 }
 
@@ -209,7 +209,8 @@ impl Config {
                 let mut config: Self =
                     toml::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
                 let TlsSettings { certificate, key } = &mut config.tls;
-                for file in [certificate, key].into_iter().flatten() {
+                let previous = &mut config.tokens.previous_secret_file;
+                for file in [certificate, key, previous].into_iter().flatten() {
                     *file = path.with_file_name(&*file);
                 }
                 Ok(config)
@@ -394,6 +395,19 @@ mod tests {
             assert!(error.contains(expected) && error.contains("dna.toml"), "{error}");
         }
         assert!(Config::read(Some(&dir.path().join("none.toml"))).is_err());
+    }
+
+    #[test]
+    fn files_it_names_lie_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dna.toml");
+        let text =
+            "[tls]\ncertificate = \"c.pem\"\nkey = \"/k.pem\"\n[tokens]\nprevious_secret_file = \"old\"\n";
+        std::fs::write(&path, text).unwrap();
+        let config = Config::read(Some(&path)).unwrap();
+        assert_eq!(config.tls.certificate, Some(dir.path().join("c.pem")));
+        assert_eq!(config.tls.key, Some("/k.pem".into()));
+        assert_eq!(config.tokens.previous_secret_file, Some(dir.path().join("old")));
     }
 
     #[test]

@@ -25,12 +25,17 @@ pub struct Lock {
 }
 
 impl DataDir {
-    /// Makes the directory when it is not there.
+    /// Makes the directory when it is not there, for its owner only: people's messages are in it. An existing one
+    /// stays as it is.
     ///
     /// # Errors
     /// When it cannot be made.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(path).with_context(|| {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(path).with_context(|| {
             format!("making the data directory {}: choose another with --data", path.display())
         })?;
         Ok(Self { path: path.to_owned() })
@@ -156,6 +161,20 @@ mod tests {
             let mode = std::fs::metadata(dir.path().join(SECRET_FILE)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_new_directory_is_private_and_an_old_one_stays_as_it_is() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let path = dir.path().join("new");
+        DataDir::open(&path).unwrap();
+        assert_eq!(mode(&path), 0o700);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o750)).unwrap();
+        DataDir::open(&path).unwrap();
+        assert_eq!(mode(&path), 0o750);
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl<const N: usize> From<&[u8; N]> for Secrets {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tokens {
-    /// A file with the previous secret; `DNA_JWT_PREVIOUS_SECRET` goes before it.
+    /// A file with the previous secret, relative to the settings file; `DNA_JWT_PREVIOUS_SECRET` goes before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_secret_file: Option<PathBuf>,
     /// ISO 8601 with an offset, `2026-12-01T00:00:00Z`; `DNA_JWT_PREVIOUS_UNTIL` goes before it.

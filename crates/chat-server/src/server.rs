@@ -341,8 +341,10 @@ impl Dealer {
                         }
                     }
                 }
-                // The peer was gone already; the next may be fine.
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+                // One connection's trouble, its peer was gone already for example; the next may be fine.
+                Err(error) if !is_shortage(&error) => {
+                    tracing::debug!(%error, "a connection was not accepted");
+                }
                 Err(error) => {
                     self.metrics.accept_pauses.inc();
                     // Once for the whole of it: this comes ten times a second.
@@ -374,6 +376,32 @@ impl Dealer {
     }
 }
 
+/// Whether the machine has nothing left to accept with: trying again at once would find the same.
+fn is_shortage(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
 fn get(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepting_pauses_only_where_the_machine_is_short() {
+        for (errno, expected) in [
+            (libc::EMFILE, true),
+            (libc::ENFILE, true),
+            (libc::ENOBUFS, true),
+            (libc::ENOMEM, true),
+            (libc::ECONNABORTED, false),
+            (libc::EPERM, false),
+            (libc::EHOSTUNREACH, false),
+            (libc::EPROTO, false),
+        ] {
+            assert_eq!(is_shortage(&std::io::Error::from_raw_os_error(errno)), expected, "{errno}");
+        }
+    }
 }

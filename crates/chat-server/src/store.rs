@@ -15,7 +15,7 @@ use geo_index::Position;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::bus::Bus;
-use crate::clock::{Jump, Trust, now_ms};
+use crate::clock::{Jump, Look, Trust, jump, now_ms};
 use crate::delivery::{Envelope, Origin, Publication};
 use crate::limits::{Buckets, Rate};
 use crate::metrics::{Metrics, Stage};
@@ -151,7 +151,7 @@ pub fn spawn(
         users: Buckets::new(config.per_user),
         places: Buckets::new(config.per_place),
         trust: Trust::new(now_ms(), Instant::now(), storage.noted_ms()),
-        noted_at: None,
+        noted: None,
         config,
         storage,
         bus,
@@ -178,9 +178,17 @@ struct StoreThread {
     places: Buckets<u64>,
     /// Nothing is deleted by a clock that has just jumped.
     trust: Trust,
-    noted_at: Option<Instant>,
+    /// When the last note was made, by this process.
+    noted: Option<Look>,
     sequence: u64,
     last_in_cell: Vec<u64>,
+}
+
+/// What came of looking after what is old.
+struct House {
+    noted: Option<Look>,
+    /// How many.
+    deleted: Result<u64, StorageError>,
 }
 
 /// A message in flight, without what only the storage needs.
@@ -210,8 +218,8 @@ impl StoreThread {
                         probe_at = tokio::time::Instant::now() + PROBE_EVERY;
                     }
                 }
-                Some(forgot) = forgetting.next(), if !forgetting.is_empty() => {
-                    let rest = if self.forgot(forgot) { FORGET_PAUSE } else { FORGET_EVERY };
+                Some(house) = forgetting.next(), if !forgetting.is_empty() => {
+                    let rest = if self.kept_house(house) { FORGET_PAUSE } else { FORGET_EVERY };
                     forget_at = tokio::time::Instant::now() + rest;
                 }
                 Some(probed) = probing.next(), if !probing.is_empty() => {
@@ -363,8 +371,7 @@ impl StoreThread {
     }
 
     /// Notes the time, and deletes a slice of what is too old; both only by a clock that may be believed.
-    /// Answers how many were deleted.
-    fn keep_house(&mut self) -> BoxFuture<'static, Result<u64, StorageError>> {
+    fn keep_house(&mut self) -> BoxFuture<'static, House> {
         let (now_ms, now) = (now_ms(), Instant::now());
         if let Some(Jump(jump_ms)) = self.trust.look(now_ms, now) {
             self.metrics.clock_jumped(self.config.world);
@@ -375,38 +382,45 @@ impl StoreThread {
             );
         }
         if !self.trust.is_believed() {
-            return futures_util::future::ready(Ok(0)).boxed();
+            return futures_util::future::ready(House { noted: self.noted, deleted: Ok(0) }).boxed();
         }
-        let is_due = self.noted_at.is_none_or(|at| now.saturating_duration_since(at) >= NOTE_EVERY);
-        let note = is_due.then(|| self.storage.note(now_ms));
-        if is_due {
-            self.noted_at = Some(now);
-        }
+        let noted = self.noted;
+        let is_due = noted.is_none_or(|(_, at)| now.saturating_duration_since(at) >= NOTE_EVERY);
+        // Ages are kept, not instants. Of the time between two processes nobody knows: it may have been a rest.
+        let set_ms = noted.and_then(|noted| jump(noted, (now_ms, now))).map_or(0, |Jump(ms)| ms);
+        let note = is_due.then(|| self.storage.note(now_ms, set_ms));
         let kept_ms = self.config.retention.map(|kept| i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
         let storage = self.storage.clone();
         async move {
+            let mut house = House { noted, deleted: Ok(0) };
             if let Some(note) = note {
-                note.await?;
+                // Without it, what was noted by a clock that was wrong since would be deleted by one that is right.
+                if let Err(error) = note.await {
+                    return House { deleted: Err(error), ..house };
+                }
+                house.noted = Some((now_ms, now));
             }
-            match kept_ms {
-                Some(kept_ms) => storage.forget_before(now_ms.saturating_sub(kept_ms)).await,
-                None => Ok(0),
+            if let Some(kept_ms) = kept_ms {
+                house.deleted = storage.forget_before(now_ms.saturating_sub(kept_ms)).await;
             }
+            house
         }
         .boxed()
     }
 
     /// True when there may be more to delete.
-    fn forgot(&self, forgot: Result<u64, StorageError>) -> bool {
+    fn kept_house(&mut self, House { noted, deleted }: House) -> bool {
         let world = self.config.world.name();
-        match forgot {
+        self.noted = noted;
+        match deleted {
             Ok(0) => false,
             Ok(count) => {
                 tracing::debug!(world, count, "old messages deleted");
                 true
             }
             Err(error) => {
-                tracing::warn!(world, %error, "old messages could not be deleted; will be tried again");
+                // Noting or deleting: the error says which.
+                tracing::warn!(world, %error, "retention failed; will be tried again");
                 false
             }
         }

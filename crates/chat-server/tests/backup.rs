@@ -43,6 +43,23 @@ async fn say_until(person: &mut Person, name: &str, is_over: impl Fn() -> bool) 
     ids.len()
 }
 
+/// Serves from a restored copy, to which `lost` is the cursor of another database; gives its own cursor after one
+/// message, and that one's number.
+async fn serve_restored(data: &Path, lost: &str) -> (String, u64) {
+    let restored = Program::start(data, &[]);
+    let mut returning = restored.person(2).await;
+    let joined = returning.join(HERE, 500.0, Some(lost)).await;
+    assert_eq!(joined["recovered"], false, "a cursor of the lost database: {joined}");
+    let id = returning.say("afterwards").await;
+    let idx = returning.ack(id).await["result"]["idx"].as_u64().unwrap();
+    assert!((1 << 32..1 << 50).contains(&idx), "{idx}");
+    returning.round_trip().await;
+    let cursor = returning.cursor.clone().unwrap();
+    drop(returning);
+    restored.stop();
+    (cursor, idx)
+}
+
 #[tokio::test]
 async fn a_backup_under_load_holds_all_that_was_acknowledged_before_it() {
     let (data, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -78,14 +95,18 @@ async fn a_backup_under_load_holds_all_that_was_acknowledged_before_it() {
     // Into a fresh directory: it serves, everything is there, and its numbers never meet the lost ones.
     let fresh = tempfile::tempdir().unwrap();
     std::fs::copy(&copy, fresh.path().join("dna.db")).unwrap();
+    let (first_cursor, first_idx) = serve_restored(fresh.path(), &cursor).await;
+    // The same copy once more: a world that knows neither the lost one's cursors nor the first restore's.
+    let again = tempfile::tempdir().unwrap();
+    std::fs::copy(&copy, again.path().join("dna.db")).unwrap();
+    let (second_cursor, second_idx) = serve_restored(again.path(), &first_cursor).await;
+    let epoch = |cursor: &str| cursor.split_once('.').expect(cursor).0.to_owned();
+    assert_ne!(epoch(&first_cursor), epoch(&second_cursor));
+    println!("numbers go on at {first_idx} and {second_idx}");
+    // Started again it is no restored copy any more.
     let restored = Program::start(fresh.path(), &[]);
-    let mut returning = restored.person(2).await;
-    let joined = returning.join(HERE, 500.0, Some(&cursor)).await;
-    assert_eq!(joined["recovered"], false, "a cursor of the lost database: {joined}");
-    let id = returning.say("afterwards").await;
-    let idx = returning.ack(id).await["result"]["idx"].as_u64().unwrap();
-    assert!((1 << 32..1 << 34).contains(&idx), "{idx}");
-    drop(returning);
+    let joined = restored.person(2).await.join(HERE, 500.0, Some(&first_cursor)).await;
+    assert_eq!(joined["recovered"], true, "{joined}");
     restored.stop();
     let mut expected = kept;
     expected.insert("afterwards".to_owned());
@@ -112,9 +133,13 @@ fn a_backup_harms_no_file_and_says_what_is_wrong() {
     assert!(said.contains("--force") && std::fs::read(&copy).unwrap() == b"precious", "{said}");
     let said = backup(data_name, &["--force"]).unwrap();
     assert!(said.starts_with("0 messages of the live world"), "{said}");
+    let restored = tempfile::tempdir().unwrap();
+    std::fs::copy(&copy, restored.path().join("dna.db")).unwrap();
+    Program::start(restored.path(), &[]).stop();
     let numbers = "SELECT seq FROM sqlite_sequence WHERE name = 'message'";
-    let next: i64 = Connection::open(&copy).unwrap().query_row(numbers, [], |row| row.get(0)).unwrap();
-    assert_eq!(next, 1 << 32, "an empty world's numbers may have been given meanwhile, too");
+    let restored = Connection::open(restored.path().join("dna.db")).unwrap();
+    let next: i64 = restored.query_row(numbers, [], |row| row.get(0)).unwrap();
+    assert!(next >= 1 << 32, "an empty world's numbers may have been given meanwhile, too: {next}");
     let said = backup(data_name, &["--force", "--test"]).unwrap();
     assert!(said.starts_with("0 messages of the test world"), "{said}");
     for served in ["dna.db", "dna-test.db"] {

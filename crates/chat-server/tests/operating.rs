@@ -391,7 +391,7 @@ async fn the_secret_is_changed_as_the_page_says_and_the_old_one_ends_at_its_date
     // The page's settings, with our paths and a date that comes soon.
     let settings = part("Changing the secret").lines().filter_map(|line| line.strip_prefix("    "));
     let settings: Vec<&str> = settings.filter(|line| !line.contains("\"$DATA")).collect();
-    let until = jiff::Timestamp::from_second(now_s().cast_signed() + 6).unwrap();
+    let until = jiff::Timestamp::from_second(now_s().cast_signed() + 15).unwrap();
     let settings = settings
         .join("\n")
         .replace("/var/lib/dna", data.path().to_str().unwrap())

@@ -16,6 +16,7 @@
 //! - [`socket`]: one client in one namespace, as the application sees it.
 //! - [`handshake`]: the request it came with.
 //! - [`peers`]: the workers of one server, and what one hands to another.
+//! - [`per_address`]: how many of something each address has.
 //! - [`reason`]: why it ended, and which rule was broken.
 //! - `outbox`: the bounded queue of one session.
 //! - `heartbeat`: one timer wheel per worker.
@@ -32,6 +33,7 @@ mod heartbeat;
 mod lobby;
 mod outbox;
 pub mod peers;
+pub mod per_address;
 pub mod reason;
 mod session;
 pub mod socket;
@@ -44,6 +46,7 @@ pub use config::{Config, Cors, Mode, Revisions};
 pub use frame::Frame;
 pub use handshake::Handshake;
 pub use peers::{Seat, seats};
+pub use per_address::PerAddress;
 pub use reason::{HttpFault, Reason, Violation};
 pub use socket::{Socket, SocketId};
 pub use socketio_wire::engineio::Revision;

@@ -32,7 +32,7 @@ use crate::reason::{Reason, Violation};
 use crate::socket::{Socket, SocketState};
 use crate::stats::{add, sub};
 use crate::transport::Transport;
-use crate::worker::Worker;
+use crate::worker::{Lease, Worker};
 
 /// A name of 20 characters that fit a URL: the seat of its session's worker and 112 random bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,7 +110,7 @@ pub(crate) struct Session<A: Application> {
     /// Bytes that its unfinished messages hold.
     input_held: Cell<usize>,
     /// Counts it among its address's, when they are counted.
-    pub(crate) address: OnceCell<Rc<()>>,
+    pub(crate) address: OnceCell<Lease>,
     handshake: Handshake,
 }
 

@@ -32,6 +32,7 @@ use crate::heartbeat::{Tick, Wheel};
 use crate::lobby::Lobby;
 use crate::outbox::{Micros, Tally, Written};
 use crate::peers::{Errand, Peers, Seat, seats};
+use crate::per_address::PerAddress;
 use crate::reason::Reason;
 use crate::session::{Phase, Session, Sid};
 use crate::socket::{Socket, SocketId};
@@ -101,7 +102,7 @@ pub struct Worker<A: Application> {
     lobby: Lobby,
     newcomers: RefCell<Newcomers>,
     /// Addresses with polling sessions; each session holds a clone.
-    polling_addresses: RefCell<HashMap<IpAddr, Rc<()>>>,
+    polling_addresses: RefCell<PerAddress>,
     read_buffer: RefCell<Box<[u8]>>,
     http: http1::Builder,
     fallback: RefCell<Option<Fallback>>,
@@ -550,14 +551,8 @@ impl<A: Application> Worker<A> {
     }
 
     /// What counts one more polling session of an address; `None` when it has too many.
-    pub(crate) fn polling_place(&self, address: IpAddr) -> Option<Rc<()>> {
-        let mut addresses = self.polling_addresses.borrow_mut();
-        // Looked through when it has grown to where a vector would grow, so that it costs little and never leaks.
-        if addresses.len() == addresses.capacity() {
-            addresses.retain(|_, owners| Rc::strong_count(owners) > 1);
-        }
-        let owners = addresses.entry(address).or_default();
-        (Rc::strong_count(owners) <= self.config.polling_per_address).then(|| Rc::clone(owners))
+    pub(crate) fn polling_place(&self, address: IpAddr) -> Option<Lease> {
+        self.polling_addresses.borrow_mut().take(address, self.config.polling_per_address)
     }
 
     pub(crate) fn remove_polling(&self, sid: &Sid) {

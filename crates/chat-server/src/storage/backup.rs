@@ -10,16 +10,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::schema;
+use super::{StorageError, schema};
 use crate::world::World;
 
 /// Pages between two reports, 4 MiB.
 const PAGES_A_STEP: i32 = 1024;
-/// A restored world's numbers go on this far above the copy's: what was given between the backup and the loss
-/// is never given to another message. Good for two million restores below 2^53.
+/// A restored world's numbers go on a random multiple of this above the copy's: what was given between the backup
+/// and the loss, or by another restore of the same copy, is not given to another message.
 const NUMBERS_LEFT_OUT: i64 = 1 << 32;
+/// At most this many of them, and at most a 64th of what is left below 2^53: good for a thousand restores.
+const MOST_LEFT_OUT: i64 = 1 << 16;
 
 /// What was copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +30,8 @@ pub struct Copied {
     pub bytes: u64,
 }
 
-/// Copies `database` to `target`, complete and checked, or leaves `target` as it was. The copy has an epoch of
-/// its own, so that a cursor from after it is recognised when it is restored.
+/// Copies `database` to `target`, complete and checked, or leaves `target` as it was. The copy is marked as
+/// one: whoever serves from it first makes it a world of its own ([`settle`]).
 ///
 /// `progress` is told the pages copied and all pages, now and then.
 ///
@@ -112,20 +114,54 @@ fn copy(database: &Path, aside: &Path, progress: &mut impl FnMut(u64, u64)) -> a
     source.execute_batch("COMMIT")?;
     // One plain file, without a log beside it.
     copy.pragma_update(None, "journal_mode", "DELETE")?;
-    copy.execute_batch(&format!(
-        "BEGIN;
-         UPDATE meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch';
-         INSERT INTO sqlite_sequence (name, seq) SELECT 'message', 0
-             WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'message');
-         UPDATE sqlite_sequence SET seq = seq + {NUMBERS_LEFT_OUT} WHERE name = 'message';
-         COMMIT;"
-    ))?;
+    copy.execute_batch("INSERT INTO meta (key, value) VALUES ('copy', '1') ON CONFLICT DO NOTHING")?;
     let verdict: String = copy.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     ensure!(verdict == "ok", "the copy is damaged, and so may be the database: {verdict}");
     let copied: i64 = copy.query_row("SELECT count(*) FROM message", [], |row| row.get(0))?;
     ensure!(copied == messages, "the copy has {copied} messages of {messages}");
     copy.close().map_err(|(_, error)| error)?;
     Ok(u64::try_from(messages)?)
+}
+
+/// Makes a restored copy a world of its own: with a new epoch, so that a cursor from after the copy, or from
+/// another restore of it, is recognised, and with numbers that neither has given. All in one transaction.
+///
+/// # Errors
+/// When the database cannot be written, or all numbers below 2^53 are given.
+pub(super) fn settle(connection: &mut Connection) -> Result<(), StorageError> {
+    let failed =
+        |error: rusqlite::Error| StorageError::new("making a restored copy a world of its own", error);
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    if transaction.execute("DELETE FROM meta WHERE key = 'copy'", []).map_err(failed)? == 0 {
+        return Ok(());
+    }
+    transaction
+        .execute_batch(
+            "UPDATE meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch';
+             INSERT INTO sqlite_sequence (name, seq) SELECT 'message', 0
+                 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'message');",
+        )
+        .map_err(failed)?;
+    let given: i64 = transaction
+        .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'message'", [], |row| row.get(0))
+        .map_err(failed)?;
+    let left = (1 << 53) - given;
+    if left <= NUMBERS_LEFT_OUT {
+        return Err(StorageError::new(
+            "making a restored copy a world of its own",
+            "no numbers are left below 2^53: begin with an empty data directory",
+        ));
+    }
+    let times = fastrand::i64(1..=(left / NUMBERS_LEFT_OUT / 64).clamp(1, MOST_LEFT_OUT));
+    transaction
+        .execute(
+            "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name = 'message'",
+            [times * NUMBERS_LEFT_OUT],
+        )
+        .map_err(failed)?;
+    transaction.commit().map_err(failed)?;
+    tracing::info!("a restored copy: its epoch is new, and its numbers go on higher");
+    Ok(())
 }
 
 /// The unfinished copy; removed when it is not renamed.

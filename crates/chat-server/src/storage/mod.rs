@@ -105,8 +105,9 @@ pub trait Storage: Send + Sync + 'static {
     fn missed(&self, query: MissedQuery) -> BoxFuture<'static, Result<Missed, StorageError>>;
 
     /// Remembers that everything stored so far was stored by now (milliseconds since 1970, from a clock that
-    /// may be believed). Earlier notes from the future are taken back to now: that clock was wrong.
-    fn note(&self, now_ms: i64) -> BoxFuture<'static, Result<(), StorageError>>;
+    /// may be believed). Earlier notes move by `set_ms` first, so far has the clock been set since the last one,
+    /// and keep their age; what is still in the future then is taken back to now: that clock was wrong.
+    fn note(&self, now_ms: i64, set_ms: i64) -> BoxFuture<'static, Result<(), StorageError>>;
 
     /// The time of the last note when it was opened; `None`: there was none.
     fn noted_ms(&self) -> Option<i64>;

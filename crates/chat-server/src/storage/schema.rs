@@ -35,6 +35,8 @@ const MIGRATIONS: [&str; 2] = [
          SELECT max(idx), max(at_ms)
          FROM (SELECT idx, max(created_at) OVER (ORDER BY idx) AS at_ms FROM message)
          GROUP BY at_ms / 600000; -- one for ten minutes
+     -- The clock of the first start is compared with it, as with any other note.
+     INSERT INTO meta (key, value) SELECT 'noted_ms', max(at_ms) FROM mark HAVING max(at_ms) IS NOT NULL;
      DROP INDEX message_created_at;",
 ];
 
@@ -81,11 +83,12 @@ pub(super) fn version(connection: &Connection) -> Result<usize, StorageError> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
+    use super::super::{Durability, SqliteStorage, Storage as _};
     use super::*;
 
     /// A database as version 1 left it.
-    pub(in crate::storage) fn version_1(path: &std::path::Path, rows: &[(i64, i64)]) {
+    fn version_1(path: &std::path::Path, rows: &[(i64, i64)]) {
         let connection = Connection::open(path).unwrap();
         connection.execute_batch(MIGRATIONS[0]).unwrap();
         connection.pragma_update(None, "user_version", 1).unwrap();
@@ -121,5 +124,16 @@ pub(super) mod tests {
         assert_eq!(version(&connection).unwrap(), SCHEMA_VERSION);
         let kept: i64 = connection.query_row("SELECT count(*) FROM message", [], |row| row.get(0)).unwrap();
         assert_eq!(kept, 6);
+    }
+
+    #[test]
+    fn the_last_message_of_version_1_counts_as_its_last_note() {
+        for (rows, noted_ms) in [(&[][..], None), (&[(1, 1_000), (2, 90_000), (3, 50_000)], Some(90_000))] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("dna.db");
+            version_1(&path, rows);
+            let storage = SqliteStorage::open(&path, Durability::Process).unwrap();
+            assert_eq!(storage.noted_ms(), noted_ms);
+        }
     }
 }

@@ -15,7 +15,9 @@ use geo_index::Position;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Author, Missed, MissedQuery, NewMessage, Outcome, Storage, StorageError, StoredMessage, schema};
+use super::{
+    Author, Missed, MissedQuery, NewMessage, Outcome, Storage, StorageError, StoredMessage, backup, schema,
+};
 use crate::event::MessageKind;
 
 /// What an acknowledged message survives.
@@ -35,7 +37,8 @@ const CHECKPOINT_FROM_BYTES: u64 = 4 << 20;
 const TRUNCATE_FROM_BYTES: u64 = 16 << 20;
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
 
-/// How long writers wait for a reader in the way of that, each time; a reader who stays is not waited for.
+/// How long writers, and the end of the process, wait for a reader in the way of that, each time; a reader who
+/// stays is not waited for.
 const TRUNCATE_PATIENCE: Duration = Duration::from_millis(100);
 /// From this size on it is said that somebody keeps the log from being emptied.
 const WARN_FROM_BYTES: u64 = 32 << 20;
@@ -69,6 +72,7 @@ impl SqliteStorage {
         let failed = |error: rusqlite::Error| StorageError::new("opening the database", error);
         let mut writer = connect(path, durability).map_err(failed)?;
         schema::prepare(&mut writer)?;
+        backup::settle(&mut writer)?;
         let epoch: String = writer
             .query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |row| row.get(0))
             .map_err(failed)?;
@@ -210,8 +214,11 @@ impl Storage for SqliteStorage {
         })
     }
 
-    fn note(&self, now_ms: i64) -> BoxFuture<'static, Result<(), StorageError>> {
+    fn note(&self, now_ms: i64, set_ms: i64) -> BoxFuture<'static, Result<(), StorageError>> {
         let noted = self.write("noting the time", |transaction| {
+            if set_ms != 0 {
+                transaction.execute("UPDATE mark SET at_ms = at_ms + ?1", [set_ms])?;
+            }
             transaction.execute("UPDATE mark SET at_ms = ?1 WHERE at_ms > ?1", [now_ms])?;
             transaction.execute(
                 "INSERT INTO mark (idx, at_ms) SELECT seq, ?1 FROM sqlite_sequence \
@@ -292,6 +299,7 @@ impl Drop for SqliteStorage {
         }
         // Leaves one plain file behind for whoever looks at it next.
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = writer.busy_timeout(TRUNCATE_PATIENCE);
         let _ = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     }
 }
@@ -326,6 +334,8 @@ fn connect(path: &Path, durability: Durability) -> rusqlite::Result<Connection> 
 
 fn read_missed(reader: &Connection, query: &MissedQuery) -> Result<Missed, StorageError> {
     let failed = |error: rusqlite::Error| StorageError::new("reading missed messages", error);
+    // Both questions are about one moment: what is deleted between them would be a hole nobody is told of.
+    let reader = reader.unchecked_transaction().map_err(failed)?;
     let forgotten_to: Option<String> = reader
         .query_row("SELECT value FROM meta WHERE key = 'forgotten_to'", [], |row| row.get(0))
         .optional()
@@ -457,7 +467,11 @@ mod tests {
     }
 
     fn note(storage: &SqliteStorage, now_ms: i64) {
-        storage.note(now_ms).now_or_never().unwrap().unwrap();
+        note_after(storage, 0, now_ms);
+    }
+
+    fn note_after(storage: &SqliteStorage, set_ms: i64, now_ms: i64) {
+        storage.note(now_ms, set_ms).now_or_never().unwrap().unwrap();
     }
 
     fn forget_before(storage: &SqliteStorage, noted_ms: i64) -> u64 {
@@ -525,6 +539,34 @@ mod tests {
         assert_eq!(storage.missed(query(5, 5)).await.unwrap(), Missed::All(vec![]));
     }
 
+    #[test]
+    fn what_is_deleted_while_it_is_read_is_no_hole() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = SqliteStorage::open(&dir.path().join("dna.db"), Durability::Process).unwrap();
+        for idx in 1..=200 {
+            save(&storage, vec![message("one", 127.0, 10)]);
+            note(&storage, 10);
+            let reader = storage.reader.clone();
+            let (begun, has_begun) = mpsc::channel();
+            let reading = std::thread::spawn(move || {
+                let reader = reader.lock().unwrap();
+                loop {
+                    let missed = read_missed(&reader, &query(idx - 1, idx)).unwrap();
+                    let _ = begun.send(());
+                    match missed {
+                        Missed::Forgotten => return,
+                        missed => {
+                            assert!(matches!(&missed, Missed::All(found) if found.len() == 1), "{missed:?}");
+                        }
+                    }
+                }
+            });
+            has_begun.recv().unwrap();
+            assert_eq!(forget_before(&storage, 11), 1);
+            reading.join().unwrap();
+        }
+    }
+
     #[tokio::test]
     async fn much_is_forgotten_a_slice_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
@@ -561,13 +603,36 @@ mod tests {
         assert_eq!(forget_before(&storage, 100 * HOUR), 0);
         assert_eq!(forget_before(&storage, 101 * HOUR), 1);
         assert_eq!(forget_before(&storage, 102 * HOUR), 0, "b is as young as d");
-        // A clock that was believed and wrong: its notes count from when it was put right.
+        // A clock that was believed and wrong, by an earlier process: its notes count from when it was put right.
         note(&storage, 9_000 * HOUR);
         save(&storage, vec![message("e", 127.0, 103 * HOUR)]);
         note(&storage, 9_001 * HOUR);
         note(&storage, 104 * HOUR);
         assert_eq!(forget_before(&storage, 104 * HOUR), 3);
         assert_eq!(forget_before(&storage, 105 * HOUR), 1);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_while_it_is_watched_changes_no_age() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = SqliteStorage::open(&dir.path().join("dna.db"), Durability::Process).unwrap();
+        const HOUR: i64 = 3_600_000;
+        // An hour between any two notes, whatever the clock says.
+        let mut now_ms = 1_000 * HOUR;
+        for set_hours in [0, -744, 744, 744, -744] {
+            save(&storage, vec![message("a", 127.0, now_ms)]);
+            now_ms += (1 + set_hours) * HOUR;
+            note_after(&storage, set_hours * HOUR, now_ms);
+            assert_eq!(forget_before(&storage, now_ms - 5 * HOUR), 0, "{set_hours}");
+        }
+        for hours in [4, 3, 2, 1, 0] {
+            assert_eq!(
+                forget_before(&storage, now_ms - hours * HOUR),
+                0,
+                "the one of {hours} hours is no older"
+            );
+            assert_eq!(forget_before(&storage, now_ms - hours * HOUR + 1), 1, "nor younger");
+        }
     }
 
     #[test]

@@ -236,7 +236,7 @@ impl Storage for SlowStorage {
         .boxed()
     }
 
-    fn note(&self, _now_ms: i64) -> BoxFuture<'static, Result<(), StorageError>> {
+    fn note(&self, _now_ms: i64, _set_ms: i64) -> BoxFuture<'static, Result<(), StorageError>> {
         futures_util::future::ready(Ok(())).boxed()
     }
 
