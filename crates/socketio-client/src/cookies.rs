@@ -58,7 +58,7 @@ impl Cookies {
                 // The server's newer word for a name counts: many readers take the first of two.
                 let is_kept = |pair: &&str| {
                     let name = pair.split('=').next().unwrap_or_default().trim();
-                    !self.0.iter().any(|(known, _)| known == name)
+                    !self.0.iter().any(|(known, _)| **known == *name)
                 };
                 let kept = own.split(';').map(str::trim).filter(is_kept).chain([pairs.as_str()]);
                 *own = kept.collect::<Vec<_>>().join("; ");
