@@ -458,11 +458,12 @@ fn check_descriptors(shared: &Shared) -> anyhow::Result<()> {
         }
     }
     let Some(allowed) = getrlimit(Resource::Nofile).current else { return Ok(()) };
-    // A poll and a post at once, and the WebSocket beside them while the transport changes.
+    // A poll and a post at once.
     let per_socket = match shared.socket.base().transport {
         Transport::WebSocket => 1,
         Transport::Polling => 2,
-        Transport::PollingThenWebSocket => 3,
+        // And the WebSocket beside them while the transport changes.
+        _ => 3,
     };
     let listeners: u64 = shared.script.config.listeners.iter().map(|group| group.count as u64).sum();
     let flows =
