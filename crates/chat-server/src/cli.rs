@@ -192,7 +192,9 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
     let previous = config.tokens.previous()?;
     let secrets = Secrets { current: data.secret()?, previous };
     if secrets.previous.as_ref().is_some_and(|(previous, _)| *previous == secrets.current) {
-        bail!("the previous secret is the current one, so its date would end nothing: give the one before it");
+        bail!(
+            "the previous secret is the current one, so its date would end nothing: give the one before it"
+        );
     }
     let listener = server::bind(config.listen)?;
     let storages = server::open_storages(&data, &config)?;

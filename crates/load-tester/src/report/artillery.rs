@@ -84,7 +84,7 @@ struct SummaryIn {
 impl SummaryIn {
     fn summary(&self) -> Option<Summary> {
         Some(Summary {
-            count: self.count.map(|n| n as u64),
+            count: self.count.map(counted),
             min: self.min?,
             max: self.max?,
             mean: self.mean,
@@ -205,7 +205,7 @@ pub(super) fn v1(aggregate: &PeriodIn, windows: &[PeriodIn], name: &str) -> Load
 }
 
 fn slice_v1(window: &PeriodIn, start_s: f64, length_s: f64) -> Slice {
-    let number = |n: Option<f64>| n.unwrap_or(0.0).max(0.0) as u64;
+    let number = |n: Option<f64>| n.map_or(0, counted);
     let mut counters = counts(window.counters.as_ref());
     let (created, completed) = (number(window.scenarios_created), number(window.scenarios_completed));
     counters.insert("vusers.created".to_owned(), created);
@@ -242,7 +242,7 @@ fn slice_v1(window: &PeriodIn, start_s: f64, length_s: f64) -> Slice {
         rates: mean.map(|mean| (RPS.to_owned(), mean)).into_iter().collect(),
         requests_started: number(window.rps.as_ref().and_then(|r| r.count)),
         requests_completed: number(window.requests_completed),
-        concurrent_users: window.concurrency.map(|n| n.max(0.0) as u64),
+        concurrent_users: window.concurrency.map(counted),
         ..Slice::default()
     };
     if let Some(sampled) = window.latencies.as_ref().and_then(|l| Summary::of(&l.0)) {
@@ -297,7 +297,7 @@ fn phases_v1(phases: &[PhaseIn]) -> Vec<PhaseInfo> {
             start_s,
             duration_s,
             load,
-            planned: planned.round() as u64,
+            planned: counted(planned.round()),
         });
         start_s += duration_s;
     }
@@ -402,6 +402,12 @@ fn today(name: &str) -> String {
     }
 }
 
+/// A number of a foreign file as a count: no more than floating point holds exactly, so that a few of them may be
+/// added without a look.
+fn counted(n: f64) -> u64 {
+    n.clamp(0.0, 9_007_199_254_740_992.0) as u64
+}
+
 fn counts(map: Option<&BTreeMap<String, f64>>) -> BTreeMap<String, u64> {
-    map.into_iter().flatten().map(|(name, n)| (name.clone(), n.max(0.0) as u64)).collect()
+    map.into_iter().flatten().map(|(name, n)| (name.clone(), counted(*n))).collect()
 }
