@@ -39,7 +39,7 @@ use crate::socket::{Socket, SocketId};
 use crate::stats::{LocalHistogram, Stats, add, sub};
 use crate::transport::http::{self, Fallback, Opened};
 use crate::transport::stream::Stream;
-use crate::transport::{Transport, polling, websocket};
+use crate::transport::{polling, websocket};
 
 /// Size of the read buffer all connections of a worker share, in bytes.
 const READ_BUFFER: usize = 64 << 10;
@@ -800,12 +800,7 @@ impl<A: Application> Worker<A> {
         let gathered = &mut *gathered;
         let before = self.clock();
         let transport = session.transport.borrow();
-        let written = match &*transport {
-            Transport::Polling(writer) => {
-                outbox.write_whole(|frames| writer.write(frames), &mut gathered.tally)
-            }
-            transport => outbox.write(|slices| transport.write(slices), &mut gathered.tally),
-        };
+        let written = transport.flush(&mut outbox, &mut gathered.tally);
         let now = self.refresh_clock();
         gathered.writes += 1;
         gathered.bytes += std::mem::take(&mut gathered.tally.bytes) as u64;

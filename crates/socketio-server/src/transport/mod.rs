@@ -8,11 +8,12 @@ pub(crate) mod polling;
 pub(crate) mod stream;
 pub(crate) mod websocket;
 
-use std::io::{self, IoSlice};
+use std::io;
 
 use socketio_wire::websocket::close::CloseCode;
 
 use crate::frame::Frame;
+use crate::outbox::{Outbox, Tally, Written};
 use crate::reason::Reason;
 
 /// The write side of a session.
@@ -25,13 +26,13 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// One write call of whole frames, the first perhaps without its beginning. Gives the bytes taken; an error
-    /// of kind `WouldBlock` when the transport takes none now.
-    pub(crate) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// One write call with what stands at the front of the outbox: as much as a call takes, or, for a poll's answer,
+    /// all of it.
+    pub(crate) fn flush(&self, outbox: &mut Outbox, tally: &mut Tally) -> Written {
         match self {
-            Transport::Websocket(writer) => writer.write(slices),
-            Transport::Polling(writer) => writer.write(slices),
-            Transport::Gone => Err(io::ErrorKind::NotConnected.into()),
+            Transport::Websocket(writer) => outbox.write(|frames| writer.write(frames), tally),
+            Transport::Polling(writer) => outbox.write_whole(|frames| writer.write(frames), tally),
+            Transport::Gone => Written::Failed(io::ErrorKind::NotConnected),
         }
     }
 
@@ -39,7 +40,7 @@ impl Transport {
         matches!(self, Transport::Polling(_))
     }
 
-    /// Whether bytes that [`Transport::write`] took have yet to leave; if so it waits as if it took no more.
+    /// Whether bytes that [`Transport::flush`] took have yet to leave; if so it waits as if it took no more.
     pub(crate) fn holds_back(&self) -> bool {
         match self {
             Transport::Websocket(writer) => writer.holds_back(),
