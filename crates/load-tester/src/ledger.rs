@@ -100,6 +100,9 @@ impl Ledger {
             undecided: 0,
             not_sent: 0,
             samples: Vec::new(),
+            classes: Vec::new(),
+            listeners_short: 0,
+            worst: Vec::new(),
         };
         Self {
             expectation,

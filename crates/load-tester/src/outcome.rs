@@ -28,6 +28,10 @@ pub struct Outcome {
     /// Only with `config.delivery`.
     pub delivery: Option<Delivery>,
     pub target: Option<TargetUse>,
+    /// What the target says of its own time, stage by stage in the order a message passes them.
+    pub stages: Vec<StageUse>,
+    /// Series chosen with `config.monitor`.
+    pub monitored: Vec<Monitored>,
     /// The tester's own threads, one sample a second.
     pub tester: Vec<ProcessSample>,
     pub validity: Validity,
@@ -121,6 +125,28 @@ pub mod names {
     pub const DELIVERY_FIRST: &str = "drumfire.delivery_first";
     pub const DELIVERY_MEDIAN: &str = "drumfire.delivery_median";
     pub const DELIVERY_LAST: &str = "drumfire.delivery_last";
+    /// The ack of a stamped message, from sending it.
+    pub const DELIVERY_ACK: &str = "drumfire.delivery_ack";
+    /// Before the name of a class of listeners: what [`DELIVERY`] is for all of them.
+    pub const DELIVERY_CLASS: &str = "drumfire.delivery.class.";
+    /// From the loss of a connection to the end of the flow that brings its owner back.
+    pub const RECONNECT: &str = "drumfire.reconnect";
+}
+
+/// Names of counters that are not Artillery's. Those of deliveries are filed under the second the message was sent in.
+pub mod counters {
+    pub const EXPECTED: &str = "drumfire.delivery.expected";
+    pub const HEARD: &str = "drumfire.delivery.heard";
+    pub const MISSING: &str = "drumfire.delivery.missing";
+    pub const LATE: &str = "drumfire.delivery.late";
+    pub const DUPLICATES: &str = "drumfire.delivery.duplicates";
+    pub const UNEXPECTED: &str = "drumfire.delivery.unexpected";
+    /// Connections that ended without our doing, or were cut off by the script.
+    pub const CONNECTIONS_LOST: &str = "drumfire.connections.lost";
+    /// Those of them whose owner is back in its place.
+    pub const CONNECTIONS_BACK: &str = "drumfire.connections.back";
+    /// Pings of the server that came later than its own interval and timeout allow.
+    pub const HEARTBEATS_LATE: &str = "drumfire.heartbeats.late";
 }
 
 /// One kind of failure: where, what, how often, when, and what it looked like once.
@@ -168,6 +194,80 @@ pub struct Delivery {
     pub not_sent: u64,
     /// Up to 20 rows of what went missing or came uncalled, in words.
     pub samples: Vec<String>,
+    /// One for each group of listeners, in the script's order.
+    #[serde(default)]
+    pub classes: Vec<ClassDelivery>,
+    /// Listeners that missed at least one message they should have heard.
+    #[serde(default)]
+    pub listeners_short: u64,
+    /// Up to 20 of them, those that missed most first.
+    #[serde(default)]
+    pub worst: Vec<ListenerDelivery>,
+}
+
+/// What one group of listeners heard. Its times are the histogram `drumfire.delivery.class.NAME`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassDelivery {
+    /// The group's `name`, else its number from 1.
+    pub name: String,
+    pub listeners: u64,
+    /// `None` without an expectation, and with one that names no listener (a number).
+    pub expected: Option<u64>,
+    pub heard: u64,
+    pub missing: u64,
+    pub duplicates: u64,
+    pub late: u64,
+    pub unexpected: u64,
+    pub out_of_order: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ListenerDelivery {
+    /// Number over all groups, from 0.
+    pub listener: u32,
+    pub class: String,
+    pub expected: u64,
+    pub missing: u64,
+}
+
+/// One stage of the target's work, as its own Prometheus histogram tells it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageUse {
+    /// The metric without prefix and unit, e.g. `commit` of `dna_stage_commit_seconds`.
+    pub name: String,
+    /// The metric's help text.
+    pub help: String,
+    /// What happened since the sample before.
+    pub points: Vec<StagePoint>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StagePoint {
+    /// Seconds since the run's start.
+    pub at_s: f64,
+    pub count: u64,
+    pub sum_s: f64,
+    /// Upper edge of the bucket that holds it; `None` when nothing happened.
+    pub p99_s: Option<f64>,
+}
+
+/// A series of somebody's Prometheus endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Monitored {
+    /// Metric and labels as exposed, e.g. `http_requests_total{code="200"}`.
+    pub name: String,
+    /// The endpoint's name in the script, else its URL.
+    pub source: String,
+    pub kind: MonitoredKind,
+    /// (seconds since the run's start, value); a counter's values are per second since the sample before.
+    pub points: Vec<(f64, f64)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MonitoredKind {
+    Gauge,
+    Counter,
 }
 
 /// The process behind the target's port.

@@ -285,6 +285,8 @@ async fn conduct(
         scenario_counts: std::mem::take(&mut collector.scenario_counts),
         delivery,
         target,
+        stages: Vec::new(),
+        monitored: Vec::new(),
         tester,
         checks,
         interrupted,

@@ -19,7 +19,8 @@ use serde_json::Value;
 use super::artillery::{self, PeriodIn};
 use super::loaded::{self, Loaded, Run, Slice, Summary};
 use crate::outcome::{
-    Check, Delivery, ErrorGroup, Meta, Outcome, ProcessSample, TargetUse, Validity, Window,
+    Check, Delivery, ErrorGroup, Meta, Monitored, Outcome, ProcessSample, StageUse, TargetUse, Validity,
+    Window,
 };
 
 /// Of the `drumfire` block; raised when an older reader could misread it.
@@ -185,6 +186,8 @@ pub fn to_string(outcome: &Outcome) -> String {
             server_events: outcome.server_events.clone(),
             delivery: outcome.delivery.clone(),
             target: outcome.target.clone().map(|t| TargetUse { samples: rounded(&t.samples), ..t }),
+            stages: outcome.stages.clone(),
+            monitored: outcome.monitored.clone(),
             tester: rounded(&outcome.tester),
             validity: outcome.validity.clone(),
             checks: outcome.checks.clone(),
@@ -349,6 +352,10 @@ struct Block {
     server_events: BTreeMap<String, u64>,
     delivery: Option<Delivery>,
     target: Option<TargetUse>,
+    #[serde(default)]
+    stages: Vec<StageUse>,
+    #[serde(default)]
+    monitored: Vec<Monitored>,
     tester: Vec<ProcessSample>,
     validity: Validity,
     checks: Vec<Check>,
@@ -555,6 +562,8 @@ fn ours(block: &Block) -> Result<Loaded, String> {
         server_events: block.server_events.clone(),
         delivery: block.delivery.clone(),
         target: block.target.clone(),
+        stages: block.stages.clone(),
+        monitored: block.monitored.clone(),
         tester: block.tester.clone(),
         validity: block.validity.clone(),
         checks: block.checks.clone(),

@@ -7,7 +7,8 @@ use hdrhistogram::Histogram;
 
 use super::units::sum_of;
 use crate::outcome::{
-    Check, Delivery, ErrorGroup, Meta, Outcome, PhaseInfo, ProcessSample, TargetUse, Validity, Window, names,
+    Check, Delivery, ErrorGroup, Meta, Monitored, Outcome, PhaseInfo, ProcessSample, StageUse, TargetUse,
+    Validity, Window, names,
 };
 
 /// Charts hold at most this many points; longer runs are drawn in coarser steps.
@@ -59,6 +60,8 @@ pub struct Run {
     pub server_events: BTreeMap<String, u64>,
     pub delivery: Option<Delivery>,
     pub target: Option<TargetUse>,
+    pub stages: Vec<StageUse>,
+    pub monitored: Vec<Monitored>,
     pub tester: Vec<ProcessSample>,
     pub validity: Validity,
     pub checks: Vec<Check>,
@@ -324,6 +327,8 @@ impl Loaded {
             server_events: outcome.server_events.clone(),
             delivery: outcome.delivery.clone(),
             target: outcome.target.clone(),
+            stages: outcome.stages.clone(),
+            monitored: outcome.monitored.clone(),
             tester: outcome.tester.clone(),
             validity: outcome.validity.clone(),
             checks: outcome.checks.clone(),

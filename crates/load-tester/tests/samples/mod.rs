@@ -113,6 +113,8 @@ pub(crate) fn outcome(meta: Meta, seconds: Vec<Window>) -> Outcome {
         scenario_counts: BTreeMap::from([("0".to_owned(), launched)]),
         delivery: None,
         target: None,
+        stages: Vec::new(),
+        monitored: Vec::new(),
         tester: Vec::new(),
         validity: Validity {
             valid: true,
@@ -469,6 +471,9 @@ fn run(mut meta: Meta, shape: &Shape, seed: u64) -> Outcome {
         } else {
             Vec::new()
         },
+        classes: Vec::new(),
+        listeners_short: 0,
+        worst: Vec::new(),
     });
     made.target = Some(TargetUse {
         pid: 4711,
