@@ -21,7 +21,7 @@ use crate::ledger::Ledger;
 use crate::metrics::{Collector, Count, Names, Recorder, merge_windows};
 use crate::monitor::Watch;
 use crate::outcome::{
-    Check, CheckKind, Delivery, Meta, Outcome, PhaseInfo, ProcessSample, TargetUse, Window,
+    Check, CheckKind, Delivery, Meta, Outcome, PhaseInfo, ProcessSample, TargetUse, Window, counters,
 };
 use crate::plan::Plan;
 use crate::script::model::{Action, Engine, EngineRevision, PhaseKind, Script, Step};
@@ -354,6 +354,7 @@ async fn prepare(
         first += group.count;
     }
     let listening = maker.names.step("listening".into(), config.target.clone());
+    let unfinished = maker.names.counter(counters::USERS_UNFINISHED);
     maker.who = "before: ";
     let before = script.before.as_ref().map(|before| maker.flow(before.engine, &before.flow)).transpose()?;
     maker.who = "after: ";
@@ -399,6 +400,7 @@ async fn prepare(
         after,
         listeners,
         listening,
+        unfinished,
         plan: Plan::new(&config.phases, config.seed),
         workers,
         seed: config.seed,
@@ -603,6 +605,10 @@ async fn work(
                         _ = stop.wait_for(|order| *order >= Order::StopArrivals) => break,
                     }
                 }
+            }
+            let cut_off = worker.users.get();
+            if cut_off > 0 {
+                worker.recorder.borrow_mut().add(shared.unfinished, cut_off);
             }
             users.shutdown().await;
             let _ = reports.send(Report::UsersDone);
