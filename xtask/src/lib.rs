@@ -19,9 +19,8 @@ mod tidy; // rules no compiler knows
 mod tree; // where things lie
 mod web; // the map page
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
 
 use clap::{Parser, Subcommand};
 
@@ -64,6 +63,23 @@ enum Task {
 /// When npm is absent or fails, with what it said.
 pub fn node_packages(folder: &Path) -> anyhow::Result<()> {
     web::install(folder, "packages").map(|_| ())
+}
+
+/// The official clients in three languages, those that are not there or have changed since.
+///
+/// # Errors
+/// When one cannot be installed, with what to do.
+pub fn install_clients() -> anyhow::Result<()> {
+    clients::run().map(|_| ())
+}
+
+/// The Python that has python-socketio, installed when it is not there or has changed since.
+///
+/// # Errors
+/// When it cannot be installed, with what pip said.
+pub fn install_python() -> anyhow::Result<PathBuf> {
+    clients::python()?;
+    Ok(clients::python_program())
 }
 
 /// The program.

@@ -122,16 +122,17 @@ impl Ground {
         let text = fs::read_to_string(&output)
             .with_context(|| format!("drumfire limit ({status}) wrote no {}", output.display()))?;
         let found = rate_of(&serde_json::from_str(&text)?);
-        found.filter(|rate| *rate >= 1.0).with_context(|| {
-            format!("{}: not even one user a second holds `{UNTIL}`", tree::shown(&output))
-        })
+        found
+            .filter(|rate| *rate >= 1.0)
+            .with_context(|| format!("{}: not even one user a second holds `{UNTIL}`", tree::shown(&output)))
     }
 
     /// Whether a run at this rate keeps the limits.
     fn by_hand(&self, server: Server, rate: f64) -> Result<bool> {
         let rate = rate.round();
         let output = self.folder.join(format!("{server}-at-{rate}.json"));
-        let conditions: Vec<_> = CONDITIONS.iter().map(|condition| json!({"expression": condition})).collect();
+        let conditions: Vec<_> =
+            CONDITIONS.iter().map(|condition| json!({"expression": condition})).collect();
         let overrides = json!({"config": {
             "phases": [{"duration": self.duration, "arrivalRate": rate}],
             "ensure": {"conditions": conditions, "maxErrorRate": MOST_ERRORS},
@@ -142,7 +143,9 @@ impl Ground {
             Some(0) => Ok(true),
             // A limit of the run does not hold.
             Some(1) if output.is_file() => Ok(false),
-            Some(3) => bail!("the run at {rate} users a second is not to be believed; the reason stands above"),
+            Some(3) => {
+                bail!("the run at {rate} users a second is not to be believed; the reason stands above")
+            }
             _ => bail!("drumfire run: {status}"),
         }
     }
@@ -176,11 +179,9 @@ impl Running {
             Server::Dna => {
                 Self::Dna(stage::serve(ground.listen, &ground.data, &ground.folder.join("dna.log"))?)
             }
-            Server::Y2018 => Self::Y2018(Server2018::start(
-                ground.listen,
-                &stage::secret(&ground.data)?,
-                &ground.folder,
-            )?),
+            Server::Y2018 => {
+                Self::Y2018(Server2018::start(ground.listen, &stage::secret(&ground.data)?, &ground.folder)?)
+            }
         })
     }
 

@@ -32,7 +32,9 @@ fn browser() -> Option<&'static str> {
 
 pub(super) fn need_program() -> Result<()> {
     if browser().is_none() {
-        bail!("--picture needs Chromium or Chrome: apt-get install chromium | brew install --cask google-chrome");
+        bail!(
+            "--picture needs Chromium or Chrome: apt-get install chromium | brew install --cask google-chrome"
+        );
     }
     Ok(())
 }
@@ -42,7 +44,8 @@ pub(super) fn draw(before: &Path, after: &Path, folder: &Path) -> Result<Part> {
     let started = Instant::now();
     let browser = browser().context("no browser")?;
     let page = folder.join("side-by-side.html");
-    fs::write(&page, side_by_side(before, after)).with_context(|| format!("cannot write {}", page.display()))?;
+    fs::write(&page, side_by_side(before, after))
+        .with_context(|| format!("cannot write {}", page.display()))?;
     let picture: PathBuf = tree::root().join(PICTURE);
     if let Some(parent) = picture.parent() {
         fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
@@ -58,12 +61,13 @@ pub(super) fn draw(before: &Path, after: &Path, folder: &Path) -> Result<Part> {
         .arg(format!("--screenshot={}", picture.display()))
         .arg(format!("file://{}", page.display()));
     logged("picture", &mut command, |_| ())?;
-    let bytes = fs::metadata(&picture)
-        .with_context(|| format!("{browser} wrote no {}", picture.display()))?
-        .len();
+    let bytes =
+        fs::metadata(&picture).with_context(|| format!("{browser} wrote no {}", picture.display()))?.len();
     println!("picture   {} ({} kB)", tree::shown(&picture), bytes / 1000);
     if bytes > MOST_BYTES {
-        bail!("{PICTURE} has {bytes} bytes, more than {MOST_BYTES}: make it smaller in xtask/src/demo/picture.rs");
+        bail!(
+            "{PICTURE} has {bytes} bytes, more than {MOST_BYTES}: make it smaller in xtask/src/demo/picture.rs"
+        );
     }
     Ok(Part { name: "picture", took: started.elapsed(), note: String::new() })
 }
