@@ -2,6 +2,7 @@
 // PORT, REDIS_PORT, JWT_SECRET. Prints "listening on 127.0.0.1:PORT" when it is ready.
 'use strict';
 
+const crypto = require('crypto');
 const http = require('http');
 
 const express = require('express');
@@ -16,6 +17,9 @@ if (!JWT_SECRET) {
   console.error('JWT_SECRET must be set: the secret that tokens are signed with');
   process.exit(1);
 }
+
+// As a key: given text, today's jsonwebtoken first tries at each token whether it is a public key.
+const SECRET = crypto.createSecretKey(Buffer.from(JWT_SECRET));
 
 const app = express();
 app.get('/', (request, response) => {
@@ -95,7 +99,7 @@ function on(socket, event, handler) {
 
 function identify(token) {
   try {
-    return jwt.verify(token, JWT_SECRET, { algorithms: ['HS256'] });
+    return jwt.verify(token, SECRET, { algorithms: ['HS256'] });
   } catch (error) {
     throw Object.assign(error, { status: 401 });
   }

@@ -166,7 +166,8 @@ fn all_is_heard(other: Other, load: Load) {
 /// Every hundredth delivery is dropped: drumfire misses those, and no other.
 fn what_is_lost_is_missed(other: Other, load: Load) {
     let run = Run::of(other, load, &["lose"]);
-    let number = |value: &Value| value.as_str().and_then(|text| text.parse().ok()).expect("a name");
+    // Listeners are called by their numbers.
+    let number = |value: &Value| value.as_u64().expect("a number") as usize;
     let lost: BTreeSet<(usize, usize)> = run.server["lost"]
         .as_array()
         .expect("a list")

@@ -97,9 +97,9 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
 
     println!();
     if let Some(before) = &before {
-        before.print("2018");
+        before.print("2018 ");
     }
-    after.print("");
+    after.print(if before.is_some() { "dna  " } else { "" });
     println!("messages  {}", tree::shown(&stage.data));
     if let Some(before) = &before
         && signal::received().is_none()
@@ -142,9 +142,9 @@ struct Outcome {
 
 impl Outcome {
     fn print(&self, whose: &str) {
-        println!("result    {:<5}{}", whose, tree::shown(&self.result));
+        println!("result    {whose}{}", tree::shown(&self.result));
         if self.report.is_file() {
-            println!("report    {:<5}{}", whose, tree::shown(&self.report));
+            println!("report    {whose}{}", tree::shown(&self.report));
         }
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn load(
         thread::sleep(Duration::from_millis(50));
     }
     if signal::received().is_some() {
-        outcome.print("2018");
+        outcome.print("2018 ");
         return Err(Interrupted.into());
     }
     Ok(outcome)
