@@ -72,13 +72,14 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     let mut all_hold = true;
     for server in servers {
         let found = ground.search(server)?;
-        let at = ground.by_hand(server, &found, found.rate)?;
-        let above = ground.by_hand(server, &found, found.rate * REFUTED_AT)?;
+        let rate = found.rate;
+        // `limit` asks for tenths of a user at the least.
+        let higher = (rate * REFUTED_AT * 10.0).ceil() / 10.0;
+        let at = ground.by_hand(server, &found, rate)?;
+        let above = ground.by_hand(server, &found, higher)?;
         println!(
-            "\n{server}: {:.0} users a second by `drumfire limit --until '{UNTIL}'`; a run at {:.0} {at}, one at {:.0} {above}",
-            found.rate,
-            found.rate,
-            found.rate * REFUTED_AT,
+            "\n{server}: {rate} users a second by `drumfire limit --until '{UNTIL}'`; \
+             a run at {rate} {at}, one at {higher} {above}",
         );
         all_hold &= at.holds && at.is_valid && !above.holds;
     }
@@ -124,7 +125,6 @@ impl Ground {
 
     /// A run at this rate, with what was searched for as its limits.
     fn by_hand(&self, server: Server, found: &Found, rate: f64) -> Result<Judged> {
-        let rate = rate.round();
         let output = self.folder.join(format!("{server}-at-{rate}.json"));
         let conditions: Vec<_> =
             found.conditions.iter().map(|condition| json!({"expression": condition})).collect();
