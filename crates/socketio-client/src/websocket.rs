@@ -296,6 +296,15 @@ impl Connection {
         self.last_read
     }
 
+    pub(crate) fn limit_receive_buffer(&self, bytes: usize) -> io::Result<()> {
+        self.stream.limit_receive_buffer(bytes)
+    }
+
+    /// The session read something by other means at this time.
+    pub(crate) fn read_elsewhere(&mut self, at: Instant) {
+        self.last_read = self.last_read.max(at);
+    }
+
     async fn send(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), Closed> {
         buffers::with_frame_buffer(|frames| {
             encode_masked(opcode, payload, frames);
