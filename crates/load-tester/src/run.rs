@@ -18,6 +18,7 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::delivery::{Marks, Messages};
 use crate::flow::{Flow, FlowAction, Maker, any_step, shortest_life};
 use crate::ledger::Ledger;
+use crate::listeners::{Audience, Turns};
 use crate::metrics::{Collector, Count, Names, Recorder, merge_windows};
 use crate::monitor::Watch;
 use crate::outcome::{
@@ -205,10 +206,12 @@ async fn conduct(
     }
     if shared.marks.is_some() {
         progress(&Progress::AwaitingDeliveries);
-        show.await_deliveries(&mut crew, interrupted.is_some()).await.context("writing who heard what")?;
+        show.await_deliveries(&mut crew, interrupted.is_some()).await;
     }
     crew.orders.send_replace(Order::Finish);
-    show.finish(&mut crew).await.context("writing who heard what")?;
+    show.finish(&mut crew).await;
+    let delivery = show.ledger.as_mut().map(Ledger::close);
+    show.tell_fault(progress);
     crew.dismiss().await;
     if shared.messages.unmarked() > 0 {
         progress(&Progress::Notice(&format!(
@@ -230,8 +233,7 @@ async fn conduct(
         progress(&Progress::Log(&text));
     }
 
-    let Show { mut collector, ledger, phases, target, tester, .. } = show;
-    let delivery = ledger.map(Ledger::close).transpose().context("writing who heard what")?;
+    let Show { mut collector, phases, target, tester, .. } = show;
     let total = collector.total(duration_s);
     let (seconds, errors) = collector.finish(zero.elapsed().as_secs_f64());
     let planned = if interrupted.is_some() {
@@ -350,9 +352,11 @@ async fn prepare(
                 Some(maker.flow(Engine::SocketIo, &moving.flow)?)
             }
         };
-        listeners.push(ListenerFlow { flow, moving, first });
+        let storms = Turns::of_group(group, config.seed ^ first as u64);
+        listeners.push(ListenerFlow { flow, moving, first, storms });
         first += group.count;
     }
+    let audience = Audience::new(config, maker.names);
     let listening = maker.names.step("listening".into(), config.target.clone());
     let unfinished = maker.names.counter(counters::USERS_UNFINISHED);
     maker.who = "before: ";
@@ -388,6 +392,7 @@ async fn prepare(
         };
         socket = SocketTemplate::new(config, revision, &addresses, tls.clone())?;
     }
+    socket.count_late_heartbeats(&audience.late_heartbeats);
     let weights = scenarios.iter().map(|scenario| u64::from(scenario.weight)).sum();
     if weights == 0 {
         bail!("every scenario has weight 0, so none can be chosen");
@@ -399,6 +404,7 @@ async fn prepare(
         before,
         after,
         listeners,
+        audience,
         listening,
         unfinished,
         plan: Plan::new(&config.phases, config.seed),
@@ -469,7 +475,7 @@ fn check_descriptors(shared: &Shared) -> anyhow::Result<()> {
         // And the WebSocket beside them while the transport changes.
         _ => 3,
     };
-    let listeners: u64 = shared.script.config.listeners.iter().map(|group| group.count as u64).sum();
+    let listeners: u64 = shared.script.config.listeners.iter().map(|group| group.most_connections()).sum();
     let flows =
         || shared.scenarios.iter().filter(|scenario| scenario.weight > 0).map(|scenario| &scenario.flow);
     let sockets = |flow: &Flow| {
@@ -781,10 +787,11 @@ impl<'a> Show<'a> {
         Self {
             shared,
             collector,
-            ledger: shared
-                .delivery
-                .as_ref()
-                .map(|config| Ledger::new(&config.event, config.expect, listeners::first_stands(shared))),
+            ledger: shared.delivery.as_ref().map(|config| {
+                let Audience { classes, ack, .. } = &shared.audience;
+                let stands = listeners::first_stands(shared);
+                Ledger::new(&config.event, config.expect, classes.clone(), *ack, stands)
+            }),
             zero,
             workers,
             phases: phases.collect(),
@@ -821,7 +828,8 @@ impl<'a> Show<'a> {
             tokio::select! {
                 report = crew.reports.recv() => match report {
                     Some(Report::Second { worker, second, recorder }) => {
-                        self.take(crew, worker, second, recorder, progress).context("writing who heard what")?;
+                        self.take(crew, worker, second, recorder, progress);
+                        self.tell_fault(progress);
                     }
                     Some(Report::UsersDone) => done += 1,
                     Some(_) => {}
@@ -857,10 +865,10 @@ impl<'a> Show<'a> {
         second: usize,
         mut recorder: Box<Recorder>,
         progress: &mut dyn FnMut(&Progress<'_>),
-    ) -> std::io::Result<()> {
+    ) {
         let whole = self.collector.add(second, &recorder);
         if let Some(ledger) = &mut self.ledger {
-            ledger.add(&recorder);
+            ledger.add(&recorder, &self.shared.messages, &mut self.collector);
         }
         recorder.clear();
         // A thread that has ended needs no spare.
@@ -869,12 +877,25 @@ impl<'a> Show<'a> {
         if let Some(ledger) = &mut self.ledger {
             // Of the seconds that all threads have handed over everything is known.
             let over = Duration::from_secs(whole as u64).saturating_sub(deadline);
-            ledger.judge_before(over.as_nanos() as u64, &self.shared.messages, &mut self.collector)?;
+            ledger.judge_before(over.as_nanos() as u64, &self.shared.messages, &mut self.collector);
         }
         self.tell(whole, progress);
         let told = self.told_seconds.min(self.told_windows);
         self.collector.fold(told.saturating_sub(deadline.as_secs() as usize + 2));
-        Ok(())
+    }
+
+    /// A disk that is full is no reason to throw the run away.
+    fn tell_fault(&mut self, progress: &mut dyn FnMut(&Progress<'_>)) {
+        if let Some(error) = self.ledger.as_mut().and_then(Ledger::fault) {
+            progress(&Progress::Notice(&format!(
+                "writing who heard what (`--pairs`) failed, so those files are not whole: {error}; the run goes on"
+            )));
+        }
+    }
+
+    fn count_late_heartbeats(&mut self, second: usize) {
+        let late = self.shared.audience.late_heartbeats.swap(0, Ordering::Relaxed);
+        self.collector.count_late(Some(second), counters::HEARTBEATS_LATE, late);
     }
 
     fn tell(&mut self, whole: usize, progress: &mut dyn FnMut(&Progress<'_>)) {
@@ -889,7 +910,7 @@ impl<'a> Show<'a> {
         while self.told_windows + length <= whole {
             let window = merge_windows(self.collector.whole_from(self.told_windows).take(length));
             if let Some(window) = &window {
-                let delivery = self.ledger.as_ref().map(Ledger::delivery);
+                let delivery = self.ledger.as_mut().map(Ledger::delivery);
                 progress(&Progress::Window { window, delivery });
             }
             self.told_windows += length;
@@ -898,6 +919,7 @@ impl<'a> Show<'a> {
 
     fn sample(&mut self) {
         let at_s = self.zero.elapsed().as_secs_f64();
+        self.count_late_heartbeats(at_s as usize);
         if let (Some(watch), Some(target)) = (&mut self.target_watch, &mut self.target) {
             match watch.sample(at_s) {
                 Some(sample) => target.samples.push(sample),
@@ -909,8 +931,9 @@ impl<'a> Show<'a> {
     }
 
     /// Waits until everything expected was heard, or until the deadline.
-    async fn await_deliveries(&mut self, crew: &mut Crew, interrupted: bool) -> std::io::Result<()> {
-        let Some(config) = &self.shared.delivery else { return Ok(()) };
+    async fn await_deliveries(&mut self, crew: &mut Crew, interrupted: bool) {
+        let shared = Arc::clone(self.shared);
+        let Some(config) = &shared.delivery else { return };
         let limit = if interrupted { config.deadline.min(Duration::from_secs(1)) } else { config.deadline };
         let deadline = Instant::now() + limit;
         let wanted = self.ledger.as_mut().and_then(|ledger| ledger.wanted(&self.shared.messages));
@@ -922,15 +945,15 @@ impl<'a> Show<'a> {
             let now = Instant::now();
             let quiet = now.duration_since(since) >= silence;
             if now >= deadline || (quiet && wanted.is_none_or(|wanted| heard >= wanted)) {
-                return Ok(());
+                break;
             }
             tokio::select! {
                 report = crew.reports.recv() => match report {
                     Some(Report::Second { worker, second, recorder }) => {
-                        self.take(crew, worker, second, recorder, &mut |_| {})?;
+                        self.take(crew, worker, second, recorder, &mut |_| {});
                     }
                     Some(_) => {}
-                    None => return Ok(()),
+                    None => break,
                 },
                 () = tokio::time::sleep(Duration::from_millis(20)) => {}
             }
@@ -940,6 +963,10 @@ impl<'a> Show<'a> {
                 since = Instant::now();
             }
         }
+        if let Some(ledger) = self.ledger.as_mut().filter(|_| interrupted) {
+            let whole = self.zero.elapsed().saturating_sub(config.deadline);
+            ledger.cut_off(whole.as_nanos() as u64);
+        }
     }
 
     fn heard(&self) -> u64 {
@@ -947,18 +974,18 @@ impl<'a> Show<'a> {
     }
 
     /// Takes the last that every thread has.
-    async fn finish(&mut self, crew: &mut Crew) -> std::io::Result<()> {
-        let mut finals = 0;
+    async fn finish(&mut self, crew: &mut Crew) {
+        let (mut finals, mut last) = (0, 0);
         while finals < self.workers {
             match crew.reports.recv().await {
                 Some(Report::Second { worker, second, recorder }) => {
-                    self.take(crew, worker, second, recorder, &mut |_| {})?;
+                    self.take(crew, worker, second, recorder, &mut |_| {});
                 }
                 Some(Report::Final { second, recorder }) => {
-                    finals += 1;
+                    (finals, last) = (finals + 1, last.max(second));
                     self.collector.add(second, &recorder);
                     if let Some(ledger) = &mut self.ledger {
-                        ledger.add(&recorder);
+                        ledger.add(&recorder, &self.shared.messages, &mut self.collector);
                     }
                 }
                 Some(_) => {}
@@ -966,10 +993,10 @@ impl<'a> Show<'a> {
             }
         }
         if let Some(ledger) = &mut self.ledger {
-            ledger.judge_before(u64::MAX, &self.shared.messages, &mut self.collector)?;
+            ledger.judge_before(u64::MAX, &self.shared.messages, &mut self.collector);
         }
+        self.count_late_heartbeats(last);
         self.sample_if_never();
-        Ok(())
     }
 
     /// A run of less than a second has a sample all the same.
