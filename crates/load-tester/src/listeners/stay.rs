@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use socketio_client::{Backoff, Client, Kind};
 
-use super::{Listener, SEED, Turns, set_place, step};
+use super::{Listener, Turns, set_place, step};
 use crate::delivery::{Presence, Stand};
 use crate::outcome::Nanos;
 use crate::run::Order;
 use crate::script::model::{Back, Cut, Slow, Storm};
-use crate::virtual_user::{Actor, Hearing, OpenSocket, lose, rng_of};
+use crate::virtual_user::{Actor, Hearing, OpenSocket, lose};
 
 /// The rest between attempts to come back from where the script sent the listener.
 const RETRY: Duration = Duration::from_millis(500);
@@ -217,8 +217,7 @@ impl Listener {
     /// Connects and does the group's flow again, as often as it takes. False when the run ended first.
     async fn come_back(&mut self, actor: &mut Actor, gone: Instant, how: Back) -> bool {
         let shared = Arc::clone(&self.worker.shared);
-        let mut backoff =
-            Backoff::new(rng_of(shared.seed ^ SEED, u64::from(self.number())).u64(..) ^ at_of(gone));
+        let mut backoff = Backoff::new(actor.person.rng.u64(..));
         let first = if how == Back::AtOnce { Duration::ZERO } else { backoff.next_delay() };
         if !self.rejoin(actor, first, || backoff.next_delay()).await {
             return false;
@@ -360,12 +359,6 @@ async fn hear_slowly(open: &mut OpenSocket, hearing: &Hearing, rate: u64) {
             Ok(_) => tokio::time::sleep(Duration::from_secs_f64(bytes as f64 / rate as f64)).await,
         }
     }
-}
-
-/// Makes the waits of one loss other than those of the next.
-fn at_of(at: Instant) -> u64 {
-    // Any number that differs will do.
-    at.elapsed().as_nanos() as u64
 }
 
 impl Turns {

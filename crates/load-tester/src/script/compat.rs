@@ -442,6 +442,12 @@ pub const TABLE: &[Entry] = &[
     row(S::Metric, "socketio.emit_rate", Partly, "the aggregate is total over time, not the mean of windows", "v2_summary"),
     row(S::Metric, "drumfire.start_lateness", Ours, "start minus due", "a_histogram_is_looked_at_before_it_is_believed"),
     row(S::Metric, "drumfire.delivery", Ours, "heard minus sent", "deliveries_are_counted_missing_twice_and_out_of_order"),
+    row(S::Metric, "drumfire.delivery_ack", Ours, "ack of a stamped message minus sent", "a_loss_of_one_in_a_hundred_is_shown_by_class_and_by_listener_and_over_time"),
+    row(S::Metric, "drumfire.delivery.class.*", Ours, "`drumfire.delivery` of one group of listeners", "a_loss_of_one_in_a_hundred_is_shown_by_class_and_by_listener_and_over_time"),
+    row(S::Metric, "drumfire.delivery.expected, .heard, .missing, .late, .duplicates, .unexpected", Ours, "under the second the message was sent in", "a_loss_of_one_in_a_hundred_is_shown_by_class_and_by_listener_and_over_time"),
+    row(S::Metric, "drumfire.connections.lost, .back", Ours, "of listeners: without our doing or by a storm; in their place again", "storms_take_their_share_and_the_recovery_can_be_drawn"),
+    row(S::Metric, "drumfire.reconnect", Ours, "from the one to the other", "storms_take_their_share_and_the_recovery_can_be_drawn"),
+    row(S::Metric, "drumfire.heartbeats.late", Ours, "", "pings_that_come_too_late_are_counted_while_messages_keep_the_connection_alive"),
 ];
 
 /// The keys a section knows.
