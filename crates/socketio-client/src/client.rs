@@ -1,6 +1,7 @@
 //! One Socket.IO connection.
 
 use std::future::poll_fn;
+use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
@@ -330,8 +331,9 @@ impl Client {
                         let _ = link.send_ping();
                     }
                     if let Link::Polling(polling) = link
-                        && let Some((connection, upgrade)) = polling.changed()
+                        && let Some((mut connection, upgrade)) = polling.changed()
                     {
+                        connection.set_read_rate(polling.read_rate());
                         *link = Link::WebSocket(connection);
                         self.upgrade = Some(upgrade);
                     }
@@ -631,6 +633,16 @@ impl Client {
         match self.link {
             Link::WebSocket(connection) => connection.abort(),
             Link::Polling(polling) => polling.reset_on_drop(),
+        }
+    }
+
+    /// From now on reads at most so many bytes a second; `None`: as fast as they come. Over a WebSocket in small pieces,
+    /// while polling by asking for more only when what came last has been paid for. What is not read stays in the
+    /// kernel's buffers, and when they are full with the server. Not visiting at all reads nothing.
+    pub fn set_read_rate(&mut self, bytes_per_second: Option<NonZeroU32>) {
+        match &mut self.link {
+            Link::WebSocket(connection) => connection.set_read_rate(bytes_per_second),
+            Link::Polling(polling) => polling.set_read_rate(bytes_per_second),
         }
     }
 

@@ -19,6 +19,7 @@ mod http;
 mod lane;
 mod net;
 mod options;
+mod pace;
 mod polling;
 mod reconnect;
 #[doc(hidden)]

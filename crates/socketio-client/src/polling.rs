@@ -13,6 +13,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -33,6 +34,7 @@ use crate::http::{self, Head};
 use crate::lane::{Lane, LaneError, Opening};
 use crate::net::{Progress, Route, Stream};
 use crate::options::{Options, Transport};
+use crate::pace::Pace;
 use crate::response::Response;
 use crate::session::{Session, sample};
 use crate::upgrade::{self, Probe, Probed, Upgrade};
@@ -75,6 +77,8 @@ pub(crate) struct Polling {
     requests: u32,
     leaving: bool,
     closed: Option<Closed>,
+    /// Set for a slow reader.
+    pace: Option<Box<Pace>>,
 }
 
 /// How far the change to a WebSocket is.
@@ -247,7 +251,17 @@ impl Polling {
             requests: 0,
             leaving: false,
             closed: None,
+            pace: None,
         }
+    }
+
+    /// See `Client::set_read_rate`.
+    pub(crate) fn set_read_rate(&mut self, bytes_per_second: Option<NonZeroU32>) {
+        self.pace = bytes_per_second.map(Pace::new);
+    }
+
+    pub(crate) fn read_rate(&self) -> Option<NonZeroU32> {
+        self.pace.as_ref().map(|pace| pace.rate())
     }
 
     fn revision(&self) -> Revision {
@@ -292,6 +306,9 @@ impl Polling {
     fn took(&mut self, answer: Response) -> Result<Inbox, Closed> {
         self.take_cookies(&answer);
         self.last_read = Instant::now();
+        if let Some(pace) = &mut self.pace {
+            pace.took(answer.body.len());
+        }
         if let Some(coding) = answer.head.fields("content-encoding").find(|coding| *coding != "identity") {
             return Err(Closed::Protocol(format!(
                 "a poll's answer in the encoding {coding:?}, which was not asked for"
@@ -493,6 +510,13 @@ impl Polling {
             return Poll::Ready(Ok(()));
         }
         loop {
+            if let Some(pace) = &mut self.pace
+                && self.polls.is_idle()
+                && pace.poll(cx).is_pending()
+                && self.post_failed.is_none()
+            {
+                return Poll::Pending;
+            }
             if let Err(cause) = self.start_poll() {
                 return Poll::Ready(Err(self.end(Closed::of_request(Method::Poll, cause))));
             }
@@ -548,7 +572,9 @@ impl Polling {
             }
         }
         // What has been visited counts first; where a request cannot be made, the next call finds out too.
-        let _ = self.start_poll();
+        if self.pace.is_none() {
+            let _ = self.start_poll();
+        }
         let _ = self.start_post();
         Ok(())
     }
