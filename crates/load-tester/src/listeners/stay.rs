@@ -20,9 +20,6 @@ use crate::virtual_user::{Actor, Hearing, OpenSocket, lose};
 const RETRY: Duration = Duration::from_millis(500);
 /// What the kernel keeps for a slow listener, as far as it can be told.
 const SLOW_BUFFER: usize = 16 * 1024;
-/// Bytes a packet takes on the way beside its data, more or less.
-const PACKET_OVERHEAD: usize = 8;
-
 /// What ends a stretch of hearing.
 enum Next {
     Started,
@@ -169,15 +166,10 @@ impl Listener {
         let hearing = actor.person.hearing();
         let next = match (&mut actor.socket, slow) {
             (None, _) | (_, Some(Slow::StopReading)) => return due.await,
-            (Some(open), None) => tokio::select! {
+            (Some(open), _) => tokio::select! {
                 biased;
                 next = due => next,
                 () = hear_out(open, &hearing) => Next::Lost,
-            },
-            (Some(open), Some(Slow::BytesPerSecond(rate))) => tokio::select! {
-                biased;
-                next = due => next,
-                () = hear_slowly(open, &hearing, rate) => Next::Lost,
             },
         };
         match next {
@@ -319,11 +311,12 @@ impl Listener {
     /// It stands, for the first time or again.
     pub(super) fn stands(&self, actor: &mut Actor) {
         actor.person.last_emit = self.worker.shared.listening;
-        if actor.person.slow
-            && let Some(open) = &actor.socket
-        {
-            // Where the system refuses, it reads slowly all the same, and the server notices later.
-            let _ = open.client.limit_receive_buffer(SLOW_BUFFER);
+        let slow = self.worker.shared.script.config.listeners[self.group].slow;
+        let (Some(slow), Some(open)) = (slow, &mut actor.socket) else { return };
+        // Where the system refuses, it reads slowly all the same, and the server notices later.
+        let _ = open.client.limit_receive_buffer(SLOW_BUFFER);
+        if let Slow::BytesPerSecond(rate) = slow {
+            open.client.set_read_rate(Some(rate));
         }
     }
 }
@@ -340,24 +333,6 @@ async fn hear_out(open: &mut OpenSocket, hearing: &Hearing) {
     });
     if let Err(closed) = ended.await {
         hearing.lost(&closed);
-    }
-}
-
-/// As [`hear_out`], no faster than so many bytes a second.
-async fn hear_slowly(open: &mut OpenSocket, hearing: &Hearing, rate: u64) {
-    loop {
-        let (mut bytes, mut ended) = (0, false);
-        let visited = open.client.for_each_ready(|incoming| {
-            bytes += incoming.data.len() + PACKET_OVERHEAD;
-            hearing.packet(&incoming);
-            ended |= incoming.kind == Kind::Disconnect && incoming.namespace == "/";
-            ControlFlow::Continue(())
-        });
-        match visited.await {
-            Err(closed) => return hearing.lost(&closed),
-            Ok(_) if ended => return,
-            Ok(_) => tokio::time::sleep(Duration::from_secs_f64(bytes as f64 / rate as f64)).await,
-        }
     }
 }
 

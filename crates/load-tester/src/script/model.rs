@@ -4,6 +4,7 @@
 //! [`Template`]s, whose holes are filled for each virtual user.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -372,7 +373,7 @@ impl ListenerGroup {
 /// How slow listeners read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slow {
-    BytesPerSecond(u64),
+    BytesPerSecond(NonZeroU32),
     StopReading,
 }
 

@@ -98,12 +98,12 @@ impl Reader<'_> {
             (None, true) => Some(model::Slow::StopReading),
             (Some(rate), false) => {
                 let bytes = self.whole(rate, "`bytesPerSecond`")?;
-                if bytes == 0 {
+                let bytes = std::num::NonZeroU32::new(u32::try_from(bytes).unwrap_or(u32::MAX));
+                if bytes.is_none() {
                     let help = "write `stopReading: true` for listeners that read nothing".to_owned();
                     self.error(rate.place, "`bytesPerSecond` is at least 1", help);
-                    return None;
                 }
-                Some(model::Slow::BytesPerSecond(bytes))
+                bytes.map(model::Slow::BytesPerSecond)
             }
             _ => {
                 let help = "e.g. `slow: {bytesPerSecond: 2000}` or `slow: {stopReading: true}`".to_owned();

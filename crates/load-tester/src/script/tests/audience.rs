@@ -89,7 +89,7 @@ fn slow_listeners_and_storms() {
     assert!(!listeners[0].reconnect && listeners[1].reconnect);
     assert_eq!(
         [listeners[0].slow, listeners[1].slow, listeners[2].slow],
-        [None, Some(model::Slow::BytesPerSecond(2000)), Some(model::Slow::StopReading)]
+        [None, Some(model::Slow::BytesPerSecond(2000.try_into().unwrap())), Some(model::Slow::StopReading)]
     );
     let storms: Vec<_> = (listeners[3].storms.iter())
         .map(|storm| (storm.at.as_secs(), storm.share, storm.how, storm.over.as_secs(), storm.back))
