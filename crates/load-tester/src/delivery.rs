@@ -57,9 +57,10 @@ pub(crate) enum Status {
     NotSent = 2,
     /// The server said no in its ack.
     Refused = 3,
-    /// The sender got an `exception` after it and no ack, or no answer to the post it went with: not to be heard, unless
-    /// somebody hears it all the same.
+    /// The sender got an `exception` after it and no ack: refused, unless somebody hears it all the same.
     Complained = 4,
+    /// The post it stood in was not answered: not sent, unless somebody hears it all the same.
+    Unanswered = 5,
 }
 
 fn tag(message: u32, status: Status) -> u64 {
@@ -169,6 +170,7 @@ impl Messages {
                 2 => Status::NotSent,
                 3 => Status::Refused,
                 4 => Status::Complained,
+                5 => Status::Unanswered,
                 _ => Status::Written,
             },
         };

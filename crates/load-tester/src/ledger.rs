@@ -379,11 +379,16 @@ impl Ledger {
             return None;
         }
         let listeners = self.counted.count();
-        let still = (self.judged..messages.len())
-            .filter_map(|message| messages.said(message))
+        let under_way = || (self.judged..messages.len()).filter_map(|message| messages.said(message));
+        // What the server was slow to take it may well deliver.
+        if under_way().any(|said| said.status == Status::Unanswered) {
+            return None;
+        }
+        let circles = &mut self.circles;
+        let still = under_way()
             .filter(|said| said.status == Status::Written)
             .map(|said| match expectation {
-                DeliveryExpectation::Circle => self.circles.hearers(said.lng, said.lat).count,
+                DeliveryExpectation::Circle => circles.hearers(said.lng, said.lat).count,
                 DeliveryExpectation::Number(number) => number,
                 DeliveryExpectation::All | DeliveryExpectation::Nobody => listeners,
             })
@@ -401,7 +406,7 @@ impl Ledger {
         let nobody = match said.status {
             Status::Written => false,
             Status::NotSent | Status::Refused => true,
-            Status::Complained => hearers.heard.is_empty(),
+            Status::Complained | Status::Unanswered => hearers.heard.is_empty(),
         };
         if nobody {
             self.delivery.not_sent += 1;

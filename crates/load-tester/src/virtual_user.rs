@@ -197,7 +197,7 @@ impl OpenSocket {
     fn give_up(&mut self, taken: Option<u64>) {
         let Some(taken) = taken else { return };
         for (_, message) in self.posts.drain(..).filter(|(at, _)| *at > taken) {
-            self.open.0.shared.messages.set_status(message, Status::Complained);
+            self.open.0.shared.messages.set_status(message, Status::Unanswered);
         }
     }
 
@@ -654,7 +654,7 @@ impl Actor {
             if let Closed::Unsent { packets, .. } = &closed {
                 let taken = given.saturating_sub(*packets);
                 for (_, message) in posts.drain(..).filter(|(at, _)| *at > taken) {
-                    open.0.shared.messages.set_status(message, Status::Complained);
+                    open.0.shared.messages.set_status(message, Status::Unanswered);
                 }
                 let cause = format!("leaving: {closed}");
                 let sample = || format!("{cause} ({packets} packets)");

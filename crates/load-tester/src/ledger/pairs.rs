@@ -36,7 +36,7 @@ impl Pairs {
         }
         let status = match said.status {
             Status::Written => "sent",
-            Status::NotSent => "not sent",
+            Status::NotSent | Status::Unanswered => "not sent",
             Status::Refused | Status::Complained => "refused",
         };
         writeln!(self.messages, "{message},{},{},{},{until},{status}", said.lng, said.lat, said.sent)

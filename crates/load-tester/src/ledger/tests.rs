@@ -124,7 +124,7 @@ fn missing_duplicate_unexpected_and_order_are_told_apart() {
 fn a_complaint_refuses_a_message_only_when_nobody_heard_it() {
     let mut scene = Scene::new(1);
     let [heard, unheard, refused] = [1, 2, 3].map(|at| scene.messages.add(at, at, None, None).unwrap());
-    scene.messages.set_status(heard, Status::Complained);
+    scene.messages.set_status(heard, Status::Unanswered);
     scene.messages.set_status(unheard, Status::Complained);
     scene.messages.set_status(refused, Status::Refused);
     scene.hear(0, heard, SOON);
