@@ -442,3 +442,47 @@ fn an_interrupted_run_blames_nobody_for_what_could_not_be_heard_any_more() {
     assert!((6..=10).contains(&missing), "{delivery}");
     assert!(delivery["undecided"].as_u64().unwrap() > 4 * 100, "{delivery}");
 }
+
+/// The server ends every connection at a step it does not confirm; those who walk come back and walk on.
+#[test]
+fn walkers_come_back_and_walk_on() {
+    let (steps, joins) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (on_steps, on_joins) = (Arc::clone(&steps), Arc::clone(&joins));
+    let on_event = move |server: &Arc<Server>,
+                         socket: &Arc<Socket>,
+                         event: &str,
+                         arguments: &[Value],
+                         ack: Option<u64>| {
+        match event {
+            "save_msg" => {
+                server.standing.lock().unwrap().iter().for_each(|one| one.emit("new_msg", &arguments[0]));
+            }
+            "move" if on_steps.fetch_add(1, Ordering::Relaxed) == 20 => {
+                return server.standing.lock().unwrap().drain(..).for_each(|one| one.end());
+            }
+            "store" => drop(on_joins.fetch_add(1, Ordering::Relaxed)),
+            _ => {}
+        }
+        socket.ack(ack.unwrap(), &json!({"status": 200}));
+    };
+    let server = Server::start(|_| Manner::Serve, on_event, plain_page);
+    let groups = r#"    - count: 4
+      place: {around: [127, 37], within: 10, radius: 1000}
+      moving: {every: 0.1, step: 5, flow: [{emit: [move, {to: ["{{ lng }}", "{{ lat }}"]}], acknowledge: true}]}
+      flow: [{emit: [store, {at: ["{{ lng }}", "{{ lat }}"]}], acknowledge: true}]"#;
+    let yaml = square(groups, 4, 200)
+        .replace("expect: all", "expect: circle, place: {lng: lng, lat: lat}")
+        .replace("{contents: hi}", "{contents: hi, lng: 127, lat: 37}");
+    let outcome = drum(&server, &yaml).unwrap();
+    let delivery = outcome.delivery.as_ref().unwrap();
+    assert_eq!(joins.load(Ordering::Relaxed), 8);
+    assert_eq!(
+        (counter(&outcome, counters::CONNECTIONS_LOST), counter(&outcome, counters::CONNECTIONS_BACK)),
+        (4, 4)
+    );
+    // 20 before it, 40 a second after it.
+    let steps = steps.load(Ordering::Relaxed);
+    assert!(steps > 60, "{steps}");
+    assert_eq!((delivery.expected, delivery.undecided, delivery.unexpected), (Some(800), 0, 0));
+    assert!(delivery.missing > 4 * 20 && delivery.heard > 4 * 70, "{delivery:?}");
+}

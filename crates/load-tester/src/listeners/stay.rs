@@ -75,9 +75,7 @@ impl Listener {
                 Next::Finished => break,
                 Next::Started => agenda = self.agenda(&mut rng),
                 Next::Lost => {
-                    let gone = Instant::now();
-                    self.worker.recorder.borrow_mut().add(shared.audience.lost, 1);
-                    if group.reconnect && !Box::pin(self.come_back(actor, gone, Back::Backoff)).await {
+                    if !Box::pin(self.lost(actor, &mut stand)).await {
                         break;
                     }
                 }
@@ -85,16 +83,23 @@ impl Listener {
                     Some((_, Deed::Storm(storm))) => {
                         agenda.storms.pop_front();
                         // Who is away already loses nothing.
-                        if actor.socket.is_some() && !Box::pin(self.storm(actor, storm, &mut hanging)).await {
-                            break;
+                        if actor.socket.is_some() {
+                            if !Box::pin(self.storm(actor, storm, &mut hanging)).await {
+                                break;
+                            }
+                            self.settle(actor, &mut stand);
                         }
                     }
                     Some((at, Deed::Step)) => {
                         let every = group.moving.as_ref().map_or(Duration::MAX, |moving| moving.every);
-                        agenda.step = at.checked_add(every);
+                        // Steps that were due while it was away are not made up for.
+                        agenda.step = at.checked_add(every).map(|next| next.max(Instant::now()));
                         if actor.socket.is_some() {
                             // Boxed: most listeners stand still and need no room for this.
                             Box::pin(self.walk(actor, &mut stand, &mut rng)).await;
+                            if actor.socket.is_none() && !Box::pin(self.lost(actor, &mut stand)).await {
+                                break;
+                            }
                         }
                     }
                     Some((_, Deed::Leave)) => {
@@ -181,6 +186,21 @@ impl Listener {
             }
         }
         next
+    }
+
+    /// The connection ended without our doing. False when the run ended before it was back.
+    async fn lost(&mut self, actor: &mut Actor, stand: &mut Option<Stand>) -> bool {
+        let gone = Instant::now();
+        let shared = Arc::clone(&self.worker.shared);
+        self.worker.recorder.borrow_mut().add(shared.audience.lost, 1);
+        if !shared.script.config.listeners[self.group].reconnect {
+            return true;
+        }
+        let back = self.come_back(actor, gone, Back::Backoff).await;
+        if back {
+            self.settle(actor, stand);
+        }
+        back
     }
 
     /// The connection ends as the storm says, and comes back as it says. False when the run ended first.
@@ -280,9 +300,20 @@ impl Listener {
         set_place(&mut actor.person.vars, stand);
         self.tell_stand(*stand);
         if actor.walk(&flow.steps).await.is_ok() {
-            self.tell_stand(Stand { settled: shared.nanos(Instant::now()), ..*stand });
+            stand.settled = shared.nanos(Instant::now());
+            self.tell_stand(*stand);
         }
         actor.person.last_emit = shared.listening;
+    }
+
+    /// The flow that brought it back has told the server where it stands, also where the step before was never confirmed.
+    fn settle(&self, actor: &Actor, stand: &mut Option<Stand>) {
+        if actor.socket.is_some()
+            && let Some(stand) = stand.as_mut().filter(|stand| stand.settled == Nanos::MAX)
+        {
+            stand.settled = self.worker.shared.nanos(Instant::now());
+            self.tell_stand(*stand);
+        }
     }
 
     fn number(&self) -> u32 {
