@@ -20,17 +20,18 @@ use crate::flow::{Flow, FlowAction, Maker, any_step, shortest_life};
 use crate::ledger::Ledger;
 use crate::metrics::{Collector, Count, Names, Recorder, merge_windows};
 use crate::monitor::Watch;
-use crate::outcome::{
-    Check, CheckKind, Delivery, Meta, Outcome, PhaseInfo, ProcessSample, TargetUse, Window,
-};
+use crate::outcome::{Check, CheckKind, Meta, Outcome, PhaseInfo, ProcessSample, TargetUse};
 use crate::plan::Plan;
+use crate::progress::{ERRORS, Now};
 use crate::script::model::{Action, Engine, EngineRevision, PhaseKind, Script, Step};
 use crate::script::vars::SharedVars;
 use crate::signals::Signals;
 use crate::socketio::SocketTemplate;
 use crate::timer::Timer;
 use crate::virtual_user::{Actor, ListenerFlow, ScenarioFlow, Shared, Worker, live, rng_of};
-use crate::{ensure, listeners, monitor, validity};
+use crate::{ensure, listeners, monitor, unstarted, validity};
+
+pub use crate::progress::Progress;
 
 /// A longer run keeps its older seconds folded: at most so many windows, each a multiple of so many seconds long.
 const MOST_SECONDS: usize = 600;
@@ -52,49 +53,6 @@ pub struct RunOptions {
     pub pairs_out: Option<PathBuf>,
     /// First Ctrl-C or SIGTERM ends the run with its results, the second the process. Off in tests.
     pub handle_signals: bool,
-}
-
-/// What is told while the run goes on; called on the thread that called [`run`].
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Progress<'a> {
-    /// Something the reader should know.
-    Notice(&'a str),
-    /// Listeners that stand, of how many. Told about ten times.
-    ListenersConnecting {
-        ready: usize,
-        of: usize,
-    },
-    /// All listeners stand; the first phase begins.
-    ListenersReady(usize),
-    PhaseStarted {
-        index: usize,
-        phase: &'a PhaseInfo,
-    },
-    PhaseCompleted {
-        index: usize,
-        phase: &'a PhaseInfo,
-    },
-    /// Each second: that second, and everything so far.
-    Second {
-        second: &'a Window,
-        total: &'a Window,
-    },
-    /// Each reporting window (`config.stats_interval`, 10 s), and the account of the messages whose deadline is over.
-    Window {
-        window: &'a Window,
-        delivery: Option<&'a Delivery>,
-    },
-    /// The text of a `log` step.
-    Log(&'a str),
-    /// All phases are over; users that are still at work.
-    Draining {
-        users: u64,
-    },
-    /// The last user is done; deliveries are still waited for.
-    AwaitingDeliveries,
-    /// A signal ended the arrivals.
-    Interrupted(&'static str),
 }
 
 /// What the worker threads are told, in this order.
@@ -148,7 +106,14 @@ async fn conduct(
     let run_id = options.run_id.clone().unwrap_or_else(|| format!("t{:08x}", fastrand::u32(..)));
     let mut signals = Signals::new(options.handle_signals)?;
     let (log, mut logged) = mpsc::unbounded_channel();
-    let shared = Arc::new(prepare(script, options, &run_id, workers, log, progress).await?);
+    let unstarted = |signal, collector| {
+        unstarted::outcome(script, run_id.clone(), options.command_line.clone(), workers, signal, collector)
+    };
+    let prepared = tokio::select! {
+        prepared = prepare(script, options, &run_id, workers, log, progress) => prepared?,
+        signal = signals.next() => return Ok(unstarted(signal, None)),
+    };
+    let shared = Arc::new(prepared);
     check_descriptors(&shared)?;
 
     let mut collector = Collector::new(shared.names.clone(), workers);
@@ -168,7 +133,10 @@ async fn conduct(
                 rng_of(shared.seed, 0),
                 Instant::now(),
             );
-            let done = actor.perform(flow).await;
+            let done = tokio::select! {
+                done = actor.perform(flow) => done,
+                signal = signals.next() => return Ok(unstarted(signal, Some(collector))),
+            };
             actor.leave().await;
             if done.is_err() {
                 collector.add_errors(&conductor.recorder.borrow());
@@ -181,9 +149,11 @@ async fn conduct(
 
     let mut crew = Crew::start(&shared)?;
     let standing: usize = shared.script.config.listeners.iter().map(|group| group.count).sum();
-    if standing > 0 && !await_listeners(&mut crew, standing, &mut signals, &mut collector, progress).await? {
-        crew.dismiss().await;
-        bail!("interrupted before the first phase");
+    if standing > 0
+        && let Some(signal) =
+            await_listeners(&mut crew, standing, &mut signals, &mut collector, progress).await?
+    {
+        return Ok(unstarted(signal, Some(collector)));
     }
 
     // A moment for every thread to be at its timer when the plan begins.
@@ -195,7 +165,7 @@ async fn conduct(
         ledger.write_pairs(path).with_context(|| format!("writing {}", path.display()))?;
     }
     crew.orders.send_replace(Order::Start);
-    let interrupted = show.watch(&mut crew, &mut signals, &mut logged, progress).await?;
+    let mut interrupted = show.watch(&mut crew, &mut signals, &mut logged, progress).await?;
     let duration_s = zero.elapsed().as_secs_f64();
     if let Some(delivery) = shared.delivery.as_ref().filter(|_| shared.messages.len() == 0) {
         let path = delivery.stamp.join(".");
@@ -205,7 +175,9 @@ async fn conduct(
     }
     if shared.marks.is_some() {
         progress(&Progress::AwaitingDeliveries);
-        show.await_deliveries(&mut crew, interrupted.is_some()).await.context("writing who heard what")?;
+        show.await_deliveries(&mut crew, &mut signals, &mut interrupted, progress)
+            .await
+            .context("writing who heard what")?;
     }
     crew.orders.send_replace(Order::Finish);
     show.finish(&mut crew).await.context("writing who heard what")?;
@@ -222,7 +194,10 @@ async fn conduct(
         let mut actor = Actor::new(&conductor, flow, vars, rng_of(shared.seed, 1), Instant::now());
         conductor.recorder.take();
         // What fails in it is among the errors; the load itself is over.
-        let _ = actor.perform(flow).await;
+        tokio::select! {
+            _ = actor.perform(flow) => {}
+            signal = signals.next(), if interrupted.is_none() => interrupted = Some(signal),
+        }
         actor.leave().await;
         show.collector.add_errors(&conductor.recorder.borrow());
     }
@@ -503,7 +478,7 @@ fn peak_users(plan: &Plan, life: Duration) -> u64 {
     plan.phases().iter().map(of_phase).max().unwrap_or(0)
 }
 
-fn host() -> String {
+pub(crate) fn host() -> String {
     let name = rustix::system::uname();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     format!(
@@ -548,6 +523,17 @@ impl Crew {
             crew.threads.push(thread.context("starting a worker thread")?);
         }
         Ok(crew)
+    }
+
+    /// Ends threads that have not started; they hand their errors over.
+    async fn last_errors(&mut self, collector: &mut Collector) {
+        self.orders.send_replace(Order::Finish);
+        while let Some(report) = self.reports.recv().await {
+            if let Report::Final { recorder, .. } = report {
+                collector.add_errors(&recorder);
+            }
+        }
+        self.dismiss().await;
     }
 
     /// Waits for the threads to end; they close their sockets within a bounded time.
@@ -698,14 +684,14 @@ impl HandOver {
     }
 }
 
-/// Waits until all listeners stand. False when a signal came first.
+/// Waits until all listeners stand; the signal that came first, if one did.
 async fn await_listeners(
     crew: &mut Crew,
     standing: usize,
     signals: &mut Signals,
     collector: &mut Collector,
     progress: &mut dyn FnMut(&Progress<'_>),
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Option<&'static str>> {
     let (mut ready, mut failed, mut told) = (0, 0, 0);
     while ready + failed < standing {
         tokio::select! {
@@ -715,8 +701,10 @@ async fn await_listeners(
                 _ => bail!("a worker thread ended early"),
             },
             name = signals.next() => {
+                signals.next_one_kills();
                 progress(&Progress::Interrupted(name));
-                return Ok(false);
+                crew.last_errors(collector).await;
+                return Ok(Some(name));
             }
         }
         if ready * 10 / standing > told {
@@ -725,18 +713,11 @@ async fn await_listeners(
         }
     }
     if failed > 0 {
-        // The threads hand their errors over when they finish without having started.
-        crew.orders.send_replace(Order::Finish);
-        while let Some(report) = crew.reports.recv().await {
-            if let Report::Final { recorder, .. } = report {
-                collector.add_errors(&recorder);
-            }
-        }
-        crew.dismiss().await;
+        crew.last_errors(collector).await;
         bail!("{failed} of {standing} listeners could not stand: {}", first_error(collector));
     }
     progress(&Progress::ListenersReady(standing));
-    Ok(true)
+    Ok(None)
 }
 
 /// Everything the conductor keeps while the plan runs.
@@ -875,7 +856,17 @@ impl<'a> Show<'a> {
         while self.told_seconds < whole {
             let total = self.collector.total((self.told_seconds + 1) as f64);
             if let Some(second) = self.collector.whole_from(self.told_seconds).next() {
-                progress(&Progress::Second { second, total: &total });
+                let second_over = Duration::from_secs(self.told_seconds as u64 + 1);
+                let now = Now {
+                    phases: &self.phases,
+                    due: self.shared.plan.due_before(second_over),
+                    delivery: self.ledger.as_ref().map(Ledger::delivery),
+                    errors: self.collector.top_errors(ERRORS),
+                    server_events: &self.collector.server_events,
+                    tester: self.tester.last(),
+                    target: self.target.as_ref(),
+                };
+                progress(&Progress::Second { second, total: &total, now: &now });
             }
             self.told_seconds += 1;
         }
@@ -902,11 +893,17 @@ impl<'a> Show<'a> {
         self.tester.extend(self.tester_watch.as_mut().and_then(|watch| watch.sample(at_s)));
     }
 
-    /// Waits until everything expected was heard, or until the deadline.
-    async fn await_deliveries(&mut self, crew: &mut Crew, interrupted: bool) -> std::io::Result<()> {
+    /// Waits until everything expected was heard, or until the deadline; for a moment only once a signal has come.
+    async fn await_deliveries(
+        &mut self,
+        crew: &mut Crew,
+        signals: &mut Signals,
+        interrupted: &mut Option<&'static str>,
+        progress: &mut dyn FnMut(&Progress<'_>),
+    ) -> std::io::Result<()> {
         let Some(config) = &self.shared.delivery else { return Ok(()) };
-        let limit = if interrupted { config.deadline.min(Duration::from_secs(1)) } else { config.deadline };
-        let deadline = Instant::now() + limit;
+        let soon = || Instant::now() + config.deadline.min(Duration::from_secs(1));
+        let mut deadline = if interrupted.is_some() { soon() } else { Instant::now() + config.deadline };
         let wanted = self.ledger.as_mut().and_then(|ledger| ledger.wanted(&self.shared.messages));
         // Without a number to reach, silence has to do; what comes uncalled gets a moment to show itself either way.
         let silence = if wanted.is_some() { Duration::from_millis(200) } else { Duration::from_secs(2) };
@@ -921,11 +918,17 @@ impl<'a> Show<'a> {
             tokio::select! {
                 report = crew.reports.recv() => match report {
                     Some(Report::Second { worker, second, recorder }) => {
-                        self.take(crew, worker, second, recorder, &mut |_| {})?;
+                        self.take(crew, worker, second, recorder, progress)?;
                     }
                     Some(_) => {}
                     None => return Ok(()),
                 },
+                name = signals.next(), if interrupted.is_none() => {
+                    *interrupted = Some(name);
+                    signals.next_one_kills();
+                    progress(&Progress::Interrupted(name));
+                    deadline = soon();
+                }
                 () = tokio::time::sleep(Duration::from_millis(20)) => {}
             }
             let now_heard = self.heard();
