@@ -36,6 +36,8 @@ pub(crate) struct Ledger {
     judged: u32,
     delivery: Delivery,
     pairs: Option<Pairs>,
+    /// What ended [`Self::pairs`] early; the account goes on without them.
+    pairs_ended: Option<io::Error>,
 }
 
 /// Where a listener stands, as far as it matters to messages not yet judged.
@@ -113,6 +115,7 @@ impl Ledger {
             judged: 0,
             delivery,
             pairs: None,
+            pairs_ended: None,
         }
     }
 
@@ -156,12 +159,7 @@ impl Ledger {
 
     /// Judges the messages sent before `before`, gives their room away, and files their first, median and last hearer
     /// under the second they were sent in.
-    pub(crate) fn judge_before(
-        &mut self,
-        before: Nanos,
-        messages: &Messages,
-        collector: &mut Collector,
-    ) -> io::Result<()> {
+    pub(crate) fn judge_before(&mut self, before: Nanos, messages: &Messages, collector: &mut Collector) {
         let said_so_far = messages.len();
         let mut sent = 0;
         while self.judged < said_so_far {
@@ -171,8 +169,11 @@ impl Ledger {
             file_times(&hearers, said.sent, collector);
             let until = matched_by(&hearers, said.sent);
             self.judge(self.judged, said, &hearers, until);
-            if let Some(pairs) = &mut self.pairs {
-                pairs.message(self.judged, said, &hearers, until)?;
+            if let Some(pairs) = &mut self.pairs
+                && let Err(error) = pairs.message(self.judged, said, &hearers, until)
+            {
+                self.pairs = None;
+                self.pairs_ended = Some(error);
             }
             sent = said.sent;
             self.judged += 1;
@@ -182,15 +183,12 @@ impl Ledger {
             // Threads number their messages a little out of the order of sending.
             self.forget_stands_before(sent.saturating_sub(1_000_000_000));
         }
-        Ok(())
     }
 
-    /// The run is over and all is judged.
-    pub(crate) fn close(mut self) -> io::Result<Delivery> {
-        if let Some(pairs) = self.pairs.take() {
-            pairs.close(&self.listeners)?;
-        }
-        Ok(self.delivery)
+    /// The run is over and all is judged; the account, and what kept the pairs from being whole.
+    pub(crate) fn close(mut self) -> (Delivery, Option<io::Error>) {
+        let closed = self.pairs.take().map(|pairs| pairs.close(&self.listeners));
+        (self.delivery, self.pairs_ended.or(closed.and_then(Result::err)))
     }
 
     /// How many distinct pairs there will be when everything is heard that should be; `None` when nobody can say before
@@ -608,8 +606,8 @@ mod tests {
             let mut ledger = Ledger::new("new_msg", expectation, listeners);
             ledger.add(&self.recorder);
             let mut collector = Collector::new(crate::metrics::Names::default(), 1);
-            ledger.judge_before(Nanos::MAX, &self.messages, &mut collector).unwrap();
-            ledger.close().unwrap()
+            ledger.judge_before(Nanos::MAX, &self.messages, &mut collector);
+            ledger.close().0
         }
     }
 
@@ -730,17 +728,15 @@ mod tests {
             scene.recorder.stands.push((1, step));
             ledger.add(&scene.recorder);
             scene.recorder.clear();
-            ledger
-                .judge_before(sent.saturating_sub(10_000_000_000), &scene.messages, &mut collector)
-                .unwrap();
+            ledger.judge_before(sent.saturating_sub(10_000_000_000), &scene.messages, &mut collector);
             collector.fold(round.saturating_sub(15) as usize);
             assert!(ledger.under_way.len() < 16 && ledger.listeners[1].stands.len() < 32);
             if round > 20 {
                 assert_eq!(ledger.delivery().messages, round - 10);
             }
         }
-        ledger.judge_before(Nanos::MAX, &scene.messages, &mut collector).unwrap();
-        let delivery = ledger.close().unwrap();
+        ledger.judge_before(Nanos::MAX, &scene.messages, &mut collector);
+        let delivery = ledger.close().0;
         assert_eq!((delivery.messages, delivery.expected), (rounds, Some(2 * rounds)));
         assert_eq!((delivery.heard, delivery.missing, delivery.late), (2 * rounds - 1, 1, 0));
         assert!(delivery.samples[0].starts_with("listener 1 missed message 77, sent at 77.000 s"));
@@ -758,9 +754,9 @@ mod tests {
         let mut ledger = Ledger::new("new_msg", None, vec![Listener::default(); 4]);
         ledger.add(&scene.recorder);
         let mut collector = Collector::new(crate::metrics::Names::default(), 1);
-        ledger.judge_before(1_500_000_000, &scene.messages, &mut collector).unwrap();
+        ledger.judge_before(1_500_000_000, &scene.messages, &mut collector);
         assert!(collector.total(1.0).histograms.is_empty(), "not old enough");
-        ledger.judge_before(Nanos::MAX, &scene.messages, &mut collector).unwrap();
+        ledger.judge_before(Nanos::MAX, &scene.messages, &mut collector);
         let (seconds, _) = collector.finish(2.0);
         let value = |name: &str| seconds[1].histograms[name].max();
         use crate::outcome::names;

@@ -64,8 +64,8 @@ fn run_command(args: &RunArgs) -> anyhow::Result<u8> {
         Format::V1 => report::Format::V1,
         Format::V2 => report::Format::V2,
     };
-    for (_, path) in args.forms().iter().filter(|(_, path)| *path != Path::new("-")) {
-        report::json::probe(path)?;
+    for (_, path) in args.forms() {
+        form::probe(path)?;
     }
     let mut windows = args.windows.as_deref().map(create).transpose()?;
     let lines = args.quiet || args.no_tui || format != report::Format::Plain || !screen::wanted();

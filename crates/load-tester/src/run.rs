@@ -175,12 +175,10 @@ async fn conduct(
     }
     if shared.marks.is_some() {
         progress(&Progress::AwaitingDeliveries);
-        show.await_deliveries(&mut crew, &mut signals, &mut interrupted, progress)
-            .await
-            .context("writing who heard what")?;
+        show.await_deliveries(&mut crew, &mut signals, &mut interrupted, progress).await;
     }
     crew.orders.send_replace(Order::Finish);
-    show.finish(&mut crew).await.context("writing who heard what")?;
+    show.finish(&mut crew).await;
     crew.dismiss().await;
     if shared.messages.unmarked() > 0 {
         progress(&Progress::Notice(&format!(
@@ -206,7 +204,13 @@ async fn conduct(
     }
 
     let Show { mut collector, ledger, phases, target, tester, .. } = show;
-    let delivery = ledger.map(Ledger::close).transpose().context("writing who heard what")?;
+    let (delivery, unwritten) = ledger.map(Ledger::close).unzip();
+    if let (Some(Some(error)), Some(path)) = (unwritten, &options.pairs_out) {
+        progress(&Progress::Notice(&format!(
+            "{}: cannot be written any more ({error}), so it is not whole: make room, or choose another place",
+            path.display()
+        )));
+    }
     let total = collector.total(duration_s);
     let (seconds, errors) = collector.finish(zero.elapsed().as_secs_f64());
     let planned = if interrupted.is_some() {
@@ -796,7 +800,7 @@ impl<'a> Show<'a> {
             tokio::select! {
                 report = crew.reports.recv() => match report {
                     Some(Report::Second { worker, second, recorder }) => {
-                        self.take(crew, worker, second, recorder, progress).context("writing who heard what")?;
+                        self.take(crew, worker, second, recorder, progress);
                     }
                     Some(Report::UsersDone) => done += 1,
                     Some(_) => {}
@@ -832,7 +836,7 @@ impl<'a> Show<'a> {
         second: usize,
         mut recorder: Box<Recorder>,
         progress: &mut dyn FnMut(&Progress<'_>),
-    ) -> std::io::Result<()> {
+    ) {
         let whole = self.collector.add(second, &recorder);
         if let Some(ledger) = &mut self.ledger {
             ledger.add(&recorder);
@@ -844,12 +848,11 @@ impl<'a> Show<'a> {
         if let Some(ledger) = &mut self.ledger {
             // Of the seconds that all threads have handed over everything is known.
             let over = Duration::from_secs(whole as u64).saturating_sub(deadline);
-            ledger.judge_before(over.as_nanos() as u64, &self.shared.messages, &mut self.collector)?;
+            ledger.judge_before(over.as_nanos() as u64, &self.shared.messages, &mut self.collector);
         }
         self.tell(whole, progress);
         let told = self.told_seconds.min(self.told_windows);
         self.collector.fold(told.saturating_sub(deadline.as_secs() as usize + 2));
-        Ok(())
     }
 
     fn tell(&mut self, whole: usize, progress: &mut dyn FnMut(&Progress<'_>)) {
@@ -900,8 +903,8 @@ impl<'a> Show<'a> {
         signals: &mut Signals,
         interrupted: &mut Option<&'static str>,
         progress: &mut dyn FnMut(&Progress<'_>),
-    ) -> std::io::Result<()> {
-        let Some(config) = &self.shared.delivery else { return Ok(()) };
+    ) {
+        let Some(config) = &self.shared.delivery else { return };
         let soon = || Instant::now() + config.deadline.min(Duration::from_secs(1));
         let mut deadline = if interrupted.is_some() { soon() } else { Instant::now() + config.deadline };
         let wanted = self.ledger.as_mut().and_then(|ledger| ledger.wanted(&self.shared.messages));
@@ -913,15 +916,15 @@ impl<'a> Show<'a> {
             let now = Instant::now();
             let quiet = now.duration_since(since) >= silence;
             if now >= deadline || (quiet && wanted.is_none_or(|wanted| heard >= wanted)) {
-                return Ok(());
+                return;
             }
             tokio::select! {
                 report = crew.reports.recv() => match report {
                     Some(Report::Second { worker, second, recorder }) => {
-                        self.take(crew, worker, second, recorder, progress)?;
+                        self.take(crew, worker, second, recorder, progress);
                     }
                     Some(_) => {}
-                    None => return Ok(()),
+                    None => return,
                 },
                 name = signals.next(), if interrupted.is_none() => {
                     *interrupted = Some(name);
@@ -944,12 +947,12 @@ impl<'a> Show<'a> {
     }
 
     /// Takes the last that every thread has.
-    async fn finish(&mut self, crew: &mut Crew) -> std::io::Result<()> {
+    async fn finish(&mut self, crew: &mut Crew) {
         let mut finals = 0;
         while finals < self.workers {
             match crew.reports.recv().await {
                 Some(Report::Second { worker, second, recorder }) => {
-                    self.take(crew, worker, second, recorder, &mut |_| {})?;
+                    self.take(crew, worker, second, recorder, &mut |_| {});
                 }
                 Some(Report::Final { second, recorder }) => {
                     finals += 1;
@@ -963,10 +966,9 @@ impl<'a> Show<'a> {
             }
         }
         if let Some(ledger) = &mut self.ledger {
-            ledger.judge_before(u64::MAX, &self.shared.messages, &mut self.collector)?;
+            ledger.judge_before(u64::MAX, &self.shared.messages, &mut self.collector);
         }
         self.sample_if_never();
-        Ok(())
     }
 
     /// A run of less than a second has a sample all the same.

@@ -29,43 +29,55 @@ const DELIVERIES: [(&str, &str); 6] = [
     ("deliveries_uncalled", counters::UNEXPECTED),
 ];
 
-/// Name and meaning of the columns that are no percentile.
-pub const COLUMNS: [(&str, &str); 11] = [
+const FIRST: [(&str, &str); 11] = [
     ("start_s", "seconds since the first phase began"),
-    ("length_s", "length of the row; 1, more in the older part of a run over ten minutes"),
+    (
+        "length_s",
+        "length of the row: 1; more in the older part of a run over ten minutes, and in Artillery's files",
+    ),
     ("users_started", "users that began"),
     ("users_completed", "users that walked their scenario to its end"),
     ("users_failed", "users that gave up"),
-    ("users_skipped", "users that were due and were not begun: `maxVusers` were alive"),
+    ("users_skipped", "users that were due and did not begin, because `maxVusers` were alive"),
     ("users_alive", "users alive at the row's end"),
     ("connections", "open sockets of users and listeners at the row's end"),
     ("requests", "requests and messages sent"),
-    ("completed_requests", "HTTP answers, and messages sent"),
+    ("requests_completed", "HTTP answers, and messages sent"),
     ("errors", "errors of all kinds"),
 ];
+
+const MACHINE: [(&str, &str); 4] = [
+    ("cores", "CPU of all threads, 1 = one core, mean over the row"),
+    ("busiest_thread", "CPU of the busiest thread, 1 = one core"),
+    ("memory_bytes", "resident memory at the row's end"),
+    ("open_files", "open descriptors at the row's end"),
+];
+
+/// Every column's name and meaning, in order.
+pub fn columns() -> Vec<(String, String)> {
+    let mut columns: Vec<(String, String)> = FIRST.map(|(name, means)| (name.into(), means.into())).into();
+    for (name, histogram) in TIMES {
+        columns.extend(
+            STATISTICS.map(|(statistic, _)| (format!("{name}_{statistic}"), format!("of `{histogram}`"))),
+        );
+    }
+    columns.extend(DELIVERIES.map(|(name, counter)| {
+        (name.to_owned(), format!("`{counter}`, under the second the message was sent in"))
+    }));
+    for side in ["target", "tester"] {
+        columns.extend(MACHINE.map(|(what, means)| (format!("{side}_{what}"), means.to_owned())));
+    }
+    columns
+}
 
 pub(super) fn render(loaded: &Loaded) -> String {
     let mut rows = ::csv::Writer::from_writer(Vec::new());
     // A Vec takes everything.
-    let _ = rows.write_record(header());
+    let _ = rows.write_record(columns().iter().map(|(name, _)| name));
     for slice in &loaded.slices {
         let _ = rows.write_record(row(loaded, slice));
     }
     rows.into_inner().ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
-}
-
-fn header() -> Vec<String> {
-    let mut header: Vec<String> = COLUMNS.map(|(name, _)| name.to_owned()).into();
-    for (name, _) in TIMES {
-        header.extend(STATISTICS.map(|(statistic, _)| format!("{name}_{statistic}")));
-    }
-    header.extend(DELIVERIES.map(|(name, _)| name.to_owned()));
-    for side in ["target", "tester"] {
-        header.extend(
-            ["cores", "busiest_thread", "memory_bytes", "open_files"].map(|what| format!("{side}_{what}")),
-        );
-    }
-    header
 }
 
 fn row(loaded: &Loaded, slice: &Slice) -> Vec<String> {

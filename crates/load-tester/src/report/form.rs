@@ -83,6 +83,20 @@ fn of_summary(form: Form, loaded: &Loaded) -> String {
     }
 }
 
+/// Makes sure before a run that a form can be written.
+///
+/// # Errors
+/// [`Error::Write`], with place and remedy.
+pub fn probe(to: &Path) -> Result<(), Error> {
+    if to == Path::new("-") {
+        return Ok(());
+    }
+    if to.is_dir() {
+        return Err(json::write_error(to, std::io::ErrorKind::IsADirectory.into()));
+    }
+    json::probe(to).map(drop)
+}
+
 /// Writes a form: to a file, whole or not at all; for `-` to standard output, Markdown on a GitHub runner to the
 /// job's summary, behind what stands there. Answers where it went.
 ///

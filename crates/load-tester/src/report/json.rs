@@ -136,12 +136,17 @@ pub(super) fn write_error(path: &Path, cause: io::Error) -> Error {
             format!("the directory {} does not exist: create it first", directory.display())
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            format!("{} is not yours to write in: choose another place with -o", directory.display())
+            format!("{} is not yours to write in: choose another place", directory.display())
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "make room, or choose another place with -o".to_owned()
+            "make room, or choose another place".to_owned()
         }
-        _ => "choose another place with -o".to_owned(),
+        io::ErrorKind::FileTooLarge => {
+            "the limit on the size of files is below it: raise it (`ulimit -f`), or choose another place"
+                .to_owned()
+        }
+        io::ErrorKind::IsADirectory => "name a file in it".to_owned(),
+        _ => "choose another place".to_owned(),
     };
     Error::Write { path: path.to_owned(), cause, remedy }
 }

@@ -109,7 +109,7 @@ impl Picture {
     pub fn of(script: &str, target: &str, ensure: Option<Ensure>, delivers: bool) -> Self {
         Self {
             version: 0,
-            script: one_line(script, 200),
+            script: one_line(script.rsplit('/').next().unwrap_or(script), 200),
             target_url: one_line(target, 200),
             ensure,
             stage: Stage::Preparing,

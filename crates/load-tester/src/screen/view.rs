@@ -11,7 +11,7 @@ use super::picture::{Picture, Point, Stage, Times};
 use crate::outcome::{CheckKind, ProcessSample};
 use crate::report::plain::one_line;
 use crate::report::story::{numbered, program};
-use crate::report::units::{bytes, figure, instant, milliseconds, percent, thousands};
+use crate::report::units::{bytes, figure, instant, latency as time, percent, thousands};
 
 const NARROWEST: (u16, u16) = (60, 16);
 
@@ -191,7 +191,7 @@ fn stage<'a>(picture: &Picture, view: &View) -> Line<'a> {
                 .filter(|info| !info.name.is_empty())
                 .map_or_else(String::new, |info| format!(" “{}”", one_line(&info.name, 20)));
             let load = info.map_or("", |info| &info.load);
-            format!(" phase {} of {}{name} {load}   {at}", phase + 1, picture.phases.len())
+            format!(" phase {}/{}{name} {load}  {at}", phase + 1, picture.phases.len())
         }
     };
     Line::raw(text)
@@ -200,28 +200,29 @@ fn stage<'a>(picture: &Picture, view: &View) -> Line<'a> {
 fn checks<'a>(picture: &Picture, view: &View) -> Line<'a> {
     let expected_failed = picture.total.counter("plugins.expect.failed");
     let mut spans = Vec::new();
-    let (held, failing) = picture.checks.iter().fold((0, 0), |(held, failing), check| match check.passed {
-        true => (held + 1, failing),
-        false => (held, failing + 1),
-    });
+    let failing = picture.checks.iter().filter(|check| !check.passed).count();
+    let held = picture.checks.len() - failing;
     if held > 0 {
-        spans.push(Span::styled(format!("● ensure: {held} hold "), view.good()));
+        spans.push(Span::styled(format!("● {held} ensure ok "), view.good()));
     }
     if failing > 0 {
-        spans.push(Span::styled(format!("● ensure: {failing} broken "), view.bad()));
+        spans.push(Span::styled(format!("● {failing} BROKEN "), view.bad()));
     }
     if expected_failed > 0 {
-        spans
-            .push(Span::styled(format!("● expect failed {} times ", thousands(expected_failed)), view.bad()));
+        spans.push(Span::styled(format!("● {} expect FAILED ", thousands(expected_failed)), view.bad()));
     }
     Line::from(spans)
 }
 
-/// The right side goes first where there is not room for both.
+/// The right side goes first where there is not room for both; the left is cut then, and says so.
 fn two_sided(frame: &mut Frame<'_>, area: Rect, left: Line<'_>, right: Line<'_>) {
     let width = (right.width() as u16 + 1).min(area.width);
     let [a, b] = Layout::horizontal([Constraint::Min(0), Constraint::Length(width)]).areas(area);
+    let cut = left.width() >= usize::from(a.width);
     frame.render_widget(Paragraph::new(left), a);
+    if cut && a.width >= 2 {
+        frame.render_widget(Paragraph::new("… "), Rect { x: a.right() - 2, width: 2, ..a });
+    }
     frame.render_widget(Paragraph::new(right), b);
 }
 
@@ -343,12 +344,12 @@ fn timed(
         .last()
         .copied()
         .flatten()
-        .map_or_else(|| "-".to_owned(), |micros| milliseconds(micros as f64 / 1000.0));
+        .map_or_else(|| "-".to_owned(), |micros| time(micros as f64 / 1000.0));
     let summary = if name.is_empty() { picture.total.answered.as_ref() } else { picture.total.summary(name) };
     let run = summary.map_or_else(
         || "-".to_owned(),
         |s| {
-            milliseconds(match at {
+            time(match at {
                 At::P50 => s.median,
                 At::P99 => s.p99,
             })
@@ -387,7 +388,10 @@ fn overview(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
             names::DELIVERY,
         ));
     }
-    let lists = if area.height >= 30 { 12 } else { 8 };
+    // Curves take what the lists do not need; at least five rows of those are shown.
+    let events = picture.server_events.values().filter(|n| **n > 0).count();
+    let rows = (picture.errors.len().max(events + 2) as u16 + 1).clamp(6, (area.height / 3).max(6));
+    let lists = rows + 2;
     let top = Rect { height: area.height.saturating_sub(lists), ..area };
     let left = curves(frame, top, view, &shown, 3);
     let below = Rect { height: area.bottom() - left.y, ..left };
@@ -400,7 +404,8 @@ fn overview(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
         lines.push(Line::raw(" none"));
     }
     for error in &picture.errors {
-        lines.push(Line::raw(format!("{:>9}  {}", thousands(error.count), one_line(&error.cause, 100))));
+        let text = format!("{} at {}", one_line(&error.cause, 100), one_line(&error.step, 60));
+        lines.push(Line::raw(format!("{:>9}  {text}", thousands(error.count))));
     }
     frame.render_widget(Paragraph::new(lines), two);
     let mut lines = Vec::new();
@@ -410,7 +415,7 @@ fn overview(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
     }
     if let Some(tester) = &picture.tester {
         let late = total.summary(names::START_LATENESS);
-        let late = late.map_or_else(String::new, |s| format!("   late p99 {}", milliseconds(s.p99)));
+        let late = late.map_or_else(String::new, |s| format!("   late p99 {}", time(s.p99)));
         lines.push(Line::raw(format!("{}{late}", machine("tester", tester))));
     }
     frame.render_widget(Paragraph::new(lines), foot);
@@ -450,9 +455,10 @@ fn busiest(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
     rows.extend(
         picture.server_events.iter().map(|(name, n)| (format!("<- {}", one_line(name, 60)), *n, None)),
     );
+    rows.retain(|(_, n, _)| *n > 0);
     rows.sort_by_key(|(_, n, _)| std::cmp::Reverse(*n));
     for (name, n, p99) in rows.into_iter().take(usize::from(area.height)) {
-        let p99 = p99.map_or_else(String::new, |p99| format!("  p99 {}", milliseconds(p99)));
+        let p99 = p99.map_or_else(String::new, |p99| format!("  p99 {}", time(p99)));
         lines.push(Line::raw(format!("{:>12}  {name}{p99}", thousands(n))));
     }
     frame.render_widget(Paragraph::new(lines), area);
@@ -464,12 +470,20 @@ fn machine(who: &str, sample: &ProcessSample) -> String {
         .into_iter()
         .fold((String::new(), 0.0), |best, (name, cpu)| if cpu > best.1 { (name, cpu) } else { best });
     let busiest = if name.is_empty() { String::new() } else { format!(" ({name} {:.0} %)", most * 100.0) };
+    if gone(sample) {
+        return format!(" {who}: not there any more");
+    }
     format!(
         " {who}: {} cores{busiest}, {}, {} files",
         figure(all),
         bytes(sample.rss_bytes),
         thousands(sample.open_files)
     )
+}
+
+/// A process that has ended keeps its number until its parent has looked, and nothing else.
+fn gone(sample: &ProcessSample) -> bool {
+    sample.rss_bytes == 0 && sample.open_files == 0
 }
 
 fn latency(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
@@ -480,20 +494,23 @@ fn latency(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
         timed(picture, "from due, p99", 1, Color::Yellow, |p| p.from_due, At::P99, due),
         timed(picture, "service, p50", 2, Color::Cyan, |p| p.service, At::P50, ""),
         timed(picture, "service, p99", 3, Color::Cyan, |p| p.service, At::P99, ""),
-        timed(picture, "start lateness, p99", 4, Color::Gray, |p| p.lateness, At::P99, names::START_LATENESS),
+        timed(picture, "late start, p99", 4, Color::Gray, |p| p.lateness, At::P99, names::START_LATENESS),
     ];
     let table = picture.total.summaries.len() as u16 + 2;
     let top = Rect { height: area.height.saturating_sub(table).max(6), ..area };
     let rest = curves(frame, top, view, &shown, 4);
     let rest = Rect { height: area.bottom() - rest.y, ..rest };
-    let wide = usize::from(rest.width.saturating_sub(1 + 6 * 10)).min(60);
-    let mut lines = vec![Line::styled(
-        format!(
-            " {:<wide$}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}",
-            "whole run, ms", "count", "p50", "p95", "p99", "p99.9", "max"
-        ),
-        view.head(),
-    )];
+    // The narrow table goes without p99.9.
+    let narrow = rest.width < 100;
+    let numbers = if narrow { 5 } else { 6 };
+    let wide = usize::from(rest.width.saturating_sub(1 + numbers * 10)).min(60);
+    let line = |name: &str, cells: [String; 6]| {
+        let [count, p50, p95, p99, p999, max] = cells;
+        let p999 = if narrow { String::new() } else { format!("{p999:>10}") };
+        format!(" {name:<wide$}{count:>10}{p50:>10}{p95:>10}{p99:>10}{p999}{max:>10}")
+    };
+    let heads = ["count", "p50", "p95", "p99", "p99.9", "max"].map(str::to_owned);
+    let mut lines = vec![Line::styled(line("whole run, ms", heads), view.head())];
     if picture.total.answered.is_none() {
         lines.push(Line::raw(" nothing was answered so far, so there is no latency"));
     }
@@ -501,17 +518,11 @@ fn latency(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
         picture.total.summaries.iter().filter(|(name, s)| s.max > 0.0 || !name.contains(".connect."))
     {
         let name = name.strip_prefix(crate::report::loaded::ENDPOINTS).unwrap_or(name);
+        let name = if narrow { name.strip_prefix("drumfire.").unwrap_or(name) } else { name };
         let optional = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), figure);
-        lines.push(Line::raw(format!(
-            " {:<wide$}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}",
-            one_line(name, wide.saturating_sub(2)),
-            s.count.map_or_else(|| "-".to_owned(), thousands),
-            figure(s.median),
-            figure(s.p95),
-            figure(s.p99),
-            optional(s.p999),
-            figure(s.max)
-        )));
+        let count = s.count.map_or_else(|| "-".to_owned(), thousands);
+        let cells = [count, figure(s.median), figure(s.p95), figure(s.p99), optional(s.p999), figure(s.max)];
+        lines.push(Line::raw(line(&one_line(name, wide.saturating_sub(2)), cells)));
     }
     frame.render_widget(Paragraph::new(lines), rest);
 }
@@ -544,20 +555,25 @@ fn delivery(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
     if picture.total.summary(names::DELIVERY_ACK).is_some() {
         shown.push(timed(picture, "ack, p99", 2, Color::Cyan, |p| p.ack, At::P99, names::DELIVERY_ACK));
     }
-    shown.extend([
+    // Known of a message once it is judged.
+    let judged = picture.total.summary(names::DELIVERY_LAST).is_some();
+    if !judged {
+        shown.push(timed(picture, "each, p99", 3, Color::Yellow, |p| p.delivery, At::P99, names::DELIVERY));
+    }
+    let known = [
         timed(picture, "first, p99", 3, Color::Yellow, |p| p.first, At::P99, names::DELIVERY_FIRST),
         timed(picture, "median, p99", 4, Color::Yellow, |p| p.median, At::P99, names::DELIVERY_MEDIAN),
         timed(picture, "last, p50", 5, Color::Magenta, |p| p.last, At::P50, names::DELIVERY_LAST),
         timed(picture, "last, p99", 6, Color::Magenta, |p| p.last, At::P99, names::DELIVERY_LAST),
-    ]);
+    ];
+    shown.extend(known.into_iter().filter(|_| judged));
     let classes = picture.delivery.as_ref().map_or(0, |d| d.classes.len() as u16);
     let top = Rect { height: area.height.saturating_sub(7 + classes).max(8).min(area.height), ..area };
     let rest = curves(frame, top, view, &shown, 4);
     let rest = Rect { height: area.bottom() - rest.y, ..rest };
     let mut lines = vec![Line::styled(" messages whose deadline is over", view.head())];
     match &picture.delivery {
-        None => lines.push(Line::raw(" none yet")),
-        Some(d) => {
+        Some(d) if d.messages > 0 => {
             let heard = format!(
                 " {} of “{}”, {} heard",
                 thousands(d.messages),
@@ -595,6 +611,7 @@ fn delivery(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
             }
             lines.extend(d.samples.iter().map(|sample| Line::raw(format!(" - {}", one_line(sample, 200)))));
         }
+        _ => lines.push(Line::raw(" none yet")),
     }
     frame.render_widget(Paragraph::new(lines), rest);
 }
@@ -658,15 +675,7 @@ fn machines(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
     let shown = [
         percent_of(|p| p.tester, "tester's busiest", 0, Color::Cyan),
         percent_of(|p| p.target, "target's busiest", 0, Color::Magenta),
-        timed(
-            picture,
-            "start lateness, p99",
-            1,
-            Color::Yellow,
-            |p| p.lateness,
-            At::P99,
-            names::START_LATENESS,
-        ),
+        timed(picture, "late start, p99", 1, Color::Yellow, |p| p.lateness, At::P99, names::START_LATENESS),
     ];
     let top = Rect { height: area.height / 3, ..area };
     let rest = curves(frame, top, view, &shown, 4);
@@ -699,6 +708,7 @@ fn process(frame: &mut Frame<'_>, area: Rect, view: &View, who: &str, sample: Op
     let mut lines = vec![Line::styled(format!(" {who}"), view.head())];
     match sample {
         None => lines.push(Line::raw(" not seen: not on this machine, or not ours to look at")),
+        Some(sample) if gone(sample) => lines.push(Line::raw(" not there any more")),
         Some(sample) => {
             lines.push(Line::raw(format!(
                 " memory {}, {} open files",
@@ -730,7 +740,7 @@ const HELP: &str = "\
 
  from due      from the instant a user was due to its first answer: the
                tester's own lateness and every wait are in it
- service       from sending a request to its answer, all engines together
+ service       from sending a request to its answer, of all engines
  delivery      from sending a message to a listener hearing it
  so far        judged by what is known now; the result may differ";
 
