@@ -17,8 +17,10 @@ const TIMES: [(&str, &str); 9] = [
     ("delivery_last", names::DELIVERY_LAST),
 ];
 
-const STATISTICS: [(&str, fn(&Summary) -> f64); 3] =
-    [("p50_ms", |s| s.median), ("p99_ms", |s| s.p99), ("max_ms", |s| s.max)];
+/// A column's ending, and what it holds of a distribution.
+type Statistic = (&'static str, fn(&Summary) -> f64);
+
+const STATISTICS: [Statistic; 3] = [("p50_ms", |s| s.median), ("p99_ms", |s| s.p99), ("max_ms", |s| s.max)];
 
 const DELIVERIES: [(&str, &str); 6] = [
     ("deliveries_expected", counters::EXPECTED),

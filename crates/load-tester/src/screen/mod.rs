@@ -186,14 +186,17 @@ fn show(terminal: &mut DefaultTerminal, shared: &Shared) {
 }
 
 fn act(key: KeyCode, ctrl_c: bool, view: &mut View, shared: &Shared) {
-    use rustix::process::{Signal, getpid, kill_process};
-    // In raw mode Ctrl-C is a key like any other; the signal takes the way it takes without a screen.
+    use rustix::process::{Signal, getpid, kill_current_process_group, kill_process};
+    // The signal takes the way it takes without a screen.
     let interrupt = || {
         let _ = kill_process(getpid(), Signal::INT);
     };
     view.message = None;
     match key {
-        _ if ctrl_c => interrupt(),
+        // In raw mode a key like any other; else the terminal would tell all who share it.
+        _ if ctrl_c => {
+            let _ = kill_current_process_group(Signal::INT);
+        }
         KeyCode::Char('q') if !lock(&shared.picture).interrupted() => interrupt(),
         KeyCode::Char('Q') => {
             // The second signal ends the process; the first may not have been heeded yet.
