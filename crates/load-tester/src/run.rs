@@ -194,7 +194,10 @@ async fn conduct(
         // What fails in it is among the errors; the load itself is over.
         tokio::select! {
             _ = actor.perform(flow) => {}
-            signal = signals.next(), if interrupted.is_none() => interrupted = Some(signal),
+            signal = signals.next(), if interrupted.is_none() => {
+                progress(&Progress::Interrupted(signal));
+                interrupted = Some(signal);
+            }
         }
         actor.leave().await;
         show.collector.add_errors(&conductor.recorder.borrow());

@@ -152,3 +152,85 @@ fn no_size_and_no_text_of_the_server_breaks_the_screen() {
         }
     }
 }
+
+// ---------------------------------------------------------------------------------------------------- on a terminal
+
+const ENTERS: &str = "\u{1b}[?1049h";
+const LEAVES: &str = "\u{1b}[?1049l";
+
+/// Runs the program on a terminal of its own (util-linux' `script`), presses the keys one after the other, and
+/// answers its exit code and all that the terminal was sent. `None` where there is no `script`.
+fn on_a_terminal(yaml: &str, keys: &[&str]) -> Option<(i32, String)> {
+    use std::io::{Read as _, Write as _};
+    use std::process::{Command, Stdio};
+    let folder = tempfile::tempdir().expect("a directory");
+    std::fs::write(folder.path().join("a.yml"), yaml).expect("written");
+    let line = format!("stty rows 24 cols 80; exec {} run -o r.json a.yml", env!("CARGO_BIN_EXE_drumfire"));
+    let child = Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .current_dir(folder.path())
+        .env("TERM", "xterm")
+        .env_remove("CI")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => {
+            eprintln!("not tested: no terminal without `script` of util-linux ({error})");
+            return None;
+        }
+    };
+    let (mut stdin, mut stdout) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+    let (mut seen, mut bytes) = (Vec::new(), [0; 4096]);
+    let mut keys = keys.iter();
+    let mut pressed: Option<std::time::Instant> = None;
+    loop {
+        let length = stdout.read(&mut bytes).expect("reads");
+        if length == 0 {
+            break;
+        }
+        seen.extend_from_slice(&bytes[..length]);
+        // The clock in the header moves, so there is always more to read.
+        if pressed.is_none() && String::from_utf8_lossy(&seen).contains(ENTERS) {
+            pressed = Some(std::time::Instant::now());
+        }
+        if pressed.is_some_and(|at| at.elapsed().as_millis() > 400) {
+            if let Some(key) = keys.next() {
+                stdin.write_all(key.as_bytes()).expect("pressed");
+            }
+            pressed = Some(std::time::Instant::now());
+        }
+    }
+    let code = child.wait().expect("waits").code().expect("an exit code");
+    Some((code, String::from_utf8_lossy(&seen).into_owned()))
+}
+
+const NOBODY_THERE: &str = "
+config: {target: 'http://127.0.0.1:9', phases: [{duration: 2, arrivalRate: 5}]}
+scenarios: [{flow: [{log: said by the script}, {get: {url: /}}]}]
+";
+
+#[test]
+fn the_terminal_is_given_back_and_the_summary_follows() {
+    let Some((code, seen)) = on_a_terminal(NOBODY_THERE, &["2", "?", "\u{1b}", "l", "4"]) else { return };
+    assert_eq!(code, 0, "{seen}");
+    let (screen, after) = seen.split_once(LEAVES).expect("given back");
+    assert!(screen.contains(ENTERS) && screen.contains("overview"), "{seen}");
+    assert!(after.contains("said by the script") && after.contains("valid run"), "{after}");
+}
+
+#[test]
+fn q_ends_a_run_gently_and_a_second_one_at_once() {
+    let long = NOBODY_THERE.replace("duration: 2", "duration: 60").replace("{get: {url: /}}", "{think: 60}");
+    let Some((code, seen)) = on_a_terminal(&long, &["q"]) else { return };
+    assert_eq!(code, 130, "{seen}");
+    assert!(seen.rsplit_once(LEAVES).expect("given back").1.contains("ended early by SIGINT"), "{seen}");
+
+    // `after` goes on for a minute, so the second one finds something to end.
+    let slow = format!("{long}after: {{flow: [{{think: 60}}]}}\n");
+    let begun = std::time::Instant::now();
+    let Some((code, seen)) = on_a_terminal(&slow, &["\u{3}", "Q"]) else { return };
+    assert_eq!(code, 130, "{seen}");
+    assert!(seen.contains(LEAVES) && begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+}
