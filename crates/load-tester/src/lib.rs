@@ -16,10 +16,12 @@ mod flow; // a scenario made ready to be walked
 pub mod http; // requests of a user
 pub mod listeners; // connections that stand and listen
 mod preflight; // can this machine carry the run at all
+pub mod progress; // what is told while a run goes on
 pub mod run; // threads, pacer, listeners first, results last
 mod signals; // the first ends gently, the second at once
 pub mod socketio; // emits, acks and responses of a user
 mod timer; // wakes the pacer on time
+mod unstarted; // interrupted before the first phase
 pub mod virtual_user; // one user walking one scenario
 
 // What is measured.
@@ -33,4 +35,5 @@ pub mod outcome; // what a run measured, before any output format
 pub mod ensure; // limits judged after the run
 pub mod exit; // the exit code, and what outranks what
 pub mod report; // one file per output format
+pub mod screen; // the terminal while a run goes on
 pub mod validity; // may the numbers be believed

@@ -716,6 +716,13 @@ impl Collector {
         }
     }
 
+    /// The most frequent errors so far.
+    pub(crate) fn top_errors(&self, most: usize) -> Vec<ErrorGroup> {
+        let mut errors: Vec<&ErrorGroup> = self.errors.values().collect();
+        errors.sort_by_key(|error| std::cmp::Reverse(error.count));
+        errors.into_iter().take(most).cloned().collect()
+    }
+
     /// The run is over: its seconds (the last cut to `length_s`) and errors, most frequent first.
     pub(crate) fn finish(&mut self, length_s: f64) -> (Vec<Window>, Vec<ErrorGroup>) {
         let mut seconds: Vec<Window> =

@@ -40,8 +40,8 @@ pub enum Error {
     #[error("{path}: cannot write here: {cause}\n  {remedy}", path = .path.display())]
     // Not named `source`: whoever prints the chain of causes would say it twice.
     Write { path: PathBuf, cause: io::Error, remedy: String },
-    #[error("{path}: cannot be read: {cause}", path = .path.display())]
-    Read { path: PathBuf, cause: io::Error },
+    #[error("{path}: cannot be read: {cause}\n  {remedy}", path = .path.display())]
+    Read { path: PathBuf, cause: io::Error, remedy: &'static str },
     #[error("{path}: {bytes} bytes is more than the {MOST_BYTES} this reads\n  \
              shorten the file: Artillery 1's `intermediate[].latencies` may be removed", path = .path.display())]
     TooLarge { path: PathBuf, bytes: u64 },
@@ -129,19 +129,24 @@ fn temporary(target: &Path) -> PathBuf {
     target.with_file_name(format!(".{name}.{}-{now:x}.tmp", std::process::id()))
 }
 
-fn write_error(path: &Path, cause: io::Error) -> Error {
+pub(super) fn write_error(path: &Path, cause: io::Error) -> Error {
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let remedy = match cause.kind() {
         io::ErrorKind::NotFound => {
             format!("the directory {} does not exist: create it first", directory.display())
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            format!("{} is not yours to write in: choose another place with -o", directory.display())
+            format!("{} is not yours to write in: choose another place", directory.display())
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "make room, or choose another place with -o".to_owned()
+            "make room, or choose another place".to_owned()
         }
-        _ => "choose another place with -o".to_owned(),
+        io::ErrorKind::FileTooLarge => {
+            "the limit on the size of files is below it: raise it (`ulimit -f`), or choose another place"
+                .to_owned()
+        }
+        io::ErrorKind::IsADirectory => "name a file in it".to_owned(),
+        _ => "choose another place".to_owned(),
     };
     Error::Write { path: path.to_owned(), cause, remedy }
 }
@@ -446,22 +451,57 @@ fn decode_histogram(text: &str) -> Result<Histogram<u64>, String> {
 
 /// Reads a result of ours or of Artillery.
 pub fn read(path: &Path) -> Result<Loaded, Error> {
-    let failed = |cause| Error::Read { path: path.to_owned(), cause };
-    let file = File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        let size = fs::metadata(path).map_or(MOST_BYTES + 1, |m| m.len());
+    parse(&bytes_of(path)?, path)
+}
+
+/// The same, and every second with its histograms; none in Artillery's files.
+pub fn read_with_windows(path: &Path) -> Result<(Loaded, Vec<Window>), Error> {
+    let bytes = bytes_of(path)?;
+    let loaded = parse(&bytes, path)?;
+    let block = serde_json::from_slice::<FileIn>(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes));
+    // It was read once already.
+    let seconds = block.ok().and_then(|file| file.drumfire).map_or(Vec::new(), |block| block.seconds);
+    Ok((loaded, seconds.iter().filter_map(|second| second.window().ok()).collect()))
+}
+
+fn bytes_of(path: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |cause: io::Error| {
+        let remedy = match cause.kind() {
+            io::ErrorKind::NotFound => "give the JSON file a run wrote with -o",
+            io::ErrorKind::PermissionDenied => {
+                "ask its owner to let you read it, or copy it to a place of your own"
+            }
+            io::ErrorKind::IsADirectory => "give a file in it: the JSON a run wrote with -o",
+            _ => "copy the file to another place and try again",
+        };
+        Error::Read { path: path.to_owned(), cause, remedy }
+    };
+    let mut file = File::open(path).map_err(failed)?;
+    // Before a byte of it is read, where the size is known.
+    let size = file.metadata().map_or(0, |meta| meta.len());
+    if size > MOST_BYTES {
         return Err(Error::TooLarge { path: path.to_owned(), bytes: size });
     }
-    parse(&bytes, path)
+    let mut bytes = Vec::new();
+    (&mut file).take(4096).read_to_end(&mut bytes).map_err(failed)?;
+    // What does not even begin like a result need not be read.
+    if bytes.trim_ascii_start().first().is_some_and(|b| !matches!(b, b'{' | 0xef)) {
+        return Ok(bytes);
+    }
+    file.take(MOST_BYTES + 1 - bytes.len() as u64).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(Error::TooLarge { path: path.to_owned(), bytes: bytes.len() as u64 });
+    }
+    Ok(bytes)
 }
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Reads a result file's bytes; `path` is only for messages and headings.
 pub fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, Error> {
     let foreign =
         |what: &str, remedy| Error::Foreign { path: path.to_owned(), what: what.to_owned(), remedy };
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     match bytes.iter().find(|b| !b.is_ascii_whitespace()) {
         None => {
             return Err(foreign(

@@ -338,7 +338,7 @@ fn checks(out: &mut String, run: &Run) {
 }
 
 /// Control characters and line breaks as spaces, cut to `most` characters.
-pub(super) fn one_line(text: &str, most: usize) -> String {
+pub(crate) fn one_line(text: &str, most: usize) -> String {
     let mut line = String::new();
     for (i, c) in text.trim().chars().enumerate() {
         if i == most {

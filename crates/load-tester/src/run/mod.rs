@@ -19,14 +19,16 @@ use tokio::task::LocalSet;
 pub(crate) use crew::{Order, Report};
 pub(crate) use prepare::Padded;
 
+pub use crate::progress::Progress;
+
 use crate::ledger::Ledger;
 use crate::metrics::Collector;
-use crate::outcome::{Check, CheckKind, Delivery, Meta, Outcome, PhaseInfo, Window};
+use crate::outcome::{Check, CheckKind, Meta, Outcome};
 use crate::script::model::Script;
 use crate::script::vars::SharedVars;
 use crate::signals::Signals;
 use crate::virtual_user::{Actor, Worker, rng_of};
-use crate::{ensure, preflight, validity};
+use crate::{ensure, preflight, unstarted, validity};
 use crew::Crew;
 use prepare::{prepare, uses_socketio};
 use show::{Show, await_listeners};
@@ -51,49 +53,6 @@ pub struct RunOptions {
     pub pairs_out: Option<PathBuf>,
     /// First Ctrl-C or SIGTERM ends the run with its results, the second the process. Off in tests.
     pub handle_signals: bool,
-}
-
-/// What is told while the run goes on; called on the thread that called [`run`].
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Progress<'a> {
-    /// Something the reader should know.
-    Notice(&'a str),
-    /// Listeners that stand, of how many. Told about ten times.
-    ListenersConnecting {
-        ready: usize,
-        of: usize,
-    },
-    /// All listeners stand; the first phase begins.
-    ListenersReady(usize),
-    PhaseStarted {
-        index: usize,
-        phase: &'a PhaseInfo,
-    },
-    PhaseCompleted {
-        index: usize,
-        phase: &'a PhaseInfo,
-    },
-    /// Each second: that second, and everything so far.
-    Second {
-        second: &'a Window,
-        total: &'a Window,
-    },
-    /// Each reporting window (`config.stats_interval`, 10 s), and the account of the messages whose deadline is over.
-    Window {
-        window: &'a Window,
-        delivery: Option<&'a Delivery>,
-    },
-    /// The text of a `log` step.
-    Log(&'a str),
-    /// All phases are over; users that are still at work.
-    Draining {
-        users: u64,
-    },
-    /// The last user is done; deliveries are still waited for.
-    AwaitingDeliveries,
-    /// A signal ended the arrivals.
-    Interrupted(&'static str),
 }
 
 /// Runs the script to its end and answers with everything measured.
@@ -124,7 +83,14 @@ async fn conduct(
     let run_id = options.run_id.clone().unwrap_or_else(|| format!("t{:08x}", fastrand::u32(..)));
     let mut signals = Signals::new(options.handle_signals)?;
     let (log, mut logged) = mpsc::unbounded_channel();
-    let shared = Arc::new(prepare(script, options, &run_id, workers, log, progress).await?);
+    let unstarted = |signal, collector| {
+        unstarted::outcome(script, run_id.clone(), options.command_line.clone(), workers, signal, collector)
+    };
+    let prepared = tokio::select! {
+        prepared = prepare(script, options, &run_id, workers, log, progress) => prepared?,
+        signal = signals.next() => return Ok(unstarted(signal, None)),
+    };
+    let shared = Arc::new(prepared);
     preflight::check_descriptors(&shared)?;
 
     let mut collector = Collector::new(shared.names.clone(), workers);
@@ -144,7 +110,10 @@ async fn conduct(
                 rng_of(shared.seed, 0),
                 Instant::now(),
             );
-            let done = actor.perform(flow).await;
+            let done = tokio::select! {
+                done = actor.perform(flow) => done,
+                signal = signals.next() => return Ok(unstarted(signal, Some(collector))),
+            };
             actor.leave().await;
             if done.is_err() {
                 collector.add_errors(&conductor.recorder.borrow());
@@ -157,9 +126,11 @@ async fn conduct(
 
     let mut crew = Crew::start(&shared)?;
     let standing: usize = shared.script.config.listeners.iter().map(|group| group.count).sum();
-    if standing > 0 && !await_listeners(&mut crew, standing, &mut signals, &mut collector, progress).await? {
-        crew.dismiss().await;
-        bail!("interrupted before the first phase");
+    if standing > 0
+        && let Some(signal) =
+            await_listeners(&mut crew, standing, &mut signals, &mut collector, progress).await?
+    {
+        return Ok(unstarted(signal, Some(collector)));
     }
 
     // A moment for every thread to be at its timer when the plan begins.
@@ -171,7 +142,7 @@ async fn conduct(
         ledger.write_pairs(path).with_context(|| format!("writing {}", path.display()))?;
     }
     crew.orders.send_replace(Order::Start);
-    let interrupted = show.watch(&mut crew, &mut signals, &mut logged, progress).await?;
+    let mut interrupted = show.watch(&mut crew, &mut signals, &mut logged, progress).await?;
     let duration_s = zero.elapsed().as_secs_f64();
     if let Some(delivery) = shared.delivery.as_ref().filter(|_| shared.messages.len() == 0) {
         let path = delivery.stamp.join(".");
@@ -181,7 +152,7 @@ async fn conduct(
     }
     if shared.marks.is_some() {
         progress(&Progress::AwaitingDeliveries);
-        show.await_deliveries(&mut crew, interrupted.is_some()).await;
+        show.await_deliveries(&mut crew, &mut signals, &mut interrupted, progress).await;
     }
     crew.orders.send_replace(Order::Finish);
     show.finish(&mut crew).await;
@@ -200,7 +171,13 @@ async fn conduct(
         let mut actor = Actor::new(&conductor, flow, vars, rng_of(shared.seed, 1), Instant::now());
         conductor.recorder.take();
         // What fails in it is among the errors; the load itself is over.
-        let _ = actor.perform(flow).await;
+        tokio::select! {
+            _ = actor.perform(flow) => {}
+            signal = signals.next(), if interrupted.is_none() => {
+                progress(&Progress::Interrupted(signal));
+                interrupted = Some(signal);
+            }
+        }
         actor.leave().await;
         show.collector.add_errors(&conductor.recorder.borrow());
     }
@@ -278,7 +255,7 @@ fn first_error(collector: &mut Collector) -> String {
     }
 }
 
-fn host() -> String {
+pub(crate) fn host() -> String {
     let name = rustix::system::uname();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     format!(

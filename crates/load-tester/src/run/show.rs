@@ -14,17 +14,18 @@ use crate::listeners::{self, Audience};
 use crate::metrics::{Collector, Recorder, merge_windows};
 use crate::monitor::{self, Watch};
 use crate::outcome::{PhaseInfo, ProcessSample, TargetUse, counters};
+use crate::progress::{ERRORS, Now};
 use crate::signals::Signals;
 use crate::virtual_user::Shared;
 
-/// Waits until all listeners stand. False when a signal came first.
+/// Waits until all listeners stand; the signal that came first, if one did.
 pub(super) async fn await_listeners(
     crew: &mut Crew,
     standing: usize,
     signals: &mut Signals,
     collector: &mut Collector,
     progress: &mut dyn FnMut(&Progress<'_>),
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Option<&'static str>> {
     let (mut ready, mut failed, mut told) = (0, 0, 0);
     while ready + failed < standing {
         tokio::select! {
@@ -34,8 +35,10 @@ pub(super) async fn await_listeners(
                 _ => bail!("a worker thread ended early"),
             },
             name = signals.next() => {
+                signals.next_one_kills();
                 progress(&Progress::Interrupted(name));
-                return Ok(false);
+                crew.last_errors(collector).await;
+                return Ok(Some(name));
             }
         }
         if ready * 10 / standing > told {
@@ -44,18 +47,11 @@ pub(super) async fn await_listeners(
         }
     }
     if failed > 0 {
-        // The threads hand their errors over when they finish without having started.
-        crew.orders.send_replace(Order::Finish);
-        while let Some(report) = crew.reports.recv().await {
-            if let Report::Final { recorder, .. } = report {
-                collector.add_errors(&recorder);
-            }
-        }
-        crew.dismiss().await;
+        crew.last_errors(collector).await;
         bail!("{failed} of {standing} listeners could not stand: {}", first_error(collector));
     }
     progress(&Progress::ListenersReady(standing));
-    Ok(true)
+    Ok(None)
 }
 
 /// Everything the conductor keeps while the plan runs.
@@ -209,7 +205,17 @@ impl<'a> Show<'a> {
         while self.told_seconds < whole {
             let total = self.collector.total((self.told_seconds + 1) as f64);
             if let Some(second) = self.collector.whole_from(self.told_seconds).next() {
-                progress(&Progress::Second { second, total: &total });
+                let second_over = Duration::from_secs(self.told_seconds as u64 + 1);
+                let now = Now {
+                    phases: &self.phases,
+                    due: self.shared.plan.due_before(second_over),
+                    delivery: self.ledger.as_mut().map(Ledger::delivery),
+                    errors: self.collector.top_errors(ERRORS),
+                    server_events: &self.collector.server_events,
+                    tester: self.tester.last(),
+                    target: self.target.as_ref(),
+                };
+                progress(&Progress::Second { second, total: &total, now: &now });
             }
             self.told_seconds += 1;
         }
@@ -237,12 +243,18 @@ impl<'a> Show<'a> {
         self.tester.extend(self.tester_watch.as_mut().and_then(|watch| watch.sample(at_s)));
     }
 
-    /// Waits until everything expected was heard, or until the deadline.
-    pub(super) async fn await_deliveries(&mut self, crew: &mut Crew, interrupted: bool) {
+    /// Waits until everything expected was heard, or until the deadline; for a moment only once a signal has come.
+    pub(super) async fn await_deliveries(
+        &mut self,
+        crew: &mut Crew,
+        signals: &mut Signals,
+        interrupted: &mut Option<&'static str>,
+        progress: &mut dyn FnMut(&Progress<'_>),
+    ) {
         let shared = Arc::clone(self.shared);
         let Some(config) = &shared.delivery else { return };
-        let limit = if interrupted { config.deadline.min(Duration::from_secs(1)) } else { config.deadline };
-        let deadline = Instant::now() + limit;
+        let soon = || Instant::now() + config.deadline.min(Duration::from_secs(1));
+        let mut deadline = if interrupted.is_some() { soon() } else { Instant::now() + config.deadline };
         let wanted = self.ledger.as_mut().and_then(|ledger| ledger.wanted(&self.shared.messages));
         // Without a number to reach, silence has to do; what comes uncalled gets a moment to show itself either way.
         let silence = if wanted.is_some() { Duration::from_millis(200) } else { Duration::from_secs(2) };
@@ -257,11 +269,17 @@ impl<'a> Show<'a> {
             tokio::select! {
                 report = crew.reports.recv() => match report {
                     Some(Report::Second { worker, second, recorder }) => {
-                        self.take(crew, worker, second, recorder, &mut |_| {});
+                        self.take(crew, worker, second, recorder, progress);
                     }
                     Some(_) => {}
                     None => break,
                 },
+                name = signals.next(), if interrupted.is_none() => {
+                    *interrupted = Some(name);
+                    signals.next_one_kills();
+                    progress(&Progress::Interrupted(name));
+                    deadline = soon();
+                }
                 () = tokio::time::sleep(Duration::from_millis(20)) => {}
             }
             let now_heard = self.heard();
@@ -270,7 +288,7 @@ impl<'a> Show<'a> {
                 since = Instant::now();
             }
         }
-        if let Some(ledger) = self.ledger.as_mut().filter(|_| interrupted) {
+        if let Some(ledger) = self.ledger.as_mut().filter(|_| interrupted.is_some()) {
             let whole = self.zero.elapsed().saturating_sub(config.deadline);
             ledger.cut_off(whole.as_nanos() as u64);
         }
