@@ -20,17 +20,16 @@ use crate::flow::{Flow, FlowAction, Maker, any_step, shortest_life};
 use crate::ledger::Ledger;
 use crate::metrics::{Collector, Count, Names, Recorder, merge_windows};
 use crate::monitor::Watch;
-use crate::outcome::{
-    Check, CheckKind, Delivery, Meta, Outcome, PhaseInfo, ProcessSample, TargetUse, Window,
-};
+use crate::outcome::{Check, CheckKind, Delivery, Meta, Outcome, PhaseInfo, ProcessSample, Window};
 use crate::plan::Plan;
 use crate::script::model::{Action, Engine, EngineRevision, PhaseKind, Script, Step};
 use crate::script::vars::SharedVars;
 use crate::signals::Signals;
 use crate::socketio::SocketTemplate;
+use crate::target::{Observer, Seen};
 use crate::timer::Timer;
 use crate::virtual_user::{Actor, ListenerFlow, ScenarioFlow, Shared, Worker, live, rng_of};
-use crate::{ensure, listeners, monitor, validity};
+use crate::{ensure, listeners, validity};
 
 /// A longer run keeps its older seconds folded: at most so many windows, each a multiple of so many seconds long.
 const MOST_SECONDS: usize = 600;
@@ -230,7 +229,11 @@ async fn conduct(
         progress(&Progress::Log(&text));
     }
 
-    let Show { mut collector, ledger, phases, target, tester, .. } = show;
+    let Seen { target, stages, monitored } = show.observer.finish();
+    for notice in show.observer.notices() {
+        progress(&Progress::Notice(&notice));
+    }
+    let Show { mut collector, ledger, phases, tester, .. } = show;
     let delivery = ledger.map(Ledger::close).transpose().context("writing who heard what")?;
     let total = collector.total(duration_s);
     let (seconds, errors) = collector.finish(zero.elapsed().as_secs_f64());
@@ -285,8 +288,8 @@ async fn conduct(
         scenario_counts: std::mem::take(&mut collector.scenario_counts),
         delivery,
         target,
-        stages: Vec::new(),
-        monitored: Vec::new(),
+        stages,
+        monitored,
         tester,
         checks,
         interrupted,
@@ -748,8 +751,7 @@ struct Show<'a> {
     zero: Instant,
     workers: usize,
     phases: Vec<PhaseInfo>,
-    target: Option<TargetUse>,
-    target_watch: Option<Watch>,
+    observer: Observer,
     tester: Vec<ProcessSample>,
     tester_watch: Option<Watch>,
     /// Seconds told as `Second`, and as part of a `Window`.
@@ -766,12 +768,6 @@ impl<'a> Show<'a> {
             load: planned.load(),
             planned: planned.arrivals,
         });
-        let target_watch = monitor::listener_on(&shared.addresses).and_then(Watch::new);
-        let target = target_watch.as_ref().map(|watch| TargetUse {
-            pid: watch.pid,
-            command: watch.command(),
-            samples: Vec::new(),
-        });
         Self {
             shared,
             collector,
@@ -782,8 +778,7 @@ impl<'a> Show<'a> {
             zero,
             workers,
             phases: phases.collect(),
-            target,
-            target_watch,
+            observer: Observer::start(&shared.script.config, &shared.addresses, zero),
             tester: Vec::new(),
             tester_watch: Watch::new(std::process::id()),
             told_seconds: 0,
@@ -821,7 +816,12 @@ impl<'a> Show<'a> {
                     Some(_) => {}
                     None => bail!("a worker thread ended early"),
                 },
-                _ = tick.tick() => self.sample(),
+                _ = tick.tick() => {
+                    self.sample();
+                    for notice in self.observer.notices() {
+                        progress(&Progress::Notice(&notice));
+                    }
+                }
                 Some(text) = logged.recv() => progress(&Progress::Log(&text)),
                 () = tokio::time::sleep_until(edge.map_or(self.zero, |(at, ..)| at).into()), if edge.is_some() && interrupted.is_none() => {
                     edges.pop();
@@ -892,13 +892,6 @@ impl<'a> Show<'a> {
 
     fn sample(&mut self) {
         let at_s = self.zero.elapsed().as_secs_f64();
-        if let (Some(watch), Some(target)) = (&mut self.target_watch, &mut self.target) {
-            match watch.sample(at_s) {
-                Some(sample) => target.samples.push(sample),
-                // It is gone; what was seen of it stays.
-                None => self.target_watch = None,
-            }
-        }
         self.tester.extend(self.tester_watch.as_mut().and_then(|watch| watch.sample(at_s)));
     }
 

@@ -106,6 +106,7 @@ impl Console {
         let Some(run) = &loaded.run else { return };
         // The plain form has them in its body.
         if self.format != Format::Plain {
+            let _ = writeln!(text, "\n{}", super::diagnosis::diagnose(loaded).first);
             let checks = |kind| run.checks.iter().filter(move |c| c.kind == kind);
             for (kind, head) in [(CheckKind::Ensure, "Checks:"), (CheckKind::Expect, "Expectations:")] {
                 if checks(kind).next().is_some() {

@@ -9,6 +9,7 @@ mod charts;
 pub mod console;
 mod console_v1;
 mod console_v2;
+pub mod diagnosis;
 pub mod html;
 pub mod json;
 pub mod loaded;
@@ -19,4 +20,6 @@ mod terms;
 mod units;
 
 pub use console::{Console, Format};
+pub use diagnosis::{Diagnosis, diagnose};
 pub use loaded::{Loaded, Origin, Run, Slice, Summary};
+pub(crate) use story::program;
