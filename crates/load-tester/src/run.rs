@@ -185,11 +185,14 @@ async fn conduct(
         bail!("interrupted before the first phase");
     }
 
+    let observer = Observer::start(&shared.script.config, &shared.addresses);
+    observer.looked().await;
     // A moment for every thread to be at its timer when the plan begins.
     let zero = Instant::now() + Duration::from_millis(20);
     let started_at = SystemTime::now() + Duration::from_millis(20);
     shared.zero.set(zero).expect("set only here");
-    let mut show = Show::new(&shared, collector, zero, workers);
+    observer.begin(zero);
+    let mut show = Show::new(&shared, collector, observer, zero, workers);
     if let (Some(ledger), Some(path)) = (&mut show.ledger, &options.pairs_out) {
         ledger.write_pairs(path).with_context(|| format!("writing {}", path.display()))?;
     }
@@ -760,7 +763,13 @@ struct Show<'a> {
 }
 
 impl<'a> Show<'a> {
-    fn new(shared: &'a Arc<Shared>, collector: Collector, zero: Instant, workers: usize) -> Self {
+    fn new(
+        shared: &'a Arc<Shared>,
+        collector: Collector,
+        observer: Observer,
+        zero: Instant,
+        workers: usize,
+    ) -> Self {
         let phases = shared.plan.phases().iter().map(|planned| PhaseInfo {
             name: planned.phase.name.clone().unwrap_or_default(),
             start_s: planned.start.as_secs_f64(),
@@ -778,7 +787,7 @@ impl<'a> Show<'a> {
             zero,
             workers,
             phases: phases.collect(),
-            observer: Observer::start(&shared.script.config, &shared.addresses, zero),
+            observer,
             tester: Vec::new(),
             tester_watch: Watch::new(std::process::id()),
             told_seconds: 0,

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use url::Url;
 
@@ -25,6 +25,8 @@ use series::Account;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the run waits for the first answers before it begins.
+const FIRST_PATIENCE: Duration = Duration::from_millis(500);
 /// For the last answer, after the run.
 const LAST_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -56,16 +58,32 @@ fn lock(board: &Shared) -> MutexGuard<'_, Board> {
 #[derive(Debug)]
 pub(crate) struct Observer {
     board: Shared,
+    /// The run's start, once it is known.
+    zero: watch::Sender<Option<Instant>>,
     stop: watch::Sender<bool>,
+    /// A permit for each that has looked before the run.
+    looked: Arc<Semaphore>,
+    looking: u32,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
+/// What each task of the thread waits for.
+#[derive(Debug, Clone)]
+struct Orders {
+    zero: watch::Receiver<Option<Instant>>,
+    stop: watch::Receiver<bool>,
+    looked: Arc<Semaphore>,
+}
+
 impl Observer {
-    /// Begins to watch; `zero` is the run's start.
-    pub(crate) fn start(config: &Config, addresses: &[SocketAddr], zero: Instant) -> Self {
+    /// Has a first look at everything; what stands then is what the run's own share is counted from.
+    pub(crate) fn start(config: &Config, addresses: &[SocketAddr]) -> Self {
         let board = Shared::default();
-        let (stop, stopped) = watch::channel(false);
+        let ((zero, at_zero), (stop, stopped)) = (watch::channel(None), watch::channel(false));
+        let looked = Arc::new(Semaphore::new(0));
+        let orders = Orders { zero: at_zero, stop: stopped, looked: Arc::clone(&looked) };
         let sources = sources(config, addresses);
+        let looking = sources.len() as u32 + 1;
         lock(&board).said.resize_with(sources.len(), Default::default);
         let (addresses, theirs) = (addresses.to_vec(), Arc::clone(&board));
         let thread = std::thread::Builder::new().name("drumfire-target".into()).spawn(move || {
@@ -76,15 +94,26 @@ impl Observer {
             runtime.block_on(async {
                 let mut asking = JoinSet::new();
                 for (index, source) in sources.into_iter().enumerate() {
-                    asking.spawn(ask_on(source, index, Arc::clone(&theirs), zero, stopped.clone()));
+                    asking.spawn(ask_on(source, index, Arc::clone(&theirs), orders.clone()));
                 }
-                sample_on(&addresses, &theirs, zero, stopped).await;
+                sample_on(&addresses, &theirs, orders).await;
                 let rest = async { while asking.join_next().await.is_some() {} };
                 // Whoever takes longer for a last answer has said enough.
                 let _ = tokio::time::timeout(LAST_PATIENCE, rest).await;
             });
         });
-        Self { board, stop, thread: thread.ok() }
+        Self { board, zero, stop, looked, looking, thread: thread.ok() }
+    }
+
+    /// Waits for the first look, but not long.
+    pub(crate) async fn looked(&self) {
+        let all = self.looked.acquire_many(self.looking);
+        let _ = tokio::time::timeout(FIRST_PATIENCE, all).await;
+    }
+
+    /// The run's start is known.
+    pub(crate) fn begin(&self, zero: Instant) {
+        self.zero.send_replace(Some(zero));
     }
 
     /// Notices that were not told yet.
@@ -108,6 +137,15 @@ impl Observer {
             std::panic::resume_unwind(panic);
         }
         self.seen()
+    }
+}
+
+impl Orders {
+    /// One more has looked; answers the run's start, or `None` when there will be none.
+    async fn begun(&mut self) -> Option<Instant> {
+        self.looked.add_permits(1);
+        let zero = self.zero.wait_for(Option::is_some).await.ok()?;
+        *zero
     }
 }
 
@@ -158,12 +196,7 @@ fn sources(config: &Config, addresses: &[SocketAddr]) -> Vec<Source> {
 }
 
 /// Looks at the processes once a second.
-async fn sample_on(
-    addresses: &[SocketAddr],
-    board: &Shared,
-    zero: Instant,
-    mut stopped: watch::Receiver<bool>,
-) {
+async fn sample_on(addresses: &[SocketAddr], board: &Shared, mut orders: Orders) {
     let mut processes = Processes::new(addresses);
     {
         let mut board = lock(board);
@@ -175,8 +208,10 @@ async fn sample_on(
             )
         }));
     }
+    let Some(zero) = orders.begun().await else { return };
+    processes.forget();
     let mut second = 1;
-    while sleep_until(zero + Duration::from_secs(second), &mut stopped).await {
+    while sleep_until(zero + Duration::from_secs(second), &mut orders.stop).await {
         let at_s = zero.elapsed().as_secs_f64();
         processes.sample(at_s);
         lock(board).target = processes.found().cloned();
@@ -185,30 +220,32 @@ async fn sample_on(
 }
 
 /// Asks an endpoint before the first phase, again and again, and once more after the run.
-async fn ask_on(
-    mut source: Source,
-    index: usize,
-    board: Shared,
-    zero: Instant,
-    mut stopped: watch::Receiver<bool>,
-) {
+async fn ask_on(mut source: Source, index: usize, board: Shared, mut orders: Orders) {
+    let first = source.endpoint.get(PATIENCE).await;
+    let mut asked = Instant::now();
+    let Some(zero) = orders.begun().await else { return };
+    let mut answer = first;
     let mut goes_on = true;
-    let mut first = true;
     loop {
-        let notices = ask(&mut source, zero, if goes_on { PATIENCE } else { LAST_PATIENCE }).await;
+        let at_s = match asked.checked_duration_since(zero) {
+            Some(since) => since.as_secs_f64(),
+            None => -zero.duration_since(asked).as_secs_f64(),
+        };
+        let notices = take(&mut source, &answer, at_s);
         {
             let mut board = lock(&board);
             board.notices.extend(notices);
             board.said[index] = source.account.told();
         }
-        if !goes_on || (first && source.guessed && !source.account.has_stages()) {
+        if !goes_on || (source.guessed && !source.account.has_stages()) {
             return;
         }
-        first = false;
         // At whole seconds of the run, so that every series has its points at the same places.
         let (since, every) = (zero.elapsed().as_secs_f64(), source.every.as_secs_f64());
         let next = zero + Duration::from_secs_f64((since / every).floor() * every + every);
-        goes_on = sleep_until(next, &mut stopped).await;
+        goes_on = sleep_until(next, &mut orders.stop).await;
+        answer = source.endpoint.get(if goes_on { PATIENCE } else { LAST_PATIENCE }).await;
+        asked = Instant::now();
     }
 }
 
@@ -221,35 +258,30 @@ async fn sleep_until(at: Instant, stopped: &mut watch::Receiver<bool>) -> bool {
     }
 }
 
-/// One scrape; what should be told of it.
-async fn ask(source: &mut Source, zero: Instant, patience: Duration) -> Vec<String> {
-    let answer = source.endpoint.get(patience).await;
-    let now = Instant::now();
-    let at_s = match now.checked_duration_since(zero) {
-        Some(since) => since.as_secs_f64(),
-        None => -zero.duration_since(now).as_secs_f64(),
-    };
-    let taken = answer.and_then(|text| {
+/// Takes an answer given at `at_s`; what should be told of it.
+fn take(source: &mut Source, answer: &Result<String, String>, at_s: f64) -> Option<String> {
+    let taken = answer.as_ref().map_err(Clone::clone).and_then(|text| {
         let all =
-            prometheus::parse(&text).map_err(|error| format!("not in Prometheus's text format: {error}"))?;
+            prometheus::parse(text).map_err(|error| format!("not in Prometheus's text format: {error}"))?;
         source.account.take(&all, at_s);
         Ok(())
     });
-    let mut notices = Vec::new();
     if source.guessed || source.told {
-        return notices;
+        return None;
     }
     let url = source.endpoint.url();
-    if let Err(why) = taken {
-        notices.push(format!(
-            "config.monitor: {url}: {why}; asked again every {} s",
-            source.every.as_secs_f64()
-        ));
-    } else if source.account.overflowed {
-        notices.push(format!("config.monitor: {url}: more than 200 series fit; the first 200 are kept"));
-    } else if source.account.is_empty() && at_s >= 0.0 {
-        notices.push(format!("config.monitor: {url}: it has no series of those names"));
-    }
-    source.told |= !notices.is_empty();
-    notices
+    let notice = match taken {
+        Err(why) => {
+            format!("config.monitor: {url}: {why}; asked again every {} s", source.every.as_secs_f64())
+        }
+        Ok(()) if source.account.overflowed => {
+            format!("config.monitor: {url}: more than 200 series fit; the first 200 are kept")
+        }
+        Ok(()) if source.account.is_empty() => {
+            format!("config.monitor: {url}: it has no series of those names")
+        }
+        Ok(()) => return None,
+    };
+    source.told = true;
+    Some(notice)
 }

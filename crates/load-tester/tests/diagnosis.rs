@@ -457,7 +457,7 @@ fn the_document_is_current() {
          The first sentence of every report names the outcome of the run and its cause; what supports it follows as a list.\n\
          The rules are looked at in this order; the first that holds gives the sentence, what the others found is evidence\n\
          beside it. The result file carries kind and sentence as `drumfire.diagnosis`, so that a script can read them:\n\n\
-             jq -r .drumfire.diagnosis.kind result.json\n\n\
+         ```sh\njq -r .drumfire.diagnosis.kind result.json\n```\n\n\
          What is not known is not said: without a visible process of the server nothing is said of its CPU, without\n\
          `delivery.expect` nothing of completeness, and messages nobody answered have no latency. After a verdict on the tester\n\
          itself nothing is concluded about the server.\n\n\

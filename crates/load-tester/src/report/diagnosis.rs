@@ -275,6 +275,13 @@ pub fn diagnose(loaded: &Loaded) -> Diagnosis {
         evidence.extend(finding.evidence);
     }
     evidence.extend(account(&facts));
+    let sides: Vec<String> = [facts.target_clause(), facts.tester_clause()]
+        .into_iter()
+        .filter(|side| !side.is_empty() && clauses.iter().all(|told| !told.contains(side.as_str())))
+        .collect();
+    if !sides.is_empty() && facts.run.is_some() {
+        evidence.push(sentence(&sides));
+    }
     // A rule may find what another has told.
     let mut told: Vec<String> = Vec::new();
     evidence.retain(|row| {
@@ -349,13 +356,6 @@ fn account(facts: &Facts<'_>) -> Vec<String> {
     rows.extend(story::delivery(run));
     rows.extend(answers(facts));
     rows.extend(where_the_time_went_words(run));
-    if facts.target_peak().is_some() {
-        rows.push(sentence(&[facts.target_clause(), facts.tester_clause()]));
-    } else {
-        rows.push(sentence(&[facts.target_clause()]));
-        rows.push(sentence(&[facts.tester_clause()]));
-    }
-    rows.retain(|row| row.len() > 1);
     rows
 }
 
@@ -458,10 +458,7 @@ fn where_the_time_went_words(run: &Run) -> Option<String> {
     Some(format!("Where the server's time went, as it tells itself: {}.", told.join(", ")))
 }
 
-/// A count and its share: `43 of 9,000 (0.5 %)`.
-fn share_of(part: u64, whole: u64) -> String {
-    if whole == 0 {
-        return thousands(part);
-    }
-    format!("{} of {} ({})", thousands(part), thousands(whole), percent(part, whole))
+/// A count and its share: `43 of 9,000 users (0.5 %)`.
+fn share_of(part: u64, whole: u64, what: &str) -> String {
+    format!("{} of {} {what} ({})", thousands(part), thousands(whole), percent(part, whole))
 }

@@ -83,6 +83,11 @@ impl Processes {
         }
     }
 
+    /// Begins anew to count what they use.
+    pub(super) fn forget(&mut self) {
+        self.watches.retain_mut(|watch| watch.sample(0.0).is_some());
+    }
+
     pub(super) fn found(&self) -> Option<&TargetUse> {
         self.found.as_ref()
     }

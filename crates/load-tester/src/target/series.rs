@@ -8,6 +8,8 @@ use crate::prometheus::{Exposition, FamilyKind};
 /// Of one endpoint.
 const MOST_SERIES: usize = 200;
 const MOST_STAGES: usize = 32;
+/// A point so soon after another is no point of its own: the last answer may follow close on the one before.
+const LEAST_GAP_S: f64 = 0.25;
 /// Above it neighbours are put together two by two.
 const MOST_POINTS: usize = 1200;
 
@@ -154,9 +156,14 @@ impl Account {
             };
             let stage = &mut self.stages[index];
             if self.begun {
-                stage.told.points.push(since(&stage.before, &standing, at_s));
-                if stage.told.points.len() > MOST_POINTS {
-                    thin_stage(&mut stage.told.points);
+                let point = since(&stage.before, &standing, at_s);
+                let points = &mut stage.told.points;
+                match points.last_mut().filter(|last| at_s - last.at_s < LEAST_GAP_S) {
+                    Some(last) => *last = both(&[*last, point]),
+                    None => points.push(point),
+                }
+                if points.len() > MOST_POINTS {
+                    *points = points.chunks(2).map(both).collect();
                 }
             }
             stage.before = standing;
@@ -200,12 +207,17 @@ impl Account {
             };
             let series = &mut self.series[index];
             match series.told.kind {
-                MonitoredKind::Gauge if at_s >= 0.0 => series.told.points.push((at_s, sample.value)),
-                MonitoredKind::Gauge => {}
+                MonitoredKind::Gauge => {
+                    let new = series.told.points.last().is_none_or(|(then, _)| at_s - then >= LEAST_GAP_S);
+                    if new && at_s >= 0.0 {
+                        series.told.points.push((at_s, sample.value));
+                    }
+                }
                 MonitoredKind::Counter => {
-                    if let Some((then, before)) = series.before
-                        && at_s > then
-                    {
+                    if let Some((then, before)) = series.before {
+                        if at_s - then < LEAST_GAP_S {
+                            continue;
+                        }
                         // Less than before: it began anew, from nothing.
                         let grown = if sample.value >= before { sample.value - before } else { sample.value };
                         series.told.points.push((at_s, grown / (at_s - then)));
@@ -257,14 +269,14 @@ fn thin(points: &mut Vec<(f64, f64)>) {
         .collect();
 }
 
-fn thin_stage(points: &mut Vec<StagePoint>) {
-    let both = |pair: &[StagePoint]| StagePoint {
+/// As one, at the later's time.
+fn both(pair: &[StagePoint]) -> StagePoint {
+    StagePoint {
         at_s: pair[pair.len() - 1].at_s,
         count: pair.iter().map(|point| point.count).sum(),
         sum_s: pair.iter().map(|point| point.sum_s).sum(),
         p99_s: pair.iter().filter_map(|point| point.p99_s).reduce(f64::max),
-    };
-    *points = points.chunks(2).map(both).collect();
+    }
 }
 
 #[cfg(test)]
@@ -310,7 +322,8 @@ mod tests {
             (1.0, stage(1100, 500, 80.05)),
             (2.0, stage(1200, 550, 85.05)),
             (3.0, stage(1200, 550, 85.05)),
-            (5.0, stage(40, 0, 0.02)),
+            (5.0, stage(30, 0, 0.015)),
+            (5.01, stage(40, 0, 0.02)),
         ] {
             account.take(&parse(&text).unwrap(), at);
         }
@@ -320,7 +333,7 @@ mod tests {
         let points: Vec<_> = stages[1].points.iter().map(|p| (p.at_s, p.count, p.p99_s)).collect();
         assert_eq!(
             points,
-            [(1.0, 100, Some(0.001)), (2.0, 100, Some(0.1)), (3.0, 0, None), (5.0, 40, Some(0.001))],
+            [(1.0, 100, Some(0.001)), (2.0, 100, Some(0.1)), (3.0, 0, None), (5.01, 40, Some(0.001))],
             "after a restart from nothing"
         );
         assert!((stages[1].points[1].sum_s - 5.0).abs() < 1e-9);
@@ -329,7 +342,7 @@ mod tests {
         assert_eq!(series[0].points, [(1.0, 500.0), (2.0, 550.0), (3.0, 550.0), (5.0, 0.0)]);
         assert_eq!((&*series[1].name, &*series[1].source), ("seen_total{code=\"200\"}", "dna"));
         let rates: Vec<f64> = series[1].points.iter().map(|(_, rate)| rate.round()).collect();
-        assert_eq!(rates, [91.0, 100.0, 0.0, 20.0]);
+        assert_eq!(rates, [91.0, 100.0, 0.0, 15.0], "nothing is said of a hundredth of a second");
     }
 
     #[test]

@@ -163,6 +163,10 @@ impl Server {
                 }
             }
             let path = head.split(' ').nth(1)?.to_owned();
+            if path == "/metrics" && answered.is_none() {
+                // drumfire's own look at the target, which is no load.
+                self.accepted.fetch_sub(1, Ordering::Relaxed);
+            }
             let header = |name: &str| {
                 head.lines().find_map(|line| {
                     line.to_ascii_lowercase().starts_with(name).then(|| line[name.len()..].trim().to_owned())

@@ -62,7 +62,8 @@ pub(super) fn went_down(facts: &Facts<'_>) -> Option<Finding> {
     let changes = target.map_or(&[][..], |target| &target.changes);
     let gone = changes.iter().find(|change| change.kind == TargetChangeKind::Gone);
     let launched = facts.total.launched();
-    if gone.is_none() && (refused == 0 || (refused as f64) < launched as f64 * 0.01) {
+    if down(facts).is_some() || gone.is_none() && (refused == 0 || (refused as f64) < launched as f64 * 0.01)
+    {
         return None;
     }
     let from_s = gone.map(|gone| gone.at_s).or(span.map(|(from, _)| from))?;
@@ -98,7 +99,7 @@ pub(super) fn went_down(facts: &Facts<'_>) -> Option<Finding> {
     if refused > 0 {
         with.push(format!("{} were refused ({REFUSED})", count(refused, "connect", "connects")));
     }
-    let lost = facts.errors_like("disconnect") + facts.errors_like("ECONNRESET");
+    let lost = facts.errors_like("disconnect").saturating_add(facts.errors_like("ECONNRESET"));
     if lost > 0 {
         with.push(format!("{} broke off", count(lost, "connection", "connections")));
     }
@@ -155,7 +156,11 @@ pub(super) fn refusing(facts: &Facts<'_>) -> Option<Finding> {
             _ => String::new(),
         };
         (
-            format!("the server refused {} requests: {}{only}", share_of(by_code, requests), told.join(", ")),
+            format!(
+                "the server refused {}: {}{only}",
+                share_of(by_code, requests, "requests"),
+                told.join(", ")
+            ),
             from_s,
         )
     } else {
@@ -169,8 +174,8 @@ pub(super) fn refusing(facts: &Facts<'_>) -> Option<Finding> {
         let what = if most.step.starts_with("emit") { "messages" } else { "users" };
         (
             format!(
-                "the server refused {} {what}: “{}” at {}",
-                share_of(by_words, of),
+                "the server refused {}: “{}” at {}",
+                share_of(by_words, of, what),
                 super::super::plain::one_line(&most.cause, 100),
                 most.step
             ),
@@ -202,8 +207,8 @@ pub(super) fn no_answers(facts: &Facts<'_>) -> Option<Finding> {
         Finding::bad(
             Kind::NoAnswers,
             format!(
-                "{} users got no answer: “{}” at {}, from {}",
-                share_of(silent, launched),
+                "{} got no answer: “{}” at {}, from {}",
+                share_of(silent, launched, "users"),
                 super::super::plain::one_line(&most.cause, 100),
                 most.step,
                 clock(from_s)

@@ -18,24 +18,23 @@ fn target<'a>(facts: &'a Facts<'_>) -> &'a [ProcessSample] {
 
 pub(super) fn one_thread_at_its_limit(facts: &Facts<'_>) -> Option<Finding> {
     let hot = facts.hot.as_ref()?;
-    let clauses = [
-        Some(facts.arrivals_clause()),
-        facts.rise_clause(hot.from_s),
-        shortfall(facts),
-        Some(facts.tester_clause()),
-    ];
+    let (rise, shortfall) = (facts.rise_clause(hot.from_s), shortfall(facts));
+    let harmless = shortfall.is_none() && !rise.as_ref().is_some_and(|rise| rise.contains(" rose "));
+    let mut with = vec![facts.arrivals_clause()];
+    with.extend(rise);
+    with.extend(shortfall);
+    with.push(facts.tester_clause());
+    with.retain(|clause| !clause.is_empty());
     let command = facts.run.and_then(|run| run.target.as_ref()).map_or("", |target| &target.command);
-    Some(
-        Finding::bad(Kind::TargetCpu, facts.target_clause())
-            .with(clauses.into_iter().flatten().filter(|clause| !clause.is_empty()))
-            .because([format!(
-                "{}'s thread “{}” was busy without a pause for {} s from {}.",
-                super::story::program(command),
-                hot.thread,
-                hot.seconds,
-                clock(hot.from_s)
-            )]),
-    )
+    // At its limit and nobody notices yet.
+    let finding = if harmless { Finding::note } else { Finding::bad };
+    Some(finding(Kind::TargetCpu, facts.target_clause()).with(with).because([format!(
+        "{}'s thread “{}” was busy without a pause for {} s from {}.",
+        super::story::program(command),
+        hot.thread,
+        hot.seconds,
+        clock(hot.from_s)
+    )]))
 }
 
 /// What did not get done for it, in a clause.
