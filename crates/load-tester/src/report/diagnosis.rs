@@ -267,13 +267,7 @@ pub fn diagnose(loaded: &Loaded) -> Diagnosis {
         clauses.push(format!("{signal} ended the run at {}", clock(loaded.duration_s)));
     }
     let mut evidence = lead.evidence;
-    for finding in rest {
-        let both = [vec![finding.lead], finding.with].concat();
-        if finding.kind != Kind::EndedEarly {
-            evidence.push(sentence(&both[..1]));
-        }
-        evidence.extend(finding.evidence);
-    }
+    evidence.extend(rest.into_iter().filter(|f| f.kind != Kind::EndedEarly).map(|f| sentence(&[f.lead])));
     evidence.extend(account(&facts));
     let sides: Vec<String> = [facts.target_clause(), facts.tester_clause()]
         .into_iter()
@@ -338,8 +332,13 @@ fn all_well(facts: &Facts<'_>) -> Finding {
 /// How much more might fit, from the highest use of one thread.
 fn headroom(facts: &Facts<'_>) -> String {
     let Some(peak) = facts.target_peak() else { return facts.target_clause() };
-    let room = 0.9 / peak.max(0.01);
-    let at = format!("the server's busiest thread was at {:.0} % at most", peak * 100.0);
+    let machine = facts.machine_peak().unwrap_or(0.0);
+    let room = 0.9 / peak.max(machine).max(0.01);
+    let at = if machine > peak {
+        format!("server and tester together took {:.0} % of the machine's cores at most", machine * 100.0)
+    } else {
+        format!("the server's busiest thread was at {:.0} % at most", peak * 100.0)
+    };
     if room >= 10.0 {
         format!("{at}, so there is room for ten times this and more")
     } else if room >= 1.5 {

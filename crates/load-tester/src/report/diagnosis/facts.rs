@@ -55,6 +55,25 @@ impl<'a> Facts<'a> {
         (!samples.is_empty()).then(|| peak(samples))
     }
 
+    /// Cores used by the server in this sample, and by the tester at the same time.
+    pub(super) fn both_at(&self, sample: &ProcessSample) -> (f64, f64) {
+        let sum = |sample: &ProcessSample| sample.threads.iter().map(|thread| thread.1).sum::<f64>();
+        let tester = self.run.map_or(&[][..], |run| &run.tester);
+        let ours = tester.iter().find(|one| (one.at_s - sample.at_s).abs() < 0.6);
+        (sum(sample), ours.map_or(0.0, sum))
+    }
+
+    /// How much of all the machine's cores server and tester took together in the busiest second.
+    pub(super) fn machine_peak(&self) -> Option<f64> {
+        let target = self.run?.target.as_ref()?;
+        let cores = f64::from(target.cores);
+        let shares = target.samples.iter().map(|sample| {
+            let (theirs, ours) = self.both_at(sample);
+            (theirs + ours) / cores
+        });
+        (target.cores > 0).then(|| shares.fold(0.0, f64::max).clamp(0.0, 1.0))
+    }
+
     /// What may be said of the server's processor time.
     pub(super) fn target_clause(&self) -> String {
         match self.target_peak() {

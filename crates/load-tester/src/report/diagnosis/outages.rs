@@ -68,6 +68,16 @@ pub(super) fn went_down(facts: &Facts<'_>) -> Option<Finding> {
     }
     let from_s = gone.map(|gone| gone.at_s).or(span.map(|(from, _)| from))?;
     let last_refused = span.map_or(from_s, |(_, to)| to);
+    if gone.is_none() {
+        // Some were refused and others answered at the same time: somebody did listen.
+        let inside =
+            |slice: &&Slice| slice.start_s >= from_s && slice.start_s + slice.length_s <= last_refused;
+        let (answered, silent): (Vec<&Slice>, Vec<&Slice>) =
+            facts.slices.iter().filter(inside).partition(|slice| answers(slice));
+        if answered.len() > silent.len() / 4 {
+            return None;
+        }
+    }
     let back = changes
         .iter()
         .find(|change| change.kind == TargetChangeKind::Found && change.at_s >= from_s)
@@ -337,6 +347,17 @@ fn find_stalls(facts: &Facts<'_>) -> Vec<Stall> {
         }
         last_late = slice.start_s;
     }
+    let usual =
+        median(facts.slices.iter().map(Facts::came_back).filter(|n| *n > 0.0).collect()).unwrap_or(0.0);
+    stalls.retain(|stall| {
+        // Whole seconds in it must have been still; where things went on coming back they had only queued up.
+        let until = stall.from_s + stall.length_ms / 1000.0;
+        let inside =
+            facts.slices.iter().filter(|s| s.start_s >= stall.from_s && s.start_s + s.length_s <= until);
+        let (still, moving): (Vec<&Slice>, Vec<&Slice>) =
+            inside.partition(|s| Facts::came_back(s) <= usual * 0.2);
+        still.len() >= moving.len()
+    });
     stalls
 }
 

@@ -52,29 +52,29 @@ fn shortfall(facts: &Facts<'_>) -> Option<String> {
 
 /// No core was left, though no single thread of the server stood at its limit.
 pub(super) fn machine_full(facts: &Facts<'_>) -> Option<Finding> {
-    let run = facts.run?;
-    let cores = run.target.as_ref()?.cores;
+    let cores = facts.run?.target.as_ref()?.cores;
     if facts.hot.is_some() || cores == 0 {
         return None;
     }
-    let sum = |sample: &ProcessSample| sample.threads.iter().map(|thread| thread.1).sum::<f64>();
     let (mut row, mut best, mut from_s) = (0, 0, 0.0);
     let (mut server, mut tester) = (0.0, 0.0);
     for sample in target(facts) {
-        let theirs = sum(sample);
-        let ours = run.tester.iter().find(|one| (one.at_s - sample.at_s).abs() < 0.6).map_or(0.0, sum);
+        let (theirs, ours) = facts.both_at(sample);
         row = if theirs + ours >= BUSY * f64::from(cores) { row + 1 } else { 0 };
         if row > best {
             (best, server, tester) = (row, theirs, ours);
             from_s = (sample.at_s - row as f64).max(0.0);
         }
     }
-    if best < BUSY_SAMPLES {
+    let (rise, shortfall) = (facts.rise_clause(from_s), shortfall(facts));
+    // Used and not overdrawn: how little room is left is told with the rest.
+    let harmless = shortfall.is_none() && !rise.as_ref().is_some_and(|rise| rise.contains(" rose "));
+    if best < BUSY_SAMPLES || harmless {
         return None;
     }
     let mut with = vec![format!("the server used {server:.1} of them, the tester {tester:.1}")];
-    with.extend(facts.rise_clause(from_s));
-    with.extend(shortfall(facts));
+    with.extend(rise);
+    with.extend(shortfall);
     if tester > server * 0.25 {
         with.push("the two took from each other, so give the tester a machine of its own".to_owned());
     }

@@ -1,6 +1,6 @@
 //! When the figures say nothing of the target, because the tester did not do what was asked.
 
-use super::super::units::{count, percent, thousands};
+use super::super::units::count;
 use super::facts::{Facts, clock, longest_hot};
 use super::{Finding, Kind};
 use crate::outcome::Rule;
@@ -87,15 +87,8 @@ pub(super) fn bound_or_starved(facts: &Facts<'_>) -> Option<Finding> {
 /// Goes before whatever else was found.
 pub(super) fn skipped(facts: &Facts<'_>) -> Option<String> {
     let rule = broken(facts).find(|rule| is_skipping(rule))?;
-    let (skipped, launched) = (facts.total.skipped(), facts.total.launched());
-    let arrivals = skipped.saturating_add(launched);
-    let share = if arrivals > 0 && skipped > 0 {
-        format!("{} ({} of {} arrivals)", percent(skipped, arrivals), thousands(skipped), thousands(arrivals))
-    } else {
-        rule.measured.clone()
-    };
     Some(format!(
-        "not the load that was asked for: {share} were skipped because too many users were alive (limit {})",
-        rule.limit
+        "not the load that was asked for: {}, because too many users were alive at once",
+        words(rule)
     ))
 }
