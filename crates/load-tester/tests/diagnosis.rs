@@ -228,7 +228,7 @@ fn cases() -> Vec<(Kind, Case)> {
         (
             Kind::TargetRestarted,
             changed(|made| {
-                failing(made, 12..15, 20, ("tcp: ECONNREFUSED", "ECONNREFUSED", "GET / (line 9)"))
+                failing(made, 12..15, 20, ("tcp: ECONNREFUSED", "ECONNREFUSED", "GET / (line 9)"));
             }),
         ),
         (
@@ -273,7 +273,7 @@ fn cases() -> Vec<(Kind, Case)> {
                     18..30,
                     10,
                     ("no ack within 10 s", "response timeout", "emit save_msg (line 14)"),
-                )
+                );
             }),
         ),
         (
@@ -284,7 +284,7 @@ fn cases() -> Vec<(Kind, Case)> {
                     3..30,
                     6,
                     ("handshake: ECONNRESET", "websocket error (handshake: ECONNRESET)", "connect"),
-                )
+                );
             }),
         ),
         (
@@ -330,10 +330,17 @@ fn cases() -> Vec<(Kind, Case)> {
         (Kind::Queueing, Case { answers: |at| (4.0 + (at as f64 - 9.0).max(0.0) * 150.0, 20), ..case() }),
         (
             Kind::StageSlow,
-            changed(|made| {
-                made.stages =
-                    vec![stage("parse", 0.01, 1e-4), stage("commit", 2.4, 0.2), stage("write", 0.05, 1e-3)];
-            }),
+            Case {
+                answers: |_| (140.0, 20),
+                change: |made| {
+                    made.stages = vec![
+                        stage("parse", 0.01, 1e-4),
+                        stage("commit", 2.4, 0.2),
+                        stage("write", 0.05, 1e-3),
+                    ];
+                },
+                ..case()
+            },
         ),
         (
             Kind::DeliveriesUnexpected,
@@ -369,7 +376,7 @@ fn cases() -> Vec<(Kind, Case)> {
                     3..6,
                     1,
                     ("handshake: ECONNRESET", "websocket error (handshake: ECONNRESET)", "connect"),
-                )
+                );
             }),
         ),
         (

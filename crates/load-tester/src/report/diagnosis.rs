@@ -146,7 +146,9 @@ impl Kind {
             Self::Queueing => {
                 "times grew fivefold and by 100 ms from the first quarter to the last, with no thread at its limit"
             }
-            Self::StageSlow => "one stage took half of the server's time or more, and its p99 reached 100 ms",
+            Self::StageSlow => {
+                "one stage took half of the server's time or more, its p99 reached 100 ms, and so did that of answers or deliveries"
+            }
             Self::DeliveriesUnexpected => "somebody heard what was not meant for them",
             Self::DeliveriesDoubled => "somebody heard the same twice",
             Self::DeliveriesOutOfOrder => "one sender's messages were heard in another order",

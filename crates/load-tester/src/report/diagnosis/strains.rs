@@ -163,8 +163,10 @@ pub(super) fn stage_slow(facts: &Facts<'_>) -> Option<Finding> {
     } else {
         vec![format!("{}: {}.", most.name, most.help.trim_end_matches('.'))]
     };
-    // Once or twice is no habit.
+    // Once or twice is no habit, and what nobody waits for holds nobody up.
     most.p99_s.filter(|p99| *p99 >= SLOW_STAGE_S / 2.0)?;
+    let (_, times) = facts.main_times()?;
+    times(facts.total).filter(|times| times.p99 >= SLOW_STAGE_S * 1000.0)?;
     Some(
         Finding::bad(Kind::StageSlow, words.replacen("its stage", "the server's stage", 1))
             .with(facts.circumstances())
