@@ -54,6 +54,8 @@ pub(super) fn bound_or_starved(facts: &Facts<'_>) -> Option<Finding> {
     }
     let worker = |thread: &str| thread.starts_with(crate::validity::WORKER_THREAD);
     let hot = longest_hot(&run.tester, worker).or_else(|| longest_hot(&run.tester, |_| true));
+    // A long run's samples are coarser than what its rules were judged by.
+    let limited = hot.is_some() || rules.iter().any(|rule| rule.what.contains("CPU"));
     let because = rules.iter().map(|rule| words(rule)).collect::<Vec<_>>().join(", ");
     let lead = match &hot {
         Some(hot) => format!(
@@ -63,20 +65,19 @@ pub(super) fn bound_or_starved(facts: &Facts<'_>) -> Option<Finding> {
             hot.seconds,
             clock(hot.from_s)
         ),
+        None if limited => "not to be believed: the tester was the bottleneck".to_owned(),
         None => "not to be believed: the tester was starved of processor time".to_owned(),
     };
     let mut with = vec![because];
-    if hot.is_none()
-        && let Some(peak) = facts.tester_peak()
-    {
+    if !limited && let Some(peak) = facts.tester_peak() {
         with.push(format!(
             "its busiest thread got {:.0} % of a core at most, so something else on this machine took the rest",
             peak * 100.0
         ));
     }
     with.push("nothing is concluded about the target".to_owned());
-    let kind = if hot.is_some() { Kind::TesterBound } else { Kind::TesterStarved };
-    let remedy = if hot.is_some() {
+    let kind = if limited { Kind::TesterBound } else { Kind::TesterStarved };
+    let remedy = if limited {
         "Give the tester more cores or workers, or ask for less.".to_owned()
     } else {
         "End what else runs on the tester's machine, or run the tester on another.".to_owned()
