@@ -28,8 +28,10 @@ pub mod virtual_user; // one user walking one scenario
 pub mod delivery; // what was said, and what was heard of it
 mod ledger; // who should have heard, and whether they did
 pub mod metrics; // counters and histograms, merged from many users
-pub mod monitor; // CPU and memory of the target and of ourselves
+pub mod monitor; // CPU and memory of a process
 pub mod outcome; // what a run measured, before any output format
+pub mod prometheus; // what a server says of itself
+mod target; // the target's processes, stages and series, from a thread of its own
 
 // What is judged and told.
 pub mod ensure; // limits judged after the run

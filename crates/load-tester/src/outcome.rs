@@ -255,7 +255,7 @@ pub struct StagePoint {
     pub at_s: f64,
     pub count: u64,
     pub sum_s: f64,
-    /// Upper edge of the bucket that holds it; `None` when nothing happened.
+    /// Upper edge of the bucket that holds it, or the highest edge there is; `None` when nothing happened.
     pub p99_s: Option<f64>,
 }
 
@@ -278,12 +278,42 @@ pub enum MonitoredKind {
     Counter,
 }
 
-/// The process behind the target's port.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The processes behind the target's port.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TargetUse {
+    /// Of the oldest that listens; after a restart, of the new one.
     pub pid: u32,
     pub command: String,
+    /// All processes together; of open files, the process that has most.
     pub samples: Vec<ProcessSample>,
+    /// Most at once: those that listen and the workers they began.
+    #[serde(default)]
+    pub processes: u32,
+    /// Of the machine; 0 when the file does not say.
+    #[serde(default)]
+    pub cores: u32,
+    #[serde(default)]
+    pub open_files_limit: Option<u64>,
+    /// Restarts and the like, in order.
+    #[serde(default)]
+    pub changes: Vec<TargetChange>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TargetChange {
+    /// Seconds since the run's start; seen at most a second late.
+    pub at_s: f64,
+    pub kind: TargetChangeKind,
+    pub pid: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetChangeKind {
+    /// None of the processes is there any more.
+    Gone,
+    /// A process listens where none did.
+    Found,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

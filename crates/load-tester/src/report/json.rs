@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::artillery::{self, PeriodIn};
+use super::diagnosis;
 use super::loaded::{self, Loaded, Run, Slice, Summary};
 use crate::outcome::{
     Check, Delivery, ErrorGroup, Meta, Monitored, Outcome, ProcessSample, StageUse, TargetUse, Validity,
@@ -155,6 +156,7 @@ pub(super) fn write_error(path: &Path, cause: io::Error) -> Error {
 pub fn to_string(outcome: &Outcome) -> String {
     let mut encoder = HistogramEncoder(V2DeflateSerializer::new());
     let loaded = Loaded::of(outcome);
+    let found = diagnosis::diagnose(&loaded);
     let started = outcome.meta.started_at_ms as f64;
 
     let mut intermediate = Vec::new();
@@ -197,6 +199,7 @@ pub fn to_string(outcome: &Outcome) -> String {
             validity: outcome.validity.clone(),
             checks: outcome.checks.clone(),
             interrupted: outcome.interrupted.map(str::to_owned),
+            diagnosis: Some(Told { kind: found.kind, first: found.first }),
         },
     };
     // Maps with text keys and plain structs: nothing in them can fail to serialise.
@@ -365,6 +368,16 @@ struct Block {
     validity: Validity,
     checks: Vec<Check>,
     interrupted: Option<String>,
+    /// For whoever reads the file; reports diagnose anew.
+    #[serde(default, skip_deserializing)]
+    diagnosis: Option<Told>,
+}
+
+/// The run in a word and in a sentence.
+#[derive(Serialize)]
+struct Told {
+    kind: diagnosis::Kind,
+    first: String,
 }
 
 #[derive(Serialize, Deserialize)]

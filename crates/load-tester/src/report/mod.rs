@@ -10,6 +10,7 @@ pub mod console;
 mod console_v1;
 mod console_v2;
 pub mod csv;
+pub mod diagnosis;
 pub mod form;
 mod hdr;
 pub mod html;
@@ -25,5 +26,7 @@ pub(crate) mod units;
 mod verdict;
 
 pub use console::{Console, Format};
+pub use diagnosis::{Diagnosis, diagnose};
 pub use form::Form;
 pub use loaded::{Loaded, Origin, Run, Slice, Summary};
+pub(crate) use story::program;

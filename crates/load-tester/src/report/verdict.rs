@@ -2,7 +2,7 @@
 //! nothing is claimed cannot fail.
 
 use super::loaded::{Loaded, Run};
-use super::story;
+use super::{diagnose, story};
 use crate::outcome::Check;
 
 /// What came of a run, in the order of what outranks what.
@@ -51,7 +51,8 @@ pub(crate) fn broken(check: &Check) -> bool {
 
 /// The run in a few sentences, the first of which names the outcome.
 pub(crate) fn sentences(loaded: &Loaded) -> Vec<String> {
-    story::outcome(loaded)
+    let diagnosis = diagnose(loaded);
+    std::iter::once(diagnosis.first).chain(diagnosis.evidence).collect()
 }
 
 /// Why the figures may not be believed; `None` when they may, or nobody knows.

@@ -27,6 +27,7 @@ use crate::outcome::{Check, CheckKind, Meta, Outcome};
 use crate::script::model::Script;
 use crate::script::vars::SharedVars;
 use crate::signals::Signals;
+use crate::target::{Observer, Seen};
 use crate::virtual_user::{Actor, Worker, rng_of};
 use crate::{ensure, preflight, unstarted, validity};
 use crew::Crew;
@@ -133,11 +134,14 @@ async fn conduct(
         return Ok(unstarted(signal, Some(collector)));
     }
 
+    let observer = Observer::start(&shared.script.config, &shared.addresses);
+    observer.looked().await;
     // A moment for every thread to be at its timer when the plan begins.
     let zero = Instant::now() + Duration::from_millis(20);
     let started_at = SystemTime::now() + Duration::from_millis(20);
     shared.zero.set(zero).expect("set only here");
-    let mut show = Show::new(&shared, collector, zero, workers);
+    observer.begin(zero);
+    let mut show = Show::new(&shared, collector, observer, zero, workers);
     if let (Some(ledger), Some(path)) = (&mut show.ledger, &options.pairs_out) {
         ledger.write_pairs(path).with_context(|| format!("writing {}", path.display()))?;
     }
@@ -185,7 +189,11 @@ async fn conduct(
         progress(&Progress::Log(&text));
     }
 
-    let Show { mut collector, phases, target, tester, .. } = show;
+    let Seen { target, stages, monitored } = show.observer.finish();
+    for notice in show.observer.notices() {
+        progress(&Progress::Notice(&notice));
+    }
+    let Show { mut collector, phases, tester, .. } = show;
     let total = collector.total(duration_s);
     let (seconds, errors) = collector.finish(zero.elapsed().as_secs_f64());
     let planned = if interrupted.is_some() {
@@ -239,8 +247,8 @@ async fn conduct(
         scenario_counts: std::mem::take(&mut collector.scenario_counts),
         delivery,
         target,
-        stages: Vec::new(),
-        monitored: Vec::new(),
+        stages,
+        monitored,
         tester,
         checks,
         interrupted,

@@ -12,10 +12,11 @@ use super::{Progress, first_error};
 use crate::ledger::Ledger;
 use crate::listeners::{self, Audience};
 use crate::metrics::{Collector, Recorder, merge_windows};
-use crate::monitor::{self, Watch};
-use crate::outcome::{PhaseInfo, ProcessSample, TargetUse, counters};
+use crate::monitor::Watch;
+use crate::outcome::{PhaseInfo, ProcessSample, counters};
 use crate::progress::{ERRORS, Now};
 use crate::signals::Signals;
+use crate::target::Observer;
 use crate::virtual_user::Shared;
 
 /// Waits until all listeners stand; the signal that came first, if one did.
@@ -63,8 +64,7 @@ pub(super) struct Show<'a> {
     zero: Instant,
     workers: usize,
     pub(super) phases: Vec<PhaseInfo>,
-    pub(super) target: Option<TargetUse>,
-    target_watch: Option<Watch>,
+    pub(super) observer: Observer,
     pub(super) tester: Vec<ProcessSample>,
     tester_watch: Option<Watch>,
     /// Seconds told as `Second`, and as part of a `Window`.
@@ -73,19 +73,19 @@ pub(super) struct Show<'a> {
 }
 
 impl<'a> Show<'a> {
-    pub(super) fn new(shared: &'a Arc<Shared>, collector: Collector, zero: Instant, workers: usize) -> Self {
+    pub(super) fn new(
+        shared: &'a Arc<Shared>,
+        collector: Collector,
+        observer: Observer,
+        zero: Instant,
+        workers: usize,
+    ) -> Self {
         let phases = shared.plan.phases().iter().map(|planned| PhaseInfo {
             name: planned.phase.name.clone().unwrap_or_default(),
             start_s: planned.start.as_secs_f64(),
             duration_s: planned.duration.as_secs_f64(),
             load: planned.load(),
             planned: planned.arrivals,
-        });
-        let target_watch = monitor::listener_on(&shared.addresses).and_then(Watch::new);
-        let target = target_watch.as_ref().map(|watch| TargetUse {
-            pid: watch.pid,
-            command: watch.command(),
-            samples: Vec::new(),
         });
         Self {
             shared,
@@ -98,8 +98,7 @@ impl<'a> Show<'a> {
             zero,
             workers,
             phases: phases.collect(),
-            target,
-            target_watch,
+            observer,
             tester: Vec::new(),
             tester_watch: Watch::new(std::process::id()),
             told_seconds: 0,
@@ -138,7 +137,12 @@ impl<'a> Show<'a> {
                     Some(_) => {}
                     None => bail!("a worker thread ended early"),
                 },
-                _ = tick.tick() => self.sample(),
+                _ = tick.tick() => {
+                    self.sample();
+                    for notice in self.observer.notices() {
+                        progress(&Progress::Notice(&notice));
+                    }
+                }
                 Some(text) = logged.recv() => progress(&Progress::Log(&text)),
                 () = tokio::time::sleep_until(edge.map_or(self.zero, |(at, ..)| at).into()), if edge.is_some() && interrupted.is_none() => {
                     edges.pop();
@@ -204,6 +208,7 @@ impl<'a> Show<'a> {
     fn tell(&mut self, whole: usize, progress: &mut dyn FnMut(&Progress<'_>)) {
         while self.told_seconds < whole {
             let total = self.collector.total((self.told_seconds + 1) as f64);
+            let target = self.observer.seen().target;
             if let Some(second) = self.collector.whole_from(self.told_seconds).next() {
                 let second_over = Duration::from_secs(self.told_seconds as u64 + 1);
                 let now = Now {
@@ -213,7 +218,7 @@ impl<'a> Show<'a> {
                     errors: self.collector.top_errors(ERRORS),
                     server_events: &self.collector.server_events,
                     tester: self.tester.last(),
-                    target: self.target.as_ref(),
+                    target: target.as_ref(),
                 };
                 progress(&Progress::Second { second, total: &total, now: &now });
             }
@@ -233,13 +238,6 @@ impl<'a> Show<'a> {
     fn sample(&mut self) {
         let at_s = self.zero.elapsed().as_secs_f64();
         self.count_late_heartbeats(at_s as usize);
-        if let (Some(watch), Some(target)) = (&mut self.target_watch, &mut self.target) {
-            match watch.sample(at_s) {
-                Some(sample) => target.samples.push(sample),
-                // It is gone; what was seen of it stays.
-                None => self.target_watch = None,
-            }
-        }
         self.tester.extend(self.tester_watch.as_mut().and_then(|watch| watch.sample(at_s)));
     }
 

@@ -62,6 +62,7 @@ pub struct Config {
     pub think_jitter: Option<Jitter>,
     pub listeners: Vec<ListenerGroup>,
     pub delivery: Option<DeliveryConfig>,
+    pub monitor: Vec<MonitorConfig>,
     pub ensure: Option<Ensure>,
     /// Seed for every random choice (arrivals, rows, weights, places); given or made at load.
     pub seed: u64,
@@ -87,6 +88,19 @@ pub enum PhaseKind {
     Rate { duration: Duration, rate: f64, poisson: bool },
     /// From `from` to `to` users a second; the exact integral of the ramp arrives.
     Ramp { duration: Duration, from: f64, to: f64, poisson: bool },
+}
+
+/// A Prometheus endpoint to be read while the load runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MonitorConfig {
+    /// http or https; may hold a name and a password.
+    pub url: String,
+    pub name: Option<String>,
+    /// Names of metrics, `*` for anything in them; with labels where the pattern has a `{`. Stages
+    /// (`*_stage_<name>_seconds`) are read without being named.
+    pub series: Vec<String>,
+    /// At least a second.
+    pub every: Duration,
 }
 
 #[derive(Debug, Clone, Default)]

@@ -81,6 +81,22 @@ pub fn describe(script: &Script) -> String {
             ),
         );
     }
+    for monitor in &config.monitor {
+        let series = match &monitor.series[..] {
+            [] => "the stages of its work".to_owned(),
+            series => series.join(", "),
+        };
+        let name = monitor.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
+        line(
+            &mut text,
+            "monitor",
+            &format!(
+                "{name}{series}, every {}, from {}",
+                shown(monitor.every),
+                without_secrets(&monitor.url)
+            ),
+        );
+    }
     if let Some(ensure) = &config.ensure {
         for (metric, limit) in &ensure.thresholds {
             line(&mut text, "ensure", &format!("{metric} below {limit}"));
@@ -110,6 +126,14 @@ pub fn describe(script: &Script) -> String {
         line(&mut text, "note", &format!("{warnings} above"));
     }
     text
+}
+
+/// A URL may hold a password.
+fn without_secrets(url: &str) -> String {
+    let Ok(mut url) = url::Url::parse(url) else { return String::new() };
+    // What has a host takes both.
+    let _ = (url.set_username(""), url.set_password(None));
+    url.into()
 }
 
 /// `path:line:column: message`.

@@ -169,15 +169,22 @@ impl Server {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         let mut answered = None;
+        // drumfire's own look at the target, which is no load.
+        let mut looks = false;
         loop {
             let mut head = String::new();
             while !head.ends_with("\r\n\r\n") {
                 if reader.read_line(&mut head).ok()? == 0 {
-                    self.idled.lock().unwrap().extend(answered.map(|at: Instant| at.elapsed()));
+                    let idled = answered.filter(|_| !looks).map(|at: Instant| at.elapsed());
+                    self.idled.lock().unwrap().extend(idled);
                     return None;
                 }
             }
             let path = head.split(' ').nth(1)?.to_owned();
+            if path == "/metrics" && answered.is_none() {
+                looks = true;
+                self.accepted.fetch_sub(1, Ordering::Relaxed);
+            }
             let header = |name: &str| {
                 head.lines().find_map(|line| {
                     line.to_ascii_lowercase().starts_with(name).then(|| line[name.len()..].trim().to_owned())

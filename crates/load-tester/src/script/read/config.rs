@@ -109,6 +109,7 @@ impl Reader<'_> {
             think_jitter,
             listeners: Vec::new(),
             delivery: None,
+            monitor: Vec::new(),
             ensure,
             seed: self.options.seed.unwrap_or(0),
             stats_interval: stats_interval
@@ -137,6 +138,9 @@ impl Reader<'_> {
         }
         if let Some(node) = get("delivery") {
             config.delivery = self.delivery(node, &config.listeners);
+        }
+        if let Some(node) = get("monitor") {
+            config.monitor = self.monitors(node);
         }
         Some(config)
     }
