@@ -83,7 +83,10 @@ fn max_duration_and_sources() {
 #[test]
 fn a_deadline_before_the_timeout_is_warned_of() {
     let delivery = |more: &str| {
-        with(&format!("delivery: {{event: e, stamp: a, read: b{more}}}"), "engine: socketio\nflow: []")
+        with(
+            &format!("listeners: {{count: 1, flow: []}}\ndelivery: {{event: e, stamp: a, read: b{more}}}"),
+            "engine: socketio\nflow: []",
+        )
     };
     assert_eq!(warnings(&delivery("")), [""; 0]);
     assert_eq!(
