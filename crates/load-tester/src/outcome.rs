@@ -118,7 +118,7 @@ pub mod names {
     pub const RESPONSE_FROM_DUE: &str = "drumfire.response_from_due";
     /// Start minus due.
     pub const START_LATENESS: &str = "drumfire.start_lateness";
-    /// How late each worker thread came to a tick of its own, ten times a second: whatever it does, sends and reads
+    /// How late each worker thread came to a tick of its own, fifty times a second: whatever it does, sends and reads
     /// included, may have been as late. It grows with the thread's work, and when others take its core.
     pub const LOOP_LAG: &str = "drumfire.loop_lag";
     /// Emits over WebSocket that the socket did not take within a millisecond, because the server reads too slowly:

@@ -16,7 +16,7 @@ use crate::timer::Timer;
 use crate::virtual_user::{Due, Worker, live};
 
 /// How often a thread looks whether it comes to anything in time.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(20);
 
 /// The users of one worker.
 #[derive(Debug)]
@@ -187,7 +187,7 @@ pub(super) fn check(joined: Result<(), JoinError>) {
     }
 }
 
-/// Notes ten times a second how late this thread comes to what is due. A thread held up for two seconds notes each
+/// Notes fifty times a second how late this thread comes to what is due. A thread held up for two seconds notes each
 /// tick it missed, with what that one waited.
 pub(super) async fn note_lag(worker: &Worker) {
     let shared = &worker.shared;

@@ -92,7 +92,7 @@ fn a_deadline_before_the_timeout_is_warned_of() {
     assert_eq!(
         warnings(&delivery(", deadline: 2")),
         [
-            "4: a message is judged after 2s, but may be refused as late as 10s (`timeout`): what is refused between counts as missing"
+            "5: a message is judged after 2s, but may be refused as late as 10s (`timeout`): what is refused between counts as missing"
         ]
     );
     assert_eq!(
