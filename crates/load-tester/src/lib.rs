@@ -20,6 +20,7 @@ pub mod progress; // what is told while a run goes on
 pub mod run; // threads, pacer, listeners first, results last
 mod signals; // the first ends gently, the second at once
 pub mod socketio; // emits, acks and responses of a user
+pub mod sources; // where connections come from
 mod timer; // wakes the pacer on time
 mod unstarted; // interrupted before the first phase
 pub mod virtual_user; // one user walking one scenario
@@ -31,6 +32,7 @@ pub mod metrics; // counters and histograms, merged from many users
 pub mod monitor; // CPU and memory of a process
 pub mod outcome; // what a run measured, before any output format
 pub mod prometheus; // what a server says of itself
+mod samples; // what was seen of a process, in bounded memory
 mod target; // the target's processes, stages and series, from a thread of its own
 
 // What is judged and told.

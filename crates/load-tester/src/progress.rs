@@ -1,8 +1,10 @@
 //! What a run tells while it goes on: to the terminal, the screen, and whoever else looks on.
 
+use std::time::Duration;
+
 use std::collections::BTreeMap;
 
-use crate::outcome::{Delivery, ErrorGroup, PhaseInfo, ProcessSample, TargetUse, Window};
+use crate::outcome::{Delivery, ErrorGroup, PhaseInfo, ProcessSample, TargetUse, Validity, Window};
 
 /// Errors told of each second; the rest is in the result.
 pub(crate) const ERRORS: usize = 50;
@@ -49,6 +51,11 @@ pub enum Progress<'a> {
     AwaitingDeliveries,
     /// A signal ended the arrivals.
     Interrupted(&'static str),
+    /// `--max-duration` ended the arrivals; users that are still at work have the grace to end.
+    DurationOver {
+        users: u64,
+        grace: Duration,
+    },
 }
 
 /// The run so far, beside its last second.
@@ -66,4 +73,6 @@ pub struct Now<'a> {
     pub tester: Option<&'a ProcessSample>,
     /// With all samples so far, when the target is on this machine.
     pub target: Option<&'a TargetUse>,
+    /// Judged by what is known: arrivals due by now, not those of the whole plan.
+    pub validity: Validity,
 }

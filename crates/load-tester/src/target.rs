@@ -200,7 +200,7 @@ async fn sample_on(addresses: &[SocketAddr], board: &Shared, mut orders: Orders)
     let mut processes = Processes::new(addresses);
     {
         let mut board = lock(board);
-        board.target = processes.found().cloned();
+        board.target = processes.found();
         board.notices.extend(processes.forwarder.as_ref().map(|forwarder| {
             format!(
                 "what listens on the target's port is {forwarder}, which only passes it on, so nothing is said of the \
@@ -214,7 +214,7 @@ async fn sample_on(addresses: &[SocketAddr], board: &Shared, mut orders: Orders)
     while sleep_until(zero + Duration::from_secs(second), &mut orders.stop).await {
         let at_s = zero.elapsed().as_secs_f64();
         processes.sample(at_s);
-        lock(board).target = processes.found().cloned();
+        lock(board).target = processes.found();
         second = at_s as u64 + 1;
     }
 }

@@ -56,7 +56,7 @@ pub(crate) fn outcome(
             unconfirmed_emits: 0,
             confirmed_emits: 0,
         },
-        validity: validity::judge(&total, 0, &[]),
+        validity: validity::judge(&total, 0, &validity::Busy::default()),
         seconds: Vec::new(),
         total,
         errors,
@@ -68,6 +68,7 @@ pub(crate) fn outcome(
         monitored: Vec::new(),
         tester: Vec::new(),
         checks: Vec::new(),
+        ended_after_s: None,
         interrupted: Some(signal),
     }
 }

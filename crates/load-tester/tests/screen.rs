@@ -18,7 +18,7 @@ fn picture_of(outcome: &Outcome, seconds: usize, ensure: Option<Ensure>) -> Pict
     for (index, second) in shown.iter().enumerate() {
         for (number, phase) in outcome.meta.phases.iter().enumerate() {
             if (phase.start_s - index as f64).abs() < 0.5 {
-                picture.tell(&Progress::PhaseStarted { index: number, phase }, &[]);
+                picture.tell(&Progress::PhaseStarted { index: number, phase });
             }
         }
         let counted = |name: &str| second.counters.get(name).copied().unwrap_or(0);
@@ -38,8 +38,9 @@ fn picture_of(outcome: &Outcome, seconds: usize, ensure: Option<Ensure>) -> Pict
             server_events: &outcome.server_events,
             tester: outcome.tester.get(index),
             target: target.as_ref(),
+            validity: outcome.validity.clone(),
         };
-        picture.tell(&Progress::Second { second, total: &total, now: &now }, &outcome.tester[..=index]);
+        picture.tell(&Progress::Second { second, total: &total, now: &now });
     }
     picture
 }
@@ -88,10 +89,10 @@ fn before_the_first_phase_and_after_a_signal() {
     let mut picture = Picture::of("a.yml", "http://localhost:9013", None, false);
     let of = |picture: &Picture| text(picture, &view(Tab::Overview, 0.0), 80, 24);
     assert!(of(&picture).contains("preparing"));
-    picture.tell(&Progress::ListenersConnecting { ready: 900, of: 2000 }, &[]);
+    picture.tell(&Progress::ListenersConnecting { ready: 900, of: 2000 });
     assert!(of(&picture).contains("listeners connecting: 900 of 2,000 stand"));
     assert!(of(&picture).contains("q stop arrivals and finish"));
-    picture.tell(&Progress::Interrupted("SIGINT"), &[]);
+    picture.tell(&Progress::Interrupted("SIGINT"));
     let page = of(&picture);
     assert!(page.contains("SIGINT: no more arrivals") && page.contains("Q stop at once"), "{page}");
     let log = View { overlay: Some(Overlay::Log), ..View::default() };
@@ -141,7 +142,7 @@ fn no_size_and_no_text_of_the_server_breaks_the_screen() {
     outcome.server_events.insert(hostile.clone(), u64::MAX);
     outcome.meta.phases[2].name.clone_from(&hostile);
     let mut picture = picture_of(&outcome, 50, None);
-    picture.tell(&Progress::Log(&hostile), &[]);
+    picture.tell(&Progress::Log(&hostile));
     for (width, height) in [(1, 1), (20, 5), (60, 16), (61, 200), (300, 17), (400, 120)] {
         for tab in Tab::ALL {
             for overlay in [None, Some(Overlay::Help), Some(Overlay::Log)] {

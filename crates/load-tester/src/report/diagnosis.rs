@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::loaded::{Loaded, Run};
 use super::story;
 use super::units::{count, duration, latency, percent, sum_of, thousands};
-use crate::outcome::names;
+use crate::outcome::{counters, names};
 use facts::{Facts, clock};
 
 /// A run in words.
@@ -354,10 +354,23 @@ fn headroom(facts: &Facts<'_>) -> String {
 fn account(facts: &Facts<'_>) -> Vec<String> {
     let mut rows = vec![users(facts)];
     let Some(run) = facts.run else { return rows };
+    rows.extend(closed(facts));
     rows.extend(story::delivery(run));
     rows.extend(answers(facts));
     rows.extend(where_the_time_went_words(run));
     rows
+}
+
+/// Told whenever users came because others had gone.
+fn closed(facts: &Facts<'_>) -> Option<String> {
+    let replaced = facts.total.counter(counters::USERS_REPLACED);
+    (replaced > 0).then(|| {
+        format!(
+            "{} came in a closed phase when another had ended: a slow target slowed the load too, and of them the time from \
+             due is service time.",
+            count(replaced, "user", "users")
+        )
+    })
 }
 
 /// `14,224 of 14,887 users completed, 315 failed, 348 did not finish.`

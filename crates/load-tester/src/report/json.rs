@@ -200,6 +200,7 @@ pub fn to_string(outcome: &Outcome) -> String {
             checks: outcome.checks.clone(),
             interrupted: outcome.interrupted.map(str::to_owned),
             diagnosis: Some(Told { kind: found.kind, first: found.first }),
+            ended_after_s: outcome.ended_after_s,
         },
     };
     // Maps with text keys and plain structs: nothing in them can fail to serialise.
@@ -368,6 +369,8 @@ struct Block {
     validity: Validity,
     checks: Vec<Check>,
     interrupted: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended_after_s: Option<f64>,
     /// For whoever reads the file; reports diagnose anew.
     #[serde(default, skip_deserializing)]
     diagnosis: Option<Told>,
@@ -621,6 +624,7 @@ fn ours(block: &Block) -> Result<Loaded, String> {
         validity: block.validity.clone(),
         checks: block.checks.clone(),
         interrupted: block.interrupted.clone(),
+        ended_after_s: block.ended_after_s,
     };
     Ok(Loaded::from_parts(run, &total, slices, active, block.scenario_counts.clone()))
 }

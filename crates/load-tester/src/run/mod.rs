@@ -4,6 +4,7 @@
 //! gives the orders, reads what the workers hand over each second, watches the target and tells the progress.
 
 mod crew;
+mod pacer;
 mod prepare;
 mod show;
 
@@ -23,20 +24,17 @@ pub use crate::progress::Progress;
 
 use crate::ledger::Ledger;
 use crate::metrics::Collector;
-use crate::outcome::{Check, CheckKind, Meta, Outcome};
+use crate::outcome::{Check, CheckKind, Meta, Outcome, counters};
 use crate::script::model::Script;
 use crate::script::vars::SharedVars;
 use crate::signals::Signals;
+use crate::sources::Sources;
 use crate::target::{Observer, Seen};
 use crate::virtual_user::{Actor, Worker, rng_of};
 use crate::{ensure, preflight, unstarted, validity};
 use crew::Crew;
 use prepare::{prepare, uses_socketio};
-use show::{Show, await_listeners};
-
-/// A longer run keeps its older seconds folded: at most so many windows, each a multiple of so many seconds long.
-const MOST_SECONDS: usize = 600;
-const FOLDED_S: usize = 10;
+use show::{Limits, Show, await_listeners};
 
 /// What a run needs beside its script.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +52,13 @@ pub struct RunOptions {
     pub pairs_out: Option<PathBuf>,
     /// First Ctrl-C or SIGTERM ends the run with its results, the second the process. Off in tests.
     pub handle_signals: bool,
+    /// After so long nobody arrives any more; `None`: what the script says.
+    pub max_duration: Option<Duration>,
+    /// What users get to end after that, before they are cut off; `None`: the script's `timeout`. Whoever waits for an
+    /// answer has it by then, or has given up; whoever has not ended is pausing or going round in a loop.
+    pub grace: Option<Duration>,
+    /// Where connections come from; `None`: what the script says.
+    pub sources: Option<Sources>,
 }
 
 /// Runs the script to its end and answers with everything measured.
@@ -92,13 +97,17 @@ async fn conduct(
         signal = signals.next() => return Ok(unstarted(signal, None)),
     };
     let shared = Arc::new(prepared);
-    preflight::check_descriptors(&shared)?;
-
-    let mut collector = Collector::new(shared.names.clone(), workers);
-    let seconds = shared.plan.duration().as_secs() as usize;
-    if seconds > MOST_SECONDS {
-        collector.fold_by(FOLDED_S * seconds.div_ceil(FOLDED_S * MOST_SECONDS));
+    for notice in preflight::check(&shared)? {
+        progress(&Progress::Notice(&notice));
     }
+
+    let limits = Limits {
+        max_duration: options.max_duration.or(script.config.max_duration),
+        grace: options.grace.unwrap_or(script.config.timeout),
+    };
+    let length = shared.plan.duration().min(limits.max_duration.unwrap_or(Duration::MAX));
+    let mut collector = Collector::new(shared.names.clone(), workers);
+    collector.expect_seconds(length.as_secs() as usize);
     let conductor = Worker::new(Arc::clone(&shared), 0);
     let base = SharedVars::new(&shared.script, &[]);
     let captured = match &shared.before {
@@ -146,7 +155,7 @@ async fn conduct(
         ledger.write_pairs(path).with_context(|| format!("writing {}", path.display()))?;
     }
     crew.orders.send_replace(Order::Start);
-    let mut interrupted = show.watch(&mut crew, &mut signals, &mut logged, progress).await?;
+    let mut ended = show.watch(&mut crew, &mut signals, &mut logged, limits, progress).await?;
     let duration_s = zero.elapsed().as_secs_f64();
     if let Some(delivery) = shared.delivery.as_ref().filter(|_| shared.messages.len() == 0) {
         let path = delivery.stamp.join(".");
@@ -156,10 +165,10 @@ async fn conduct(
     }
     if shared.marks.is_some() {
         progress(&Progress::AwaitingDeliveries);
-        show.await_deliveries(&mut crew, &mut signals, &mut interrupted, progress).await;
+        show.await_deliveries(&mut crew, &mut signals, &mut ended.interrupted, progress).await;
     }
     crew.orders.send_replace(Order::Finish);
-    show.finish(&mut crew).await;
+    show.finish(&mut crew, progress).await;
     let delivery = show.ledger.as_mut().map(Ledger::close);
     show.tell_fault(progress);
     crew.dismiss().await;
@@ -177,9 +186,9 @@ async fn conduct(
         // What fails in it is among the errors; the load itself is over.
         tokio::select! {
             _ = actor.perform(flow) => {}
-            signal = signals.next(), if interrupted.is_none() => {
+            signal = signals.next(), if ended.interrupted.is_none() => {
                 progress(&Progress::Interrupted(signal));
-                interrupted = Some(signal);
+                ended.interrupted = Some(signal);
             }
         }
         actor.leave().await;
@@ -193,13 +202,15 @@ async fn conduct(
     for notice in show.observer.notices() {
         progress(&Progress::Notice(&notice));
     }
-    let Show { mut collector, phases, tester, .. } = show;
+    let Show { mut collector, phases, tester, busy, .. } = show;
     let total = collector.total(duration_s);
     let (seconds, errors) = collector.finish(zero.elapsed().as_secs_f64());
-    let planned = if interrupted.is_some() {
-        ["vusers.created", "vusers.skipped"].iter().filter_map(|name| total.counters.get(*name)).sum()
-    } else {
-        shared.plan.len()
+    let planned = ended.stopped_at.map_or(shared.plan.len(), |at| shared.plan.due_by(at));
+    // Whoever came and ended in time was not ended.
+    let cut_off = total.counters.get(counters::USERS_UNFINISHED).is_some_and(|users| *users > 0);
+    let ended_after_s = match (ended.interrupted, ended.stopped_at) {
+        (None, Some(at)) if cut_off || at < shared.plan.duration() => Some(at.as_secs_f64()),
+        _ => None,
     };
     let mut checks = match &shared.script.config.ensure {
         Some(limits) => ensure::judge(limits, ensure::Figures { total: &total, delivery: delivery.as_ref() }),
@@ -239,7 +250,7 @@ async fn conduct(
             unconfirmed_emits: collector.unconfirmed,
             confirmed_emits: collector.confirmed,
         },
-        validity: validity::judge(&total, planned, &tester),
+        validity: validity::judge(&total, planned, &busy),
         seconds,
         total,
         errors,
@@ -249,9 +260,10 @@ async fn conduct(
         target,
         stages,
         monitored,
-        tester,
+        tester: tester.finish(),
         checks,
-        interrupted,
+        interrupted: ended.interrupted,
+        ended_after_s,
     })
 }
 

@@ -22,7 +22,6 @@ use ratatui::crossterm::terminal::{LeaveAlternateScreen, disable_raw_mode};
 pub use picture::Picture;
 pub use view::{Overlay, Tab, View, text};
 
-use crate::outcome::ProcessSample;
 use crate::run::Progress;
 use crate::script::model::Script;
 
@@ -55,8 +54,6 @@ fn in_foreground() -> bool {
 #[derive(Debug)]
 pub struct Screen {
     shared: Arc<Shared>,
-    /// Every sample of the tester, which validity is judged by.
-    tester: Vec<ProcessSample>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -87,15 +84,12 @@ impl Screen {
             std::thread::Builder::new().name("screen".into()).spawn(move || show(&mut terminal, &shared))
         };
         let thread = thread.inspect_err(|_| restore()).context("starting the screen's thread")?;
-        Ok(Self { shared, tester: Vec::new(), thread: Some(thread) })
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Takes in what a run tells.
     pub fn tell(&mut self, progress: &Progress<'_>) {
-        if let Progress::Second { now, .. } = progress {
-            self.tester.extend(now.tester.cloned());
-        }
-        lock(&self.shared.picture).tell(progress, &self.tester);
+        lock(&self.shared.picture).tell(progress);
     }
 
     /// A line for the log, from outside the run.

@@ -13,7 +13,6 @@ use crate::report::plain::one_line;
 use crate::report::units::instant;
 use crate::run::Progress;
 use crate::script::model::{Ensure, Script};
-use crate::validity;
 
 /// Seconds kept; no terminal is wider.
 const POINTS: usize = 600;
@@ -133,8 +132,8 @@ impl Picture {
         }
     }
 
-    /// Takes in what a run tells; `tester` are all samples of the tester so far.
-    pub fn tell(&mut self, progress: &Progress<'_>, tester: &[ProcessSample]) {
+    /// Takes in what a run tells.
+    pub fn tell(&mut self, progress: &Progress<'_>) {
         self.version += 1;
         match progress {
             Progress::Notice(text) => {
@@ -162,7 +161,7 @@ impl Picture {
                     if phase.name.is_empty() { String::new() } else { format!(" “{}”", phase.name) };
                 self.line(&format!("phase {}{name} begins: {}", index + 1, phase.load));
             }
-            Progress::Second { second, total, now } => self.second(second, total, now, tester),
+            Progress::Second { second, total, now } => self.second(second, total, now),
             Progress::Draining { users } => {
                 self.stage = Stage::Draining;
                 self.line(&format!("all phases over, {users} users still at work"));
@@ -175,11 +174,18 @@ impl Picture {
                 self.interrupted = Some(signal);
                 self.line(&format!("{signal}: no more arrivals; results follow"));
             }
+            Progress::DurationOver { users, grace } => {
+                self.stage = Stage::Draining;
+                self.line(&format!(
+                    "the longest duration is over: no more arrivals, {users} users have {:.0} s to end",
+                    grace.as_secs_f64()
+                ));
+            }
             Progress::PhaseCompleted { .. } | Progress::Window { .. } => {}
         }
     }
 
-    fn second(&mut self, second: &Window, total: &Window, now: &Now<'_>, tester: &[ProcessSample]) {
+    fn second(&mut self, second: &Window, total: &Window, now: &Now<'_>) {
         let slice = Slice::of_window(second);
         let micros = |ms: f64| (ms * 1000.0).round().max(0.0) as u64;
         let times = |name: &str| slice.summary(name).map(|s| (micros(s.median), micros(s.p99)));
@@ -218,8 +224,7 @@ impl Picture {
         self.delivery = now.delivery.cloned();
         self.errors.clone_from(&now.errors);
         self.server_events.clone_from(now.server_events);
-        // Judged by what is known: arrivals due by now, not those of the whole plan.
-        self.validity = Some(validity::judge(total, now.due, tester));
+        self.validity = Some(now.validity.clone());
         if let Some(limits) = &self.ensure {
             self.checks = ensure::judge(limits, ensure::Figures { total, delivery: now.delivery });
         }

@@ -11,6 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::monitor::Watch;
 use crate::outcome::{ProcessSample, TargetChange, TargetChangeKind, TargetUse};
+use crate::samples::Samples;
 
 /// A server with more has its first ones looked at.
 const MOST_PROCESSES: usize = 64;
@@ -30,7 +31,9 @@ pub(super) struct Processes {
     holders: Vec<u32>,
     /// Samples since all processes were looked through.
     looked: usize,
+    /// Without its samples.
     found: Option<TargetUse>,
+    samples: Samples,
     /// Only passes connections on; not looked at.
     pub(super) forwarder: Option<String>,
 }
@@ -44,6 +47,7 @@ impl Processes {
             holders: Vec::new(),
             looked: 0,
             found: None,
+            samples: Samples::default(),
             forwarder: None,
         };
         this.look(None);
@@ -64,10 +68,8 @@ impl Processes {
             }
             _ => false,
         });
-        if !self.watches.is_empty()
-            && let Some(found) = &mut self.found
-        {
-            found.samples.push(sum);
+        if !self.watches.is_empty() && self.found.is_some() {
+            self.samples.push(sum);
         }
         if before > 0
             && self.watches.is_empty()
@@ -88,8 +90,8 @@ impl Processes {
         self.watches.retain_mut(|watch| watch.sample(0.0).is_some());
     }
 
-    pub(super) fn found(&self) -> Option<&TargetUse> {
-        self.found.as_ref()
+    pub(super) fn found(&self) -> Option<TargetUse> {
+        Some(TargetUse { samples: self.samples.clone().finish(), ..self.found.clone()? })
     }
 
     /// Those that listen, the oldest first, and behind them what they have begun.

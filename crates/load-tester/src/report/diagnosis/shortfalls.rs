@@ -159,7 +159,7 @@ pub(super) fn not_all_back(facts: &Facts<'_>) -> Option<Finding> {
 pub(super) fn unfinished(facts: &Facts<'_>) -> Option<Finding> {
     let total = facts.total;
     let left = total.launched().saturating_sub(total.completed().saturating_add(total.failed()));
-    if left == 0 || facts.run.is_some_and(|run| run.interrupted.is_some()) {
+    if left == 0 || facts.run.is_some_and(|run| run.interrupted.is_some() || run.ended_after_s.is_some()) {
         return None;
     }
     let lead = format!("{} of {} did not finish", thousands(left), count(total.launched(), "user", "users"));
@@ -196,13 +196,25 @@ pub(super) fn nothing_confirmed(facts: &Facts<'_>) -> Option<Finding> {
 }
 
 pub(super) fn ended_early(facts: &Facts<'_>) -> Option<Finding> {
-    let signal = facts.run?.interrupted.as_ref()?;
+    let run = facts.run?;
     let planned = facts.loaded.planned().unwrap_or(0);
-    let lead = format!("{signal} ended the run early, after {}", duration(facts.loaded.duration_s));
+    let lead = match (&run.interrupted, run.ended_after_s) {
+        (Some(signal), _) => {
+            format!("{signal} ended the run early, after {}", duration(facts.loaded.duration_s))
+        }
+        (None, Some(seconds)) => {
+            format!("the longest duration ended the arrivals after {}", duration(seconds))
+        }
+        (None, None) => return None,
+    };
     let so_far = format!(
         "what was due after it did not run; until then {} of {} users had arrived",
         thousands(facts.total.launched()),
         thousands(planned)
     );
-    Some(Finding::note(Kind::EndedEarly, lead).with([so_far]).with(facts.circumstances()))
+    let total = facts.total;
+    let left = total.launched().saturating_sub(total.completed().saturating_add(total.failed()));
+    let cut_off = (left > 0 && run.interrupted.is_none())
+        .then(|| format!("{} had not ended and were cut off", count(left, "user", "users")));
+    Some(Finding::note(Kind::EndedEarly, lead).with([so_far]).with(cut_off).with(facts.circumstances()))
 }
