@@ -736,10 +736,10 @@ pub(crate) fn rng_of(seed: u64, number: u64) -> fastrand::Rng {
 /// How a user came to be due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// By the plan: an arrival, or the first user of a slot.
+    /// An arrival of the plan.
     Planned(Instant),
-    /// When the user ended in whose place it comes.
-    Replacing(Instant),
+    /// When the slot opened, or the user ended in whose place it comes.
+    Closed { at: Instant, replacing: bool },
 }
 
 /// The whole life of a user but for its leaving, which is the caller's. The caller has counted it among the living.
@@ -759,10 +759,10 @@ pub(crate) async fn live(worker: &Rc<Worker>, arrival: u64, due: Due) -> Actor {
                 recorder.time(Time::StartLateness, started.saturating_duration_since(due));
                 due
             }
-            // Nobody planned this instant, so there is nothing to be late for.
-            Due::Replacing(due) => {
-                recorder.add(shared.replacements, 1);
-                due
+            // A closed phase asks for a number of users and not for an instant, so nobody is late.
+            Due::Closed { at, replacing } => {
+                recorder.add(shared.replacements, u64::from(replacing));
+                at
             }
         }
     };

@@ -119,7 +119,7 @@ impl Crowd {
     async fn keep_taken(self: Rc<Self>, number: u64, at: Instant) {
         let shared = Arc::clone(&self.worker.shared);
         let zero = *shared.zero.get().expect("set before the start");
-        let mut due = Due::Planned(at);
+        let mut due = Due::Closed { at, replacing: false };
         loop {
             let before = {
                 let mut slots = self.slots.borrow_mut();
@@ -142,7 +142,7 @@ impl Crowd {
                     return;
                 }
             }
-            due = Due::Replacing(ended);
+            due = Due::Closed { at: ended, replacing: true };
             // Users that wait for nothing must not hold the thread.
             tokio::task::coop::consume_budget().await;
         }
