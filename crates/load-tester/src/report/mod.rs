@@ -5,6 +5,7 @@
 //! an expectation.
 
 mod artillery;
+mod blocks;
 mod charts;
 pub mod console;
 mod console_v1;
@@ -13,10 +14,14 @@ pub mod html;
 pub mod json;
 pub mod loaded;
 mod plain;
+mod shapes;
+mod sides;
 mod story;
 mod svg;
+mod tables;
 mod terms;
 mod units;
+mod views;
 
 pub use console::{Console, Format};
 pub use loaded::{Loaded, Origin, Run, Slice, Summary};
