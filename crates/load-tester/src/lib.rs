@@ -7,7 +7,7 @@
 pub mod cli;
 
 // What is asked.
-pub mod plan; // phases -> the instant each virtual user is due; pure
+pub mod plan;
 pub mod script; // Artillery YAML -> a Script that has been checked whole
 
 // What is done.
@@ -15,6 +15,7 @@ pub mod capture; // JSON paths and regular expressions over answers
 mod flow; // a scenario made ready to be walked
 pub mod http; // requests of a user
 pub mod listeners; // connections that stand and listen
+mod preflight; // can this machine carry the run at all
 pub mod run; // threads, pacer, listeners first, results last
 mod signals; // the first ends gently, the second at once
 pub mod socketio; // emits, acks and responses of a user
