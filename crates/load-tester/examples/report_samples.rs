@@ -43,7 +43,8 @@ fn main() -> anyhow::Result<()> {
         }
     }
     for version in ["1.7.9", "2.0.21"] {
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/artillery-{version}.json"));
+        let fixture =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/artillery-{version}.json"));
         write_page(&json::read(&fixture)?, &directory.join(format!("artillery-{version}.html")))?;
     }
     Ok(())

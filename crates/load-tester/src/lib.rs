@@ -32,5 +32,6 @@ pub mod outcome; // what a run measured, before any output format
 // What is judged and told.
 pub mod ensure; // limits judged after the run
 pub mod exit; // the exit code, and what outranks what
+pub mod live; // the report while the run goes on
 pub mod report; // one file per output format
 pub mod validity; // may the numbers be believed

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use load_tester::cli::{CheckArgs, Cli, Command, Format, ReportArgs, RunArgs, ScriptArgs};
 use load_tester::exit;
+use load_tester::live::Live;
 use load_tester::report::{self, Console};
 use load_tester::run::{Progress, RunOptions, run};
 use load_tester::script::model::{Script, Warning};
@@ -63,6 +64,10 @@ fn run_command(args: &RunArgs) -> anyhow::Result<u8> {
         Format::V2 => report::Format::V2,
     };
     let mut teller = Teller { console: None, format, quiet: args.quiet };
+    let live = args.live.map(Live::start).transpose()?;
+    if let Some(live) = &live {
+        eprintln!("live: http://{}/ shows the run; /metrics for Prometheus, /result.json", live.address());
+    }
     let mut windows = args.windows.as_deref().map(create).transpose()?;
     let outcome = run(&script, &options, &mut |progress| {
         if let (Some(file), Progress::Window { window, delivery }) = (&mut windows, progress)
@@ -70,6 +75,9 @@ fn run_command(args: &RunArgs) -> anyhow::Result<u8> {
         {
             eprintln!("note: --windows ends here: {error}");
             windows = None;
+        }
+        if let (Some(live), Progress::SoFar(so_far)) = (&live, progress) {
+            live.take(so_far);
         }
         teller.tell(progress);
     })?;
@@ -80,6 +88,9 @@ fn run_command(args: &RunArgs) -> anyhow::Result<u8> {
     }
     if let Some(path) = &output {
         report::json::write(&outcome, path)?;
+    }
+    if let Some(live) = live {
+        live.end(&outcome);
     }
     Ok(exit::code_of(&outcome, args.require_valid))
 }

@@ -450,14 +450,14 @@ struct Second {
 }
 
 /// A window put away: its histograms are a twentieth as large deflated, and nobody looks at them before the run is over.
-#[derive(Debug)]
-struct Folded {
+#[derive(Debug, Clone)]
+pub(crate) struct Folded {
     window: Window,
     histograms: Vec<(String, Box<[u8]>)>,
 }
 
 impl Folded {
-    fn of(mut window: Window) -> Self {
+    pub(crate) fn of(mut window: Window) -> Self {
         let mut serializer = V2DeflateSerializer::new();
         let histograms = std::mem::take(&mut window.histograms).into_iter().map(|(name, histogram)| {
             let mut bytes = Vec::new();
@@ -467,7 +467,7 @@ impl Folded {
         Self { histograms: histograms.collect(), window }
     }
 
-    fn unfold(mut self) -> Window {
+    pub(crate) fn unfold(mut self) -> Window {
         let mut deserializer = Deserializer::new();
         self.window.histograms = self
             .histograms
@@ -543,6 +543,11 @@ impl Collector {
     /// Of a long run only the last seconds are kept apart: older ones are folded, so many into one.
     pub(crate) fn fold_by(&mut self, seconds: usize) {
         self.fold_by = Some(seconds);
+    }
+
+    /// So many seconds make one window of the result.
+    pub(crate) fn seconds_per_window(&self) -> usize {
+        self.fold_by.unwrap_or(1)
     }
 
     /// Folds what is older than second `before`; nobody may ask for it any more.
@@ -718,11 +723,18 @@ impl Collector {
         if let Some(last) = seconds.last_mut() {
             last.length_s = (length_s - last.start_s).clamp(0.001, 1.0);
         }
-        let mut errors: Vec<ErrorGroup> = std::mem::take(&mut self.errors).into_values().collect();
+        let errors = self.errors();
+        self.errors.clear();
+        (seconds, errors)
+    }
+
+    /// What failed so far, most frequent first.
+    pub(crate) fn errors(&self) -> Vec<ErrorGroup> {
+        let mut errors: Vec<ErrorGroup> = self.errors.values().cloned().collect();
         errors.sort_by(|a, b| {
             b.count.cmp(&a.count).then_with(|| a.step.cmp(&b.step)).then_with(|| a.cause.cmp(&b.cause))
         });
-        (seconds, errors)
+        errors
     }
 }
 

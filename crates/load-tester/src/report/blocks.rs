@@ -109,13 +109,17 @@ impl Drawn {
         let rows = (0..shown)
             .map(|i| if shown > 1 { i * (points - 1) / (shown - 1) } else { 0 })
             .map(|i| {
-                let value = |v: Option<&Option<f64>>| v.copied().flatten().map_or_else(|| "–".to_owned(), figure);
+                let value =
+                    |v: Option<&Option<f64>>| v.copied().flatten().map_or_else(|| "–".to_owned(), figure);
                 let values = chart.series.iter().map(|s| value(s.values.get(i)));
                 std::iter::once(instant(chart.spans[i].from_s)).chain(values).collect()
             })
             .collect();
         let caption = if shown < points {
-            format!("{shown} of {} steps of time; all of them stand in the result file.", thousands(points as u64))
+            format!(
+                "{shown} of {} steps of time; all of them stand in the result file.",
+                thousands(points as u64)
+            )
         } else {
             "Each step of time.".to_owned()
         };
@@ -177,7 +181,9 @@ impl Drawn {
             shape: "tall",
             table: FigureTable {
                 caption: "Milliseconds within which so many lie.".to_owned(),
-                head: std::iter::once("share".to_owned()).chain(lines.iter().map(|l| l.name.to_owned())).collect(),
+                head: std::iter::once("share".to_owned())
+                    .chain(lines.iter().map(|l| l.name.to_owned()))
+                    .collect(),
                 rows,
             },
             data: None,

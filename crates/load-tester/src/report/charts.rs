@@ -218,7 +218,9 @@ pub(crate) fn responses(loaded: &Loaded) -> Vec<Chart> {
         slices,
         "Latency, from sending",
         match loaded.origin {
-            Origin::Drumfire => "Service time: from sending each request to its answer, answered requests only.",
+            Origin::Drumfire => {
+                "Service time: from sending each request to its answer, answered requests only."
+            }
             _ => "From sending each request to its answer, as the file gives it.",
         },
         2,
@@ -252,7 +254,8 @@ pub(crate) fn heat(
         return None;
     }
     let total = of(&loaded.total);
-    let values = |pick: fn(&Summary) -> f64| loaded.slices.iter().map(|s| of(s).map(pick)).collect::<Vec<_>>();
+    let values =
+        |pick: fn(&Summary) -> f64| loaded.slices.iter().map(|s| of(s).map(pick)).collect::<Vec<_>>();
     let overall = |pick: fn(&Summary) -> f64| total.map_or_else(String::new, |s| figure(pick(s)));
     let chart = Chart::new(
         title,
@@ -508,14 +511,7 @@ pub(crate) fn connect_stages(loaded: &Loaded) -> Option<Chart> {
 
 pub(crate) fn connect_times(loaded: &Loaded) -> Vec<Chart> {
     let of = |title, note, colour, name: &'static str| {
-        percentiles(
-            &loaded.slices,
-            title,
-            note,
-            colour,
-            move |s| s.summary(name),
-            loaded.total.summary(name),
-        )
+        percentiles(&loaded.slices, title, note, colour, move |s| s.summary(name), loaded.total.summary(name))
     };
     [
         of("Whole connects", "All stages of a user's socket connection together.", 8, names::CONNECT_TOTAL),

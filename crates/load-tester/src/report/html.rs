@@ -130,7 +130,8 @@ impl Page {
             })
         };
         let data: Vec<_> = figures().filter_map(|f| f.data.as_ref()).collect();
-        let chart_data = serde_json::json!({ "from": axis.from_s, "to": axis.to_s, "charts": data }).to_string();
+        let chart_data =
+            serde_json::json!({ "from": axis.from_s, "to": axis.to_s, "charts": data }).to_string();
         let running = stage == Stage::Running;
         let (status, mood) = if running { ("running", "note") } else { status(loaded) };
         Self {
@@ -364,8 +365,9 @@ fn tiles(loaded: &Loaded) -> Vec<Tile> {
         });
     }
     if let Some(delivery) = loaded.run.as_ref().and_then(|r| r.delivery.as_ref()) {
-        let p99 =
-            total.summary(names::DELIVERY).map_or_else(String::new, |s| format!(" · p99\u{a0}{}", latency(s.p99).replace(' ', "\u{a0}")));
+        let p99 = total
+            .summary(names::DELIVERY)
+            .map_or_else(String::new, |s| format!(" · p99\u{a0}{}", latency(s.p99).replace(' ', "\u{a0}")));
         tiles.push(match delivery.expected {
             Some(expected) => Tile {
                 label: "Delivered",

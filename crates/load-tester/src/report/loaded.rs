@@ -107,7 +107,8 @@ pub mod spread {
 
     /// Number of the bucket that holds a time.
     pub fn bucket(ms: f64) -> usize {
-        ((ms / LOWEST_MS).max(1.0).log10() * PER_DECADE as f64 + 1e-9).floor().min(BUCKETS as f64 - 1.0) as usize
+        ((ms / LOWEST_MS).max(1.0).log10() * PER_DECADE as f64 + 1e-9).floor().min(BUCKETS as f64 - 1.0)
+            as usize
     }
 
     /// Lower edge of a bucket, in milliseconds.
@@ -357,12 +358,9 @@ pub(crate) fn active<'a>(
     span
 }
 
-impl Loaded {
-    /// A run that has just ended, as its result file would read.
-    pub fn of(outcome: &Outcome) -> Self {
-        let step = seconds_per_slice(outcome.seconds.len());
-        let slices = outcome.seconds.chunks(step).filter_map(merge).map(|w| Slice::of_window(&w)).collect();
-        let run = Run {
+impl Run {
+    fn of(outcome: &Outcome) -> Self {
+        Self {
             meta: outcome.meta.clone(),
             histograms: outcome.total.histograms.clone(),
             errors: outcome.errors.clone(),
@@ -375,9 +373,23 @@ impl Loaded {
             validity: outcome.validity.clone(),
             checks: outcome.checks.clone(),
             interrupted: outcome.interrupted.map(str::to_owned),
-        };
+        }
+    }
+}
+
+impl Loaded {
+    /// A run that has just ended, as its result file would read.
+    pub fn of(outcome: &Outcome) -> Self {
+        let step = seconds_per_slice(outcome.seconds.len());
+        let slices = outcome.seconds.chunks(step).filter_map(merge).map(|w| Slice::of_window(&w)).collect();
         let span = active(outcome.seconds.iter().map(|w| (w.start_s, w.length_s, &w.counters)));
-        Self::from_parts(run, &outcome.total, slices, span, outcome.scenario_counts.clone())
+        Self::from_parts(Run::of(outcome), &outcome.total, slices, span, outcome.scenario_counts.clone())
+    }
+
+    /// A run that goes on; `slices` are its seconds, which `outcome` lacks.
+    pub(crate) fn so_far(outcome: &Outcome, slices: Vec<Slice>) -> Self {
+        let span = active(slices.iter().map(|s| (s.start_s, s.length_s, &s.counters)));
+        Self::from_parts(Run::of(outcome), &outcome.total, slices, span, outcome.scenario_counts.clone())
     }
 
     pub(crate) fn from_parts(

@@ -236,7 +236,8 @@ mod tests {
     fn each_nine_takes_the_same_width() {
         let even = histogram((1..=10_000).map(|i| i * 10));
         let curve = curve("T", &[CurveLine { name: "a", colour: 1, histogram: &even }]).expect("recorded");
-        let ticks: Vec<String> = curve.x_ticks.iter().map(|(at, text)| format!("{text} at {at:.2}")).collect();
+        let ticks: Vec<String> =
+            curve.x_ticks.iter().map(|(at, text)| format!("{text} at {at:.2}")).collect();
         assert_eq!(ticks, ["0 at 0.00", "50 % at 0.08", "90 % at 0.25", "99 % at 0.50", "99.9 % at 0.75"]);
         assert!(curve.log, "from 0.01 to 100 ms");
         assert!(super::curve("T", &[]).is_none());

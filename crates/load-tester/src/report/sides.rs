@@ -208,7 +208,8 @@ pub(crate) fn monitored(all: &[Monitored]) -> Vec<Chart> {
             };
             let spans = spans_until(&points.iter().map(|p| p.0).collect::<Vec<_>>());
             let values = points.iter().map(|p| p.1.is_finite().then_some(p.1)).collect();
-            let line = series("", [1, 8, 5, 2, 4, 7][i % 6], Mark::Line, values, format!("last {}", figure(last)));
+            let line =
+                series("", [1, 8, 5, 2, 4, 7][i % 6], Mark::Line, values, format!("last {}", figure(last)));
             Some(Chart::new(&one.name, &format!("{}, {words}.", one.source), unit, spans, vec![line]))
         })
         .collect()

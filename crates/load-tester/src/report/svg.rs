@@ -367,7 +367,8 @@ fn between(
 
 /// Lowest and highest bucket with anything in it.
 fn heated(heat: &[Vec<u32>]) -> Option<(usize, usize)> {
-    let met = || heat.iter().flat_map(|column| column.iter().enumerate()).filter(|(_, n)| **n > 0).map(|(i, _)| i);
+    let met =
+        || heat.iter().flat_map(|column| column.iter().enumerate()).filter(|(_, n)| **n > 0).map(|(i, _)| i);
     Some((met().min()?, met().max()?))
 }
 

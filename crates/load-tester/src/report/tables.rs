@@ -84,11 +84,7 @@ pub(crate) fn errors(loaded: &Loaded) -> Option<DataTable> {
         let row = |(name, n): &(&str, u64)| {
             let counter = format!("errors.{name}");
             let course: Vec<_> = loaded.slices.iter().map(|s| Some(s.counter(&counter) as f64)).collect();
-            vec![
-                Cell::text(*name).mood("strong"),
-                Cell::count(*n),
-                Cell::drawing(spark(&course, 3)),
-            ]
+            vec![Cell::text(*name).mood("strong"), Cell::count(*n), Cell::drawing(spark(&course, 3))]
         };
         let rows = errors.iter().take(MOST_ROWS).map(row).collect();
         let columns = vec![words("Cause"), number("Count"), drawing("Over time")];
@@ -234,7 +230,8 @@ pub(crate) fn waterfall(loaded: &Loaded) -> Option<DataTable> {
             ]
         })
         .collect();
-    let label = if scale.log { "solid: half · pale: 99 % · log scale" } else { "solid: half · pale: 99 %" };
+    let label =
+        if scale.log { "solid: half · pale: 99 % · log scale" } else { "solid: half · pale: 99 %" };
     let columns = vec![words("A message's way"), drawing(label), number("median, ms"), number("p99, ms")];
     let mut made = table("waterfall", "", "", columns, rows);
     made.columns[0].sortable = false;
@@ -327,13 +324,8 @@ pub(crate) fn worst(loaded: &Loaded) -> Option<DataTable> {
         number("share"),
         drawing(""),
     ];
-    let mut made = table(
-        "worst",
-        "Listeners that missed most",
-        "Numbered from 0 over all classes.",
-        columns,
-        rows,
-    );
+    let mut made =
+        table("worst", "Listeners that missed most", "Numbered from 0 over all classes.", columns, rows);
     let more = delivery.listeners_short.saturating_sub(made.rows.len() as u64);
     if more > 0 {
         made.foot = format!("{} more missed something.", thousands(more));
@@ -372,7 +364,8 @@ pub(crate) fn connect_stages(loaded: &Loaded) -> Option<DataTable> {
             ]
         })
         .collect();
-    let label = if scale.log { "solid: half · pale: 99 % · log scale" } else { "solid: half · pale: 99 %" };
+    let label =
+        if scale.log { "solid: half · pale: 99 % · log scale" } else { "solid: half · pale: 99 %" };
     let columns = vec![
         words("Stage"),
         drawing(label),
@@ -440,7 +433,8 @@ pub(crate) fn distributions(total: &Slice) -> Vec<DataTable> {
             Cell::figure(Some(s.max)),
         ]
     };
-    let (mut answers, mut connect, mut delivery, mut other) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut answers, mut connect, mut delivery, mut other) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (name, s) in &total.summaries {
         if name.starts_with("plugins.metrics-by-endpoint.") {
             // They have a table of their own.

@@ -182,7 +182,9 @@ fn target(easel: &Easel<'_>) -> Section {
         blocks.push(Block::Multiples(monitored));
     }
     if run.monitored.len() > sides::MOST_MONITORED {
-        blocks.push(Block::Nothing("More series than are drawn were chosen; the others stand in the result file."));
+        blocks.push(Block::Nothing(
+            "More series than are drawn were chosen; the others stand in the result file.",
+        ));
     }
     Section::new("target", "The target's side", blocks)
 }
@@ -209,4 +211,3 @@ fn distributions(easel: &Easel<'_>) -> Section {
         ..Section::new("distributions", "Distributions", blocks)
     }
 }
-

@@ -6,6 +6,7 @@
 mod crew;
 mod prepare;
 mod show;
+mod so_far;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio::task::LocalSet;
 
 pub(crate) use crew::{Order, Report};
 pub(crate) use prepare::Padded;
+pub use so_far::SoFar;
 
 use crate::ledger::Ledger;
 use crate::metrics::Collector;
@@ -79,6 +81,8 @@ pub enum Progress<'a> {
         second: &'a Window,
         total: &'a Window,
     },
+    /// After each `Second`: all there is.
+    SoFar(&'a SoFar<'a>),
     /// Each reporting window (`config.stats_interval`, 10 s), and the account of the messages whose deadline is over.
     Window {
         window: &'a Window,
@@ -166,7 +170,30 @@ async fn conduct(
     let zero = Instant::now() + Duration::from_millis(20);
     let started_at = SystemTime::now() + Duration::from_millis(20);
     shared.zero.set(zero).expect("set only here");
-    let mut show = Show::new(&shared, collector, zero, workers);
+    let revision = uses_socketio(&shared.script).then(|| match shared.socket.base().revision {
+        Revision::V3 => 3,
+        Revision::V4 => 4,
+    });
+    let meta = Meta {
+        run_id,
+        tool_version: env!("CARGO_PKG_VERSION").into(),
+        script: shared.script.path.display().to_string(),
+        script_sha256: shared.script.sha256.clone(),
+        target: shared.script.config.target.clone(),
+        command_line: options.command_line.clone(),
+        seed: shared.seed,
+        host: host(),
+        workers,
+        engine_revision: revision,
+        started_at_ms: started_at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+        listeners: standing,
+        // Known at the end, or at each look.
+        duration_s: 0.0,
+        phases: Vec::new(),
+        unconfirmed_emits: 0,
+        confirmed_emits: 0,
+    };
+    let mut show = Show::new(&shared, collector, zero, workers, meta);
     if let (Some(ledger), Some(path)) = (&mut show.ledger, &options.pairs_out) {
         ledger.write_pairs(path).with_context(|| format!("writing {}", path.display()))?;
     }
@@ -206,7 +233,7 @@ async fn conduct(
         progress(&Progress::Log(&text));
     }
 
-    let Show { mut collector, ledger, phases, target, tester, .. } = show;
+    let Show { mut collector, ledger, meta, target, tester, .. } = show;
     let delivery = ledger.map(Ledger::close).transpose().context("writing who heard what")?;
     let total = collector.total(duration_s);
     let (seconds, errors) = collector.finish(zero.elapsed().as_secs_f64());
@@ -230,28 +257,12 @@ async fn conduct(
         passed: seen.failed == 0,
         strict: true,
     }));
-    let revision = uses_socketio(&shared.script).then(|| match shared.socket.base().revision {
-        Revision::V3 => 3,
-        Revision::V4 => 4,
-    });
     Ok(Outcome {
         meta: Meta {
-            run_id,
-            tool_version: env!("CARGO_PKG_VERSION").into(),
-            script: shared.script.path.display().to_string(),
-            script_sha256: shared.script.sha256.clone(),
-            target: shared.script.config.target.clone(),
-            command_line: options.command_line.clone(),
-            seed: shared.seed,
-            host: host(),
-            workers,
-            engine_revision: revision,
-            started_at_ms: started_at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             duration_s,
-            phases,
-            listeners: standing,
             unconfirmed_emits: collector.unconfirmed,
             confirmed_emits: collector.confirmed,
+            ..meta
         },
         validity: validity::judge(&total, planned, &tester),
         seconds,

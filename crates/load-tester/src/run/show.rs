@@ -8,12 +8,13 @@ use anyhow::{Context as _, bail};
 use tokio::sync::mpsc;
 
 use super::crew::{Crew, Order, Report};
+use super::so_far::{Known, SoFar};
 use super::{Progress, first_error};
 use crate::ledger::Ledger;
 use crate::listeners;
 use crate::metrics::{Collector, Recorder, merge_windows};
 use crate::monitor::{self, Watch};
-use crate::outcome::{PhaseInfo, ProcessSample, TargetUse};
+use crate::outcome::{Meta, PhaseInfo, ProcessSample, TargetUse};
 use crate::signals::Signals;
 use crate::virtual_user::Shared;
 
@@ -66,7 +67,8 @@ pub(super) struct Show<'a> {
     pub(super) ledger: Option<Ledger>,
     zero: Instant,
     workers: usize,
-    pub(super) phases: Vec<PhaseInfo>,
+    /// Its phases are known; what is counted until the end is not in it.
+    pub(super) meta: Meta,
     pub(super) target: Option<TargetUse>,
     target_watch: Option<Watch>,
     pub(super) tester: Vec<ProcessSample>,
@@ -77,7 +79,13 @@ pub(super) struct Show<'a> {
 }
 
 impl<'a> Show<'a> {
-    pub(super) fn new(shared: &'a Arc<Shared>, collector: Collector, zero: Instant, workers: usize) -> Self {
+    pub(super) fn new(
+        shared: &'a Arc<Shared>,
+        collector: Collector,
+        zero: Instant,
+        workers: usize,
+        meta: Meta,
+    ) -> Self {
         let phases = shared.plan.phases().iter().map(|planned| PhaseInfo {
             name: planned.phase.name.clone().unwrap_or_default(),
             start_s: planned.start.as_secs_f64(),
@@ -100,7 +108,7 @@ impl<'a> Show<'a> {
                 .map(|config| Ledger::new(&config.event, config.expect, listeners::first_stands(shared))),
             zero,
             workers,
-            phases: phases.collect(),
+            meta: Meta { phases: phases.collect(), ..meta },
             target,
             target_watch,
             tester: Vec::new(),
@@ -145,7 +153,7 @@ impl<'a> Show<'a> {
                 () = tokio::time::sleep_until(edge.map_or(self.zero, |(at, ..)| at).into()), if edge.is_some() && interrupted.is_none() => {
                     edges.pop();
                     if let Some((_, index, begins)) = edge {
-                        let phase = &self.phases[index];
+                        let phase = &self.meta.phases[index];
                         progress(&if begins { Progress::PhaseStarted { index, phase } } else { Progress::PhaseCompleted { index, phase } });
                         if !begins && edges.is_empty() {
                             progress(&Progress::Draining { users: self.shared.alive.load(Ordering::Relaxed) });
@@ -186,8 +194,13 @@ impl<'a> Show<'a> {
         }
         self.tell(whole, progress);
         let told = self.told_seconds.min(self.told_windows);
-        self.collector.fold(told.saturating_sub(deadline.as_secs() as usize + 2));
+        self.collector.fold(told.saturating_sub(self.settles_after_s()));
         Ok(())
+    }
+
+    /// So many seconds after one was whole the deliveries of what was said in it have been judged.
+    fn settles_after_s(&self) -> usize {
+        self.shared.delivery.as_ref().map_or(0, |config| config.deadline.as_secs() as usize) + 2
     }
 
     fn tell(&mut self, whole: usize, progress: &mut dyn FnMut(&Progress<'_>)) {
@@ -195,6 +208,20 @@ impl<'a> Show<'a> {
             let total = self.collector.total((self.told_seconds + 1) as f64);
             if let Some(second) = self.collector.whole_from(self.told_seconds).next() {
                 progress(&Progress::Second { second, total: &total });
+                let settled = self.told_seconds.checked_sub(self.settles_after_s());
+                let known = Known {
+                    meta: &self.meta,
+                    collector: &self.collector,
+                    ledger: self.ledger.as_ref(),
+                    target: self.target.as_ref(),
+                    tester: &self.tester,
+                };
+                progress(&Progress::SoFar(&SoFar {
+                    newest: second,
+                    settled: settled.and_then(|settled| self.collector.whole_from(settled).next()),
+                    seconds_per_window: self.collector.seconds_per_window(),
+                    make: &|| known.outcome(&total),
+                }));
             }
             self.told_seconds += 1;
         }

@@ -407,6 +407,7 @@ pub const TABLE: &[Entry] = &[
     row(S::Flag, "--require-valid", Ours, "exit code 3 when the figures are not to be believed", "precedence"),
     row(S::Flag, "--workers", Ours, "threads; one schedule for all of them", "workers_share_one_schedule"),
     row(S::Flag, "--pairs", Ours, "who heard what, as CSV", "flags"),
+    row(S::Flag, "--live", Ours, "the report while the run goes on, `/metrics` for Prometheus and `/result.json`; `--live=ADDRESS`, default 127.0.0.1:9014", "flags"),
     row(S::Flag, "--windows", Ours, "each reporting window as a line of JSON when it ends: what `intermediate` of the result has, and `drumfire.delivery` so far", "windows_are_written_as_they_end"),
 
     row(S::Metric, "vusers.created", Yes, "v1: Scenarios launched", "exceptions_name_their_field_and_the_user_goes_on"),

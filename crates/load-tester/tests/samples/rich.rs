@@ -174,13 +174,19 @@ fn finish(made: &mut Outcome, programs: &[&str]) {
         .iter()
         .map(|w| {
             let n = w.counters.get("socketio.emit").copied().unwrap_or(0) as f64;
-            let p50 = w.histograms.get(names::DELIVERY).map_or(0.0, |h| h.value_at_quantile(0.5) as f64 / 1e6);
+            let p50 =
+                w.histograms.get(names::DELIVERY).map_or(0.0, |h| h.value_at_quantile(0.5) as f64 / 1e6);
             (n, p50)
         })
         .collect();
     made.stages = [
         ("parse", "Reading and checking the event.", 0.00002, 0.0),
-        ("commit", "From taking the message to having it stored; waiting for the group included.", 0.0009, 0.6),
+        (
+            "commit",
+            "From taking the message to having it stored; waiting for the group included.",
+            0.0009,
+            0.6,
+        ),
         ("match", "Finding who hears and appending to their outboxes.", 0.00012, 0.0),
         ("queue", "From stored to taken up by a worker.", 0.0003, 0.25),
         ("write", "One connection's write call.", 0.0004, 0.1),
