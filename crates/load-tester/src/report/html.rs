@@ -141,11 +141,11 @@ impl Page {
             running,
             title: loaded.short_name().to_owned(),
             subtitle: subtitle(loaded, zone),
-            diagnosis: if running { Diagnosis { mood, ..diagnosis(loaded) } } else { diagnosis(loaded) },
+            diagnosis: if running { so_far(loaded, mood) } else { diagnosis(loaded) },
             status,
             banners: banners(loaded, running),
             checks: checks(loaded),
-            tiles: tiles(loaded),
+            tiles: tiles(loaded, running),
             terms: terms(loaded),
             phases: loaded.phases.iter().map(|p| PhaseBox::of(p, axis)).collect(),
             x_ticks: x_ticks(axis),
@@ -158,6 +158,41 @@ impl Page {
             sections,
         }
     }
+}
+
+/// In place of a diagnosis while the run goes on: nothing is judged before its end.
+fn so_far(loaded: &Loaded, mood: &'static str) -> Diagnosis {
+    let total = &loaded.total;
+    let at = loaded.duration_s;
+    let started = match loaded.planned() {
+        Some(planned) => format!("{} of {} users started", thousands(total.launched()), thousands(planned)),
+        None => format!("{} started", count(total.launched(), "user", "users")),
+    };
+    let errors = match total.error_count() {
+        0 => "no error so far".to_owned(),
+        n => count(n, "error", "errors"),
+    };
+    let first = format!(
+        "Running for {}: {started}, {} completed, {errors}.",
+        duration(at),
+        thousands(total.completed())
+    );
+    let phase = loaded.phases.iter().enumerate().rfind(|(_, p)| p.start_s <= at).map(|(i, p)| {
+        let name = if p.name.is_empty() { String::new() } else { format!(" “{}”", p.name) };
+        let load = p.load.replace("->", "→");
+        if at > p.start_s + p.duration_s {
+            "All phases are over; the last users are at work.".to_owned()
+        } else {
+            let left = duration((p.start_s + p.duration_s - at).round());
+            format!("Phase {} of {}{name}: {load}, {left} left.", i + 1, loaded.phases.len())
+        }
+    });
+    let delivery = loaded.run.as_ref().and_then(|run| {
+        let delivery = run.delivery.as_ref().filter(|d| d.heard > 0 || d.missing > 0)?;
+        let text = story::delivery(run)?;
+        Some(format!("Of {} judged so far: {text}", count(delivery.messages, "message", "messages")))
+    });
+    Diagnosis { first: unbroken(&first), evidence: phase.into_iter().chain(delivery).collect(), mood }
 }
 
 /// `</script>` and comments cannot occur in it; still the same JSON.
@@ -314,7 +349,7 @@ fn banners(loaded: &Loaded, running: bool) -> Vec<Banner> {
     banners
 }
 
-fn tiles(loaded: &Loaded) -> Vec<Tile> {
+fn tiles(loaded: &Loaded, running: bool) -> Vec<Tile> {
     let total = &loaded.total;
     let (asked, started, requests, _) = story::rates(loaded);
     let mut tiles = vec![Tile {
@@ -341,7 +376,12 @@ fn tiles(loaded: &Loaded) -> Vec<Tile> {
             (failed, 0) => format!("{} failed", thousands(failed)),
             (failed, skipped) => format!("{} failed · {} skipped", thousands(failed), thousands(skipped)),
         },
-        mood: if total.completed() < total.launched() { "bad" } else { "" },
+        // While the run goes on there is always somebody at work.
+        mood: if total.failed() > 0 || (!running && total.completed() < total.launched()) {
+            "bad"
+        } else {
+            ""
+        },
     });
     tiles.push(Tile {
         label: "Requests",
