@@ -91,3 +91,37 @@ pub(super) fn result(shared: &Shared) -> Option<Bytes> {
     outcome.seconds = old.into_iter().map(Folded::unfold).chain(recent).collect();
     Some(Bytes::from(json::to_string(&outcome)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(start_s: f64, users: u64) -> Window {
+        Window {
+            start_s,
+            length_s: 1.0,
+            counters: BTreeMap::from([("vusers.created".to_owned(), users)]),
+            histograms: BTreeMap::new(),
+            concurrent_users: 0,
+            connections: 0,
+        }
+    }
+
+    #[test]
+    fn seconds_that_settle_are_folded_as_in_the_result_and_none_is_told_twice() {
+        let mut history = History::default();
+        for i in 0..37 {
+            // What is settled is known better than when it was new.
+            let settled = (i >= 7).then(|| second(f64::from(i - 7), 3));
+            history.add(&second(f64::from(i), 2), settled.as_ref(), 10);
+        }
+        let old: Vec<(f64, f64, u64)> =
+            history.old.iter().map(|(slice, _)| (slice.start_s, slice.length_s, slice.launched())).collect();
+        assert_eq!(old, [(0.0, 10.0, 30), (10.0, 10.0, 30), (20.0, 10.0, 30)]);
+        let recent: Vec<(u64, u64)> =
+            history.recent.iter().map(|(number, (slice, _))| (*number, slice.launched())).collect();
+        assert_eq!(recent, [(30, 2), (31, 2), (32, 2), (33, 2), (34, 2), (35, 2), (36, 2)]);
+        let unfolded = history.old[1].1.clone().unfold();
+        assert_eq!((unfolded.start_s, unfolded.counters["vusers.created"]), (10.0, 30));
+    }
+}

@@ -82,7 +82,7 @@ pub(crate) fn curve(title: &str, lines: &[CurveLine<'_>]) -> Option<Curve> {
     };
     let x_at: Vec<(f64, &str)> = [
         (0.0, "0"),
-        (0.3010, "50 %"),
+        (std::f64::consts::LOG10_2, "50 %"),
         (1.0, "90 %"),
         (2.0, "99 %"),
         (3.0, "99.9 %"),
