@@ -23,6 +23,9 @@ scenarios:
       - get: {url: "/"}
 "#;
 
+/// Of the last page; the style sheet names the attribute too.
+const OVER: &str = "<main id=\"page\" data-live=\"over\">";
+
 struct Answer {
     status: u16,
     head: String,
@@ -85,7 +88,7 @@ fn a_run_is_shown_while_it_goes_on_and_its_end_too() {
         while begun.elapsed() < Duration::from_secs(30) {
             std::thread::sleep(Duration::from_millis(200));
             last = get(address, "/", "").body;
-            if last.contains("data-live=\"over\"") {
+            if last.contains(OVER) {
                 break;
             }
         }
@@ -101,7 +104,7 @@ fn a_run_is_shown_while_it_goes_on_and_its_end_too() {
     let (page, again, scrape, result, last) = looking.join().expect("looked");
 
     assert_eq!(page.status, 200);
-    assert!(page.body.contains("data-live=\"running\""));
+    assert!(page.body.contains("<main id=\"page\" data-live=\"running\">"));
     assert!(
         page.body.contains("<noscript><meta http-equiv=\"refresh\""),
         "without scripts it reloads itself"
@@ -131,10 +134,7 @@ fn a_run_is_shown_while_it_goes_on_and_its_end_too() {
     let seconds: u64 = so_far.slices.iter().map(load_tester::report::Slice::launched).sum();
     assert!(seconds <= so_far.total.launched() + 20 && seconds > 0);
 
-    assert!(
-        last.contains("data-live=\"over\"") && last.contains("All 80 users completed"),
-        "its end was seen"
-    );
+    assert!(last.contains(OVER) && last.contains("All 80\u{a0}users completed"), "its end was seen");
     assert!(last.contains("id=\"result\""), "and carries the result");
     assert!(TcpStream::connect(address).is_err(), "the listener is gone");
 }

@@ -1,5 +1,7 @@
 //! The invented runs again, with everything in them that a run can have.
 
+use std::sync::LazyLock;
+
 use load_tester::outcome::*;
 
 use super::{Noise, add, bad, good, record, total};
@@ -22,6 +24,11 @@ pub(crate) fn rich_good() -> Outcome {
 
 /// A stall every ten seconds, losses, a reconnect storm, late heartbeats.
 pub(crate) fn rich_bad() -> Outcome {
+    static MADE: LazyLock<Outcome> = LazyLock::new(make_rich_bad);
+    MADE.clone()
+}
+
+fn make_rich_bad() -> Outcome {
     let mut made = bad();
     let mut noise = Noise(29);
     let mut away = 0_u64;
