@@ -38,6 +38,8 @@ const LONGEST_CONNECTION: Duration = Duration::from_secs(300);
 const WATCHED_FOR: Duration = Duration::from_secs(20);
 /// Figures older than this are waited for anew; a second is handed over once a second.
 const FRESH: Duration = Duration::from_millis(1500);
+/// What is half sent at the end may be finished for so long.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The end is held open for so long for those who look.
 const LAST_LOOK: Duration = Duration::from_secs(4);
 
@@ -199,7 +201,7 @@ async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) {
         () = told(stop) => {}
     }
     // What is half written gets a moment; connections that are only kept open end with the thread.
-    let _ = tokio::time::timeout(Duration::from_millis(100), async {
+    let _ = tokio::time::timeout(LAST_WORDS, async {
         while connections.join_next().await.is_some() {}
     })
     .await;
