@@ -1,10 +1,12 @@
 //! What was typed: Artillery's commands and flags, and the few of our own.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::script::LoadOptions;
+use crate::script::{LoadOptions, duration};
+use crate::sources::{NoSource, Sources};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,7 +17,8 @@ Examples:
 
 Scripts are Artillery's (https://www.artillery.io/docs); docs/artillery-compat.md says what differs.
 Exit codes: 0; 1 script error or a failed `ensure`; 3 figures not to be believed, where something is claimed of
-them; 21 a failed `expect`; 130 Ctrl-C, 143 SIGTERM (results are written all the same).";
+them; 21 a failed `expect`; 130 Ctrl-C, 143 SIGTERM (results are written all the same: users get a second to end,
+and a second Ctrl-C ends the process at once, without results).";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -25,6 +28,8 @@ Examples:
   drumfire run --overrides '{\"config\": {\"phases\": [{\"duration\": 5, \"arrivalRate\": 10}]}}' scenario.yml
   drumfire run --format v1 scenario.yml            the summary as Artillery 1 prints it
   drumfire run --live scenario.yml                 the report in a browser while the run goes on
+  drumfire run --max-duration 10m --grace 30s scenario.yml
+  drumfire run --sources 127.0.0.0/8 scenario.yml  more sockets to this machine than one address has ports
 
 A small script:
   config:
@@ -168,6 +173,15 @@ pub struct RunArgs {
     // With `=`, so that it does not take the script for an address.
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true)]
     pub live: Option<Option<std::net::SocketAddr>>,
+    /// After so long (`90`, `10m`) nobody arrives any more; users still at work get the grace to end.
+    #[arg(long, value_name = "DURATION", value_parser = length)]
+    pub max_duration: Option<Duration>,
+    /// What users get to end after --max-duration, before they are cut off [default: the script's `timeout`].
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub grace: Option<Duration>,
+    /// Addresses of this machine that connections come from in turn: `127.0.0.0/8`, `10.0.0.7,10.0.0.8`.
+    #[arg(long, value_name = "ADDRESSES", value_parser = sources)]
+    pub sources: Option<Sources>,
     /// Write each reporting window as a line of JSON when it ends.
     #[arg(long, value_name = "FILE")]
     pub windows: Option<PathBuf>,
@@ -203,6 +217,18 @@ pub struct RunArgs {
         help = "Artillery Cloud's; nothing is sent anywhere"
     )]
     pub key: Option<String>,
+}
+
+/// A duration of something.
+fn length(text: &str) -> Result<Duration, String> {
+    match duration::parse(text).map_err(|error| error.to_string())? {
+        Duration::ZERO => Err("leaves no run".to_owned()),
+        length => Ok(length),
+    }
+}
+
+fn sources(text: &str) -> Result<Sources, NoSource> {
+    Sources::parse(text.split(','))
 }
 
 impl RunArgs {
@@ -271,8 +297,11 @@ mod tests {
         let all = run(
             "drumfire run a.yml b.yml -i c.yml -t http://x -e live -p p.csv -c c.json -v {\"a\":-1} -k -q -s \
              --overrides {} --scenario-name x --dotenv .env --name n --tags a:b --note hi --record --key k \
-             --format v1 --strict --require-valid --seed 7 --workers 2 --ack --windows w.jsonl",
+             --format v1 --strict --require-valid --seed 7 --workers 2 --ack --windows w.jsonl --max-duration 10m \
+             --grace 0 --sources 127.0.0.0/8,10.0.0.7",
         );
+        assert_eq!((all.max_duration, all.grace), (Some(Duration::from_secs(600)), Some(Duration::ZERO)));
+        assert_eq!(all.sources.as_ref().unwrap().to_string(), "127.0.0.0/8, 10.0.0.7");
         let options = all.script.load_options();
         assert_eq!(options.files.len(), 3);
         assert_eq!(options.variables.as_deref(), Some("{\"a\":-1}"));
@@ -290,6 +319,9 @@ mod tests {
         for wrong in [
             "drumfire run",
             "drumfire run a.yml --workers 0",
+            "drumfire run a.yml --max-duration 0",
+            "drumfire run a.yml --grace soon",
+            "drumfire run a.yml --sources localhost",
             "drumfire rum a.yml",
             "drumfire run a.yml --cuont 3",
         ] {

@@ -599,7 +599,12 @@ async fn open(worker: &Rc<Worker>, origin: &Rc<Origin>) -> Result<Link, NoAnswer
     let mut failure = NoAnswer::new("ENOTFOUND", "dns: no address");
     let mut stream = None;
     for (number, address) in addresses.iter().enumerate() {
-        match TcpStream::connect(address).await {
+        let local = worker.source(address.is_ipv6());
+        if local.is_none() && !worker.shared.sources.is_empty() {
+            failure = NoAnswer::new("EADDRNOTAVAIL", "connect: no source address of the server's family");
+            continue;
+        }
+        match socketio_client::connect_tcp(*address, local).await {
             Ok(open) => {
                 if number > 0 {
                     // The next user need not knock at the wrong door first.
@@ -615,7 +620,6 @@ async fn open(worker: &Rc<Worker>, origin: &Rc<Origin>) -> Result<Link, NoAnswer
         }
     }
     let Some(stream) = stream else { return Err(failure) };
-    stream.set_nodelay(true).map_err(|error| NoAnswer::io("connect", &error))?;
     let stream = match (origin.secure.then(|| worker.shared.tls()).flatten(), origin.secure) {
         (Some(tls), true) => {
             let host = origin.host.trim_matches(['[', ']']).to_owned();

@@ -19,6 +19,7 @@ mod preflight; // can this machine carry the run at all
 pub mod run; // threads, pacer, listeners first, results last
 mod signals; // the first ends gently, the second at once
 pub mod socketio; // emits, acks and responses of a user
+pub mod sources; // where connections come from
 mod timer; // wakes the pacer on time
 pub mod virtual_user; // one user walking one scenario
 
@@ -27,7 +28,8 @@ pub mod delivery; // what was said, and what was heard of it
 mod ledger; // who should have heard, and whether they did
 pub mod metrics; // counters and histograms, merged from many users
 pub mod monitor; // CPU and memory of the target and of ourselves
-pub mod outcome; // what a run measured, before any output format
+pub mod outcome;
+mod samples; // what was seen of a process, in bounded memory // what a run measured, before any output format
 
 // What is judged and told.
 pub mod ensure; // limits judged after the run

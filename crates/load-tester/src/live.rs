@@ -201,10 +201,8 @@ async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) {
         () = told(stop) => {}
     }
     // What is half written gets a moment; connections that are only kept open end with the thread.
-    let _ = tokio::time::timeout(LAST_WORDS, async {
-        while connections.join_next().await.is_some() {}
-    })
-    .await;
+    let _ =
+        tokio::time::timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
 }
 
 /// Until the run is over and everybody has had a last look.

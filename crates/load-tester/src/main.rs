@@ -56,6 +56,9 @@ fn run_command(args: &RunArgs) -> anyhow::Result<u8> {
         ack: args.ack,
         pairs_out: args.pairs.clone(),
         handle_signals: true,
+        max_duration: args.max_duration,
+        grace: args.grace,
+        sources: args.sources.clone(),
         ..RunOptions::default()
     };
     let format = match args.format {
@@ -185,8 +188,16 @@ impl Teller {
                 print(&format!("all phases over, {users} users still at work\n"));
             }
             Progress::AwaitingDeliveries if plain => print("waiting for the last deliveries\n"),
+            Progress::DurationOver { users, grace } if plain => {
+                let grace = script::duration::shown(*grace);
+                print(&format!(
+                    "the longest duration is over: no more arrivals; {users} users have {grace} to end\n"
+                ));
+            }
             Progress::Interrupted(signal) => {
-                eprintln!("{signal}: no more arrivals; results follow (once more: stop at once)");
+                eprintln!(
+                    "{signal}: no more arrivals; results follow (once more: stop at once, without results)"
+                );
             }
             _ => {}
         }

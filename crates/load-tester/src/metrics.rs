@@ -2,14 +2,16 @@
 //!
 //! Counters and histograms have numbers, not names, while the run goes on. Only the collector knows the names.
 
+mod fold;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 use rustc_hash::FxHashMap;
 use socketio_client::Stage;
 
+pub(crate) use self::fold::Folded;
 use crate::delivery::Stand;
 use crate::outcome::{ErrorGroup, Nanos, Window, names};
 
@@ -424,9 +426,11 @@ pub(crate) struct Collector {
     names: Names,
     time_names: Vec<String>,
     workers: usize,
-    /// The oldest seconds of a long run, so many in one.
+    /// Older seconds, deflated; of a long run so many in one.
     folded: Vec<Folded>,
-    fold_by: Option<usize>,
+    fold_by: usize,
+    /// How many of the folded hold `fold_by` seconds; `None`: all of them.
+    refolded: Option<usize>,
     /// Number of the first of `seconds`.
     first: usize,
     seconds: VecDeque<Second>,
@@ -447,35 +451,6 @@ pub(crate) struct Collector {
 struct Second {
     window: Window,
     handed_over: usize,
-}
-
-/// A window put away: its histograms are a twentieth as large deflated, and nobody looks at them before the run is over.
-#[derive(Debug, Clone)]
-pub(crate) struct Folded {
-    window: Window,
-    histograms: Vec<(String, Box<[u8]>)>,
-}
-
-impl Folded {
-    pub(crate) fn of(mut window: Window) -> Self {
-        let mut serializer = V2DeflateSerializer::new();
-        let histograms = std::mem::take(&mut window.histograms).into_iter().map(|(name, histogram)| {
-            let mut bytes = Vec::new();
-            serializer.serialize(&histogram, &mut bytes).expect("a Vec takes everything");
-            (name, bytes.into_boxed_slice())
-        });
-        Self { histograms: histograms.collect(), window }
-    }
-
-    pub(crate) fn unfold(mut self) -> Window {
-        let mut deserializer = Deserializer::new();
-        self.window.histograms = self
-            .histograms
-            .into_iter()
-            .map(|(name, bytes)| (name, deserializer.deserialize(&mut &*bytes).expect("as it was put away")))
-            .collect();
-        self.window
-    }
 }
 
 #[derive(Debug)]
@@ -507,7 +482,8 @@ impl Collector {
             time_names,
             workers,
             folded: Vec::new(),
-            fold_by: None,
+            fold_by: 1,
+            refolded: None,
             first: 0,
             seconds: VecDeque::new(),
             complete: 0,
@@ -527,10 +503,7 @@ impl Collector {
         while let Some(second) = self.seconds.get(self.complete - self.first)
             && second.handed_over >= self.workers
         {
-            let window = &second.window;
-            self.total.most_users = self.total.most_users.max(window.concurrent_users);
-            self.total.most_connections = self.total.most_connections.max(window.connections);
-            self.complete += 1;
+            self.complete_one();
         }
         self.complete
     }
@@ -540,25 +513,19 @@ impl Collector {
         self.merge_errors(None, recorder);
     }
 
-    /// Of a long run only the last seconds are kept apart: older ones are folded, so many into one.
-    pub(crate) fn fold_by(&mut self, seconds: usize) {
-        self.fold_by = Some(seconds);
-    }
-
-    /// So many seconds make one window of the result.
-    pub(crate) fn seconds_per_window(&self) -> usize {
-        self.fold_by.unwrap_or(1)
-    }
-
-    /// Folds what is older than second `before`; nobody may ask for it any more.
-    pub(crate) fn fold(&mut self, before: usize) {
-        let Some(by) = self.fold_by else { return };
-        while self.first + by <= before.min(self.complete) {
-            let window = merge_windows(self.seconds.iter().take(by).map(|second| &second.window));
-            self.folded.extend(window.map(Folded::of));
-            self.seconds.drain(..by);
-            self.first += by;
+    /// Every second there is counts as whole: the threads have ended, and not all in the same one.
+    pub(crate) fn close(&mut self) -> usize {
+        while self.complete < self.first + self.seconds.len() {
+            self.complete_one();
         }
+        self.complete
+    }
+
+    fn complete_one(&mut self) {
+        let window = &self.seconds[self.complete - self.first].window;
+        self.total.most_users = self.total.most_users.max(window.concurrent_users);
+        self.total.most_connections = self.total.most_connections.max(window.connections);
+        self.complete += 1;
     }
 
     /// A second that is not folded.
@@ -716,6 +683,7 @@ impl Collector {
 
     /// The run is over: its seconds (the last cut to `length_s`) and errors, most frequent first.
     pub(crate) fn finish(&mut self, length_s: f64) -> (Vec<Window>, Vec<ErrorGroup>) {
+        self.refold(usize::MAX);
         let mut seconds: Vec<Window> =
             std::mem::take(&mut self.folded).into_iter().map(Folded::unfold).collect();
         seconds.extend(std::mem::take(&mut self.seconds).into_iter().map(|second| second.window));
@@ -858,31 +826,6 @@ mod tests {
         let (seconds, _) = collector.finish(2.0);
         assert!(!seconds[1].counters.contains_key("drumfire.lost"));
         assert_eq!(seconds[1].counters["drumfire.back"], 2);
-    }
-
-    #[test]
-    fn old_seconds_are_folded_and_nothing_of_them_is_lost() {
-        let (names, ..) = names();
-        let mut collector = Collector::new(names, 1);
-        collector.fold_by(10);
-        for second in 0..95 {
-            let mut recorder = Recorder::default();
-            recorder.count(Count::UsersCreated);
-            recorder.time(Time::HttpResponse, Duration::from_millis(second as u64 + 1));
-            collector.add(second, &recorder);
-            assert_eq!(collector.whole_from(second).count(), 1);
-            collector.fold(second.saturating_sub(5));
-            assert!(collector.seconds.len() < 20);
-        }
-        assert_eq!(collector.whole_from(90).count(), 5);
-        let (seconds, _) = collector.finish(95.0);
-        let lengths: Vec<f64> = seconds.iter().map(|window| window.length_s).collect();
-        assert_eq!(lengths, [&[10.0; 8][..], &[1.0; 15][..]].concat());
-        assert_eq!(seconds.iter().map(|window| window.counters["vusers.created"]).sum::<u64>(), 95);
-        let times: u64 =
-            seconds.iter().map(|window| window.histograms[names::HTTP_RESPONSE_TIME].len()).sum();
-        assert_eq!(times, 95);
-        assert_eq!((seconds[1].start_s, seconds[8].start_s), (10.0, 80.0));
     }
 
     #[test]

@@ -20,15 +20,23 @@ pub(crate) struct Watch {
     /// Thread id -> CPU nanoseconds at the last sample.
     before: FxHashMap<u32, u64>,
     at: Instant,
+    /// A thread known by its id and not by its name.
+    named: Option<(u32, &'static str)>,
 }
 
 impl Watch {
     /// `None` when there is no such process to be seen.
     pub(crate) fn new(pid: u32) -> Option<Self> {
         let proc = PathBuf::from(format!("/proc/{pid}"));
-        let mut watch = Self { pid, proc, before: FxHashMap::default(), at: Instant::now() };
+        let mut watch = Self { pid, proc, before: FxHashMap::default(), at: Instant::now(), named: None };
         watch.sample(0.0)?;
         Some(watch)
+    }
+
+    /// This process; the calling thread is called so in its samples.
+    pub(crate) fn of_self(this_thread: &'static str) -> Option<Self> {
+        let tid = u32::try_from(rustix::thread::gettid().as_raw_nonzero().get()).ok()?;
+        Some(Self { named: Some((tid, this_thread)), ..Self::new(std::process::id())? })
     }
 
     /// `None` when the process is gone.
@@ -40,7 +48,10 @@ impl Watch {
         for entry in fs::read_dir(self.proc.join("task")).ok()?.flatten() {
             let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             let Some(used) = cpu_nanos(&entry.path()) else { continue };
-            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            let name = match self.named {
+                Some((known, name)) if known == tid => name.to_owned(),
+                _ => fs::read_to_string(entry.path().join("comm")).unwrap_or_default(),
+            };
             // A thread that was not there before has used all it has since then.
             let since = used.saturating_sub(self.before.get(&tid).copied().unwrap_or(0));
             after.insert(tid, used);
@@ -185,5 +196,7 @@ mod tests {
         assert!(used > 0.05, "{sample:?}");
         assert!(sample.rss_bytes > 1_000_000 && sample.open_files > 2, "{sample:?}");
         assert!(!watch.command().is_empty());
+        let own = Watch::of_self("me").unwrap().sample(1.0).unwrap();
+        assert_eq!(own.threads.iter().filter(|(name, _)| name == "me").count(), 1, "{own:?}");
     }
 }

@@ -16,7 +16,7 @@ pub type Nanos = u64;
 pub struct Outcome {
     pub meta: Meta,
     /// One per second of the run, in order, no gaps (10 s windows are merged from them). In a run of more than ten minutes
-    /// all but the last ones are whole multiples of ten seconds.
+    /// all but the last ones are longer: 2 s, 5 s, 10 s or a multiple of that, never across the edge of a 10 s window.
     pub seconds: Vec<Window>,
     /// The sum of all seconds.
     pub total: Window,
@@ -38,6 +38,9 @@ pub struct Outcome {
     pub checks: Vec<Check>,
     /// Ctrl-C, SIGTERM: what arrived after it did not run.
     pub interrupted: Option<&'static str>,
+    /// `--max-duration` ended it after so many seconds: what was due later did not run, and who did not end within the
+    /// grace was cut off.
+    pub ended_after_s: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,9 +72,22 @@ pub struct PhaseInfo {
     pub name: String,
     pub start_s: f64,
     pub duration_s: f64,
-    /// As text: `300/s`, `10 -> 100/s`, `20 users`, `pause`.
+    /// As text: `300/s`, `10 -> 100/s`, `20 users`, `100 users at once`, `100 -> 500 users at once`, `pause`.
     pub load: String,
+    /// Users due in it; 0 in a closed phase ([`PhaseInfo::is_closed`]), where nobody knows.
     pub planned: u64,
+}
+
+impl PhaseInfo {
+    /// A phase of so many users at once, who ends being replaced: how many will come is known of none.
+    pub fn is_closed(&self) -> bool {
+        self.load.ends_with(" at once")
+    }
+
+    /// Nobody was to come in it.
+    pub fn is_quiet(&self) -> bool {
+        self.planned == 0 && !self.is_closed()
+    }
 }
 
 /// Counters and histograms of a stretch of time. Histograms are in microseconds, with 3 significant digits in the
@@ -97,10 +113,17 @@ pub mod names {
     pub const HTTP_RESPONSE_TIME: &str = "http.response_time";
     /// Ack or response of an emit, from sending it (service time). Never an unanswered emit.
     pub const SOCKETIO_RESPONSE_TIME: &str = "socketio.response_time";
-    /// The first answered step of a user, from the instant the user was due (response time).
+    /// The first answered step of a user, from the instant the user was due (response time). A user that replaces another
+    /// in a closed phase is due when that one ended: of it this is service time, and a stall hides what it kept away.
     pub const RESPONSE_FROM_DUE: &str = "drumfire.response_from_due";
     /// Start minus due.
     pub const START_LATENESS: &str = "drumfire.start_lateness";
+    /// How late each worker thread came to a tick of its own, fifty times a second: whatever it does, sends and reads
+    /// included, may have been as late. It grows with the thread's work, and when others take its core.
+    pub const LOOP_LAG: &str = "drumfire.loop_lag";
+    /// Emits over WebSocket that the socket did not take within a millisecond, because the server reads too slowly:
+    /// how long they were held back. No answer is in it.
+    pub const SEND_WAIT: &str = "drumfire.send_wait";
     pub const SESSION_LENGTH: &str = "vusers.session_length";
     /// Connect stages of a Socket.IO connection.
     pub const CONNECT_STAGES: [&str; 8] = [
@@ -137,6 +160,8 @@ pub mod names {
 pub mod counters {
     /// Users that were cut off when the run was ended: neither completed nor failed.
     pub const USERS_UNFINISHED: &str = "drumfire.users.unfinished";
+    /// Users of closed phases that came in the place of one that ended; no plan knew when.
+    pub const USERS_REPLACED: &str = "drumfire.users.replacements";
     pub const EXPECTED: &str = "drumfire.delivery.expected";
     pub const HEARD: &str = "drumfire.delivery.heard";
     pub const MISSING: &str = "drumfire.delivery.missing";

@@ -1,16 +1,21 @@
 //! Phases -> the instant each virtual user is due. Pure: the same phases and seed give the same instants, and any
-//! instant is known without walking the ones before it.
+//! instant is known without walking the ones before it. Of closed phases the slots are known, and nobody's arrival.
+
+mod slots;
 
 use std::time::Duration;
 
+pub use self::slots::SlotWindow;
 use crate::script::model::{Phase, PhaseKind};
 
-/// All arrivals of a run, numbered from 0 in the order they are due.
+/// All arrivals of a run, numbered from 0 in the order they are due, and the slots of its closed phases.
 #[derive(Debug, Clone)]
 pub struct Plan {
     phases: Vec<PlannedPhase>,
     len: u64,
     duration: Duration,
+    slots: Vec<SlotWindow>,
+    most_slots: u64,
 }
 
 /// One phase with its place in the run.
@@ -32,6 +37,8 @@ pub struct PlannedPhase {
 pub const MAX_ARRIVALS: u64 = 1_000_000_000;
 /// Poisson instants are kept in memory, so there may be fewer of them.
 pub const MAX_POISSON_ARRIVALS: u64 = 20_000_000;
+/// Users at once, over all closed phases: each has a window in memory.
+pub const MAX_CONCURRENCY: u64 = 1_000_000;
 
 impl Plan {
     /// Lays the phases one after another. `seed` decides Poisson gaps and nothing else.
@@ -47,10 +54,12 @@ impl Plan {
             start += duration;
             first += arrivals;
         }
-        Self { phases: planned, len: first, duration: start }
+        let slots = slots::windows(&planned);
+        let most_slots = slots::most(&planned);
+        Self { phases: planned, len: first, duration: start, slots, most_slots }
     }
 
-    /// How many users arrive in all.
+    /// How many users arrive in all; those of closed phases are not among them.
     pub fn len(&self) -> u64 {
         self.len
     }
@@ -66,6 +75,37 @@ impl Plan {
 
     pub fn phases(&self) -> &[PlannedPhase] {
         &self.phases
+    }
+
+    /// The slots of closed phases, in the order in which they open.
+    pub fn slots(&self) -> &[SlotWindow] {
+        &self.slots
+    }
+
+    /// Those of worker `worker` of `workers`: every `workers`-th slot, whole.
+    pub fn slots_of_worker(&self, worker: u64, workers: u64) -> impl Iterator<Item = &SlotWindow> {
+        let workers = workers.max(1);
+        self.slots.iter().filter(move |window| window.slot % workers == worker)
+    }
+
+    /// The most users closed phases want at once.
+    pub fn most_slots(&self) -> u64 {
+        self.most_slots
+    }
+
+    /// The number of a slot's user, by how many the slot had before: behind all arrivals, and nobody else's.
+    pub fn slot_user(&self, slot: u64, before: u64) -> u64 {
+        self.len.saturating_add(slot).saturating_add(before.saturating_mul(self.most_slots))
+    }
+
+    /// How many arrivals are due up to an instant of the run.
+    pub fn due_by(&self, instant: Duration) -> u64 {
+        let (mut low, mut high) = (0, self.len);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.due(middle) <= instant { low = middle + 1 } else { high = middle }
+        }
+        low
     }
 
     /// When arrival `i` is due, from the run's start. Grows with `i`.
@@ -100,14 +140,14 @@ impl PlannedPhase {
         }
         // The first arrives when the integral of the rate reaches one, as in Artillery.
         let seconds = match self.phase.kind {
-            PhaseKind::Pause { .. } => 0.0,
+            PhaseKind::Pause { .. } | PhaseKind::Closed { .. } => 0.0,
             PhaseKind::Count { duration, count } => duration.as_secs_f64() * (n + 1) as f64 / count as f64,
             PhaseKind::Rate { .. } | PhaseKind::Ramp { .. } => self.phase.reaches((n + 1) as f64),
         };
         Duration::from_secs_f64(seconds.max(0.0)).min(self.duration)
     }
 
-    /// The load in words: `300/s`, `10 -> 100/s`, `20 users`, `pause`.
+    /// The load in words: `300/s`, `10 -> 100/s`, `20 users`, `100 users at once`, `100 -> 500 users at once`, `pause`.
     pub fn load(&self) -> String {
         self.phase.load()
     }
@@ -119,7 +159,8 @@ impl Phase {
             PhaseKind::Pause { duration }
             | PhaseKind::Count { duration, .. }
             | PhaseKind::Rate { duration, .. }
-            | PhaseKind::Ramp { duration, .. } => duration,
+            | PhaseKind::Ramp { duration, .. }
+            | PhaseKind::Closed { duration, .. } => duration,
         }
     }
 
@@ -127,7 +168,7 @@ impl Phase {
         matches!(self.kind, PhaseKind::Rate { poisson: true, .. } | PhaseKind::Ramp { poisson: true, .. })
     }
 
-    /// The load in words: `300/s`, `10 -> 100/s`, `20 users`, `pause`.
+    /// The load in words: `300/s`, `10 -> 100/s`, `20 users`, `100 users at once`, `100 -> 500 users at once`, `pause`.
     pub fn load(&self) -> String {
         match self.kind {
             PhaseKind::Pause { .. } => "pause".into(),
@@ -135,6 +176,9 @@ impl Phase {
             PhaseKind::Count { count, .. } => format!("{count} users"),
             PhaseKind::Rate { rate, poisson, .. } => format!("{rate}/s{}", suffix(poisson)),
             PhaseKind::Ramp { from, to, poisson, .. } => format!("{from} -> {to}/s{}", suffix(poisson)),
+            PhaseKind::Closed { from: 1, to: 1, .. } => "1 user at once".into(),
+            PhaseKind::Closed { from, to, .. } if from == to => format!("{from} users at once"),
+            PhaseKind::Closed { from, to, .. } => format!("{from} -> {to} users at once"),
         }
     }
 
@@ -147,15 +191,15 @@ impl Phase {
                 let slope = (to - from) / duration.as_secs_f64();
                 2.0 * users / (from + (from * from + 2.0 * slope * users).max(0.0).sqrt())
             }
-            PhaseKind::Pause { .. } | PhaseKind::Count { .. } => 0.0,
+            PhaseKind::Pause { .. } | PhaseKind::Count { .. } | PhaseKind::Closed { .. } => 0.0,
         }
     }
 }
 
-/// How many users a phase launches; for Poisson, on average.
+/// How many users a phase launches; for Poisson, on average. Of a closed phase nobody knows, and it is 0.
 pub fn expected_arrivals(phase: &Phase) -> u64 {
     match phase.kind {
-        PhaseKind::Pause { .. } => 0,
+        PhaseKind::Pause { .. } | PhaseKind::Closed { .. } => 0,
         PhaseKind::Count { count, .. } => count,
         PhaseKind::Rate { duration, rate, .. } => whole(duration.as_secs_f64() * rate),
         PhaseKind::Ramp { duration, from, to, .. } => whole(duration.as_secs_f64() * (from + to) / 2.0),
@@ -174,7 +218,7 @@ fn draw(phase: &Phase, seed: u64) -> Vec<Duration> {
     let total = match phase.kind {
         PhaseKind::Rate { duration, rate, .. } => duration.as_secs_f64() * rate,
         PhaseKind::Ramp { duration, from, to, .. } => duration.as_secs_f64() * (from + to) / 2.0,
-        PhaseKind::Pause { .. } | PhaseKind::Count { .. } => 0.0,
+        PhaseKind::Pause { .. } | PhaseKind::Count { .. } | PhaseKind::Closed { .. } => 0.0,
     };
     let mut instants = Vec::new();
     let mut users = 0.0;
@@ -270,6 +314,13 @@ mod tests {
         assert_eq!(due, [(0, 1.0), (0, 2.0), (2, 5.5), (2, 6.0)]);
         assert_eq!(plan.duration(), s(6.0));
         assert!(Plan::new(&[], 0).is_empty());
+    }
+
+    #[test]
+    fn what_is_due_by_an_instant_is_counted() {
+        let plan = Plan::new(&[rate(2.0, 1.0), pause(3.0), count(1.0, 2)], 0);
+        let due: Vec<u64> = [0.0, 0.99, 1.0, 4.0, 5.5, 99.0].map(|at| plan.due_by(s(at))).into();
+        assert_eq!(due, [0, 0, 1, 2, 3, 4]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use socketio_client::{Incoming, Kind, Options, Revision, Timeouts, Transport};
@@ -16,6 +16,9 @@ use crate::metrics::{Count, StepId, Time};
 use crate::script::model::{self, Config, DataCheck, PathsSee, SocketIoConfig};
 use crate::script::template::Template;
 use crate::virtual_user::{Actor, Failed, OpenSocket, Person, complaint_cause, lose, lost_sample, told};
+
+/// An emit whose socket took longer than this was held back: a system call and its packet take some microseconds.
+const HELD_BACK: Duration = Duration::from_millis(1);
 
 /// How every user of a run connects.
 #[derive(Debug)]
@@ -60,6 +63,8 @@ impl SocketTemplate {
         if template.same_for_all {
             let vars = crate::script::vars::Vars::empty();
             template.base = template.render(&vars, &mut fastrand::Rng::with_seed(0));
+            // What is in the base is not put there again.
+            (template.query, template.headers, template.auth) = (Vec::new(), Vec::new(), None);
         }
         Ok(template)
     }
@@ -97,10 +102,13 @@ impl Actor {
     pub(crate) async fn connect(&mut self, step: StepId) -> Result<(), Failed> {
         let Person { worker, vars, rng, .. } = &mut self.person;
         let shared = Arc::clone(&worker.shared);
-        let connected = if shared.socket.same_for_all {
+        let to_v6 = shared.addresses.first().is_some_and(std::net::SocketAddr::is_ipv6);
+        let source = worker.source(to_v6);
+        let connected = if shared.socket.same_for_all && source.is_none() {
             socketio_client::connect(&shared.socket.base).await
         } else {
-            let options = shared.socket.render(vars, rng);
+            let mut options = shared.socket.render(vars, rng);
+            options.local_addr = source;
             socketio_client::connect(&options).await
         };
         match connected {
@@ -177,6 +185,14 @@ impl Actor {
         });
         // A packet of a user that never emits again need not be kept by the future below.
         let written = open.client.send_raw(&packet).await;
+        // A post of a user that polls is answered by the server: that wait is none of the socket's.
+        if open.client.transport() == Transport::WebSocket {
+            let held_back = sent.elapsed();
+            if held_back > HELD_BACK {
+                let name = self.person.worker.shared.send_wait;
+                self.person.record(|recorder| recorder.time_of(name, held_back));
+            }
+        }
         drop(packet);
         if let Err(closed) = written {
             if let Some(message) = message {

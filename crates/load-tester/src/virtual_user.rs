@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,13 +18,14 @@ use socketio_client::{Client, Closed, ConnectError, Incoming, Kind, Stage};
 use crate::delivery::{Ears, Listening, Marks, Messages, Status};
 use crate::flow::{Flow, FlowAction, FlowStep, LoopAction};
 use crate::http::{Origins, Session};
-use crate::metrics::{Count, CounterId, Names, Recorder, StepId, Time};
+use crate::metrics::{Count, CounterId, Names, Recorder, StepId, Time, TimeId};
 use crate::outcome::Nanos;
 use crate::plan::Plan;
 use crate::script::model::{DeliveryConfig, Engine, Jitter, LoopTimes, Script, Think};
 use crate::script::template::{Template, text_of};
 use crate::script::vars::{SharedVars, Vars};
 use crate::socketio::SocketTemplate;
+use crate::sources::Sources;
 
 /// What all threads of a run read and none changes, but for counters and cells made for it.
 #[derive(Debug)]
@@ -42,6 +43,14 @@ pub(crate) struct Shared {
     pub(crate) listening: StepId,
     /// Users cut off at the run's end.
     pub(crate) unfinished: CounterId,
+    /// Users of closed phases that came in the place of one that ended.
+    pub(crate) replacements: CounterId,
+    /// How late the threads' own ticks are.
+    pub(crate) loop_lag: TimeId,
+    /// How long a socket did not take what was to be sent.
+    pub(crate) send_wait: TimeId,
+    /// Where connections come from, if the script says so.
+    pub(crate) sources: Sources,
     pub(crate) plan: Plan,
     pub(crate) workers: usize,
     pub(crate) seed: u64,
@@ -131,6 +140,8 @@ pub(crate) struct Worker {
     pub(crate) origins: Origins,
     pub(crate) users: Cell<u64>,
     pub(crate) connections: Cell<u64>,
+    /// Of its next connection among the source addresses.
+    turn: Cell<u64>,
 }
 
 impl Worker {
@@ -142,7 +153,19 @@ impl Worker {
             recorder: RefCell::default(),
             users: Cell::new(0),
             connections: Cell::new(0),
+            turn: Cell::new(index as u64),
         })
+    }
+
+    /// The address the next connection comes from; `None`: the system chooses.
+    pub(crate) fn source(&self, to_v6: bool) -> Option<IpAddr> {
+        if self.shared.sources.is_empty() {
+            return None;
+        }
+        let turn = self.turn.get();
+        // The threads take turns, so that all of them together go round once before an address comes again.
+        self.turn.set(turn.wrapping_add(self.shared.workers as u64));
+        self.shared.sources.get(turn, to_v6)
     }
 
     pub(crate) fn error(&self, step: StepId, cause: &str, code: &str, sample: impl FnOnce() -> String) {
@@ -663,22 +686,41 @@ pub(crate) fn rng_of(seed: u64, number: u64) -> fastrand::Rng {
     fastrand::Rng::with_seed(x ^ (x >> 31))
 }
 
-/// The whole life of the user that was due at `due`. The caller has counted it among the living.
-pub(crate) async fn live(worker: Rc<Worker>, arrival: u64, due: Instant) {
+/// How a user came to be due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// By the plan: an arrival, or the first user of a slot.
+    Planned(Instant),
+    /// When the user ended in whose place it comes.
+    Replacing(Instant),
+}
+
+/// The whole life of a user but for its leaving, which is the caller's. The caller has counted it among the living.
+pub(crate) async fn live(worker: &Rc<Worker>, arrival: u64, due: Due) -> Actor {
     let started = Instant::now();
     let shared = Arc::clone(&worker.shared);
     worker.users.set(worker.users.get() + 1);
-    let alive = Alive(Rc::clone(&worker));
+    let alive = Alive(Rc::clone(worker));
     let mut rng = rng_of(shared.seed, arrival);
     let scenario = shared.choose(&mut rng);
-    {
+    let due = {
         let mut recorder = worker.recorder.borrow_mut();
         recorder.count(Count::UsersCreated);
         recorder.scenario(scenario.id);
-        recorder.time(Time::StartLateness, started.saturating_duration_since(due));
-    }
+        match due {
+            Due::Planned(due) => {
+                recorder.time(Time::StartLateness, started.saturating_duration_since(due));
+                due
+            }
+            // Nobody planned this instant, so there is nothing to be late for.
+            Due::Replacing(due) => {
+                recorder.add(shared.replacements, 1);
+                due
+            }
+        }
+    };
     let vars = shared.vars.get().expect("set before the first phase").user(arrival, &mut rng);
-    let mut actor = Actor::new(&worker, &scenario.flow, vars, rng, due);
+    let mut actor = Actor::new(worker, &scenario.flow, vars, rng, due);
     actor.person.measured = true;
     let done = actor.perform(&scenario.flow).await;
     {
@@ -692,7 +734,7 @@ pub(crate) async fn live(worker: Rc<Worker>, arrival: u64, due: Instant) {
         }
     }
     drop(alive);
-    actor.leave().await;
+    actor
 }
 
 /// Names of errors as operators know them.

@@ -32,7 +32,7 @@ pub use backoff::Backoff;
 pub use client::{Client, Connected, Incoming, Kind, Message, connect, encode_event};
 pub use detect::detect_revision;
 pub use error::{Cause, Closed, ConnectError, Method, Stage, Stages};
-pub use net::resolve;
+pub use net::{connect_tcp, resolve};
 pub use options::{Endpoint, InvalidUrl, Options, Timeouts, Transport};
 pub use reconnect::{Attempt, Ended, Lost, Reconnecting};
 pub use socketio_wire::engineio::Revision;

@@ -167,7 +167,7 @@ async fn connect_any(
         let share = until.saturating_duration_since(now) / left;
         left -= 1;
         // The last one ends with the stage itself, which knows the limit's full length.
-        let attempt = connect_one(address, local);
+        let attempt = connect_tcp(address, local);
         let outcome = if left == 0 {
             attempt.await
         } else {
@@ -182,7 +182,12 @@ async fn connect_any(
     Err(Cause::Io(first_error.expect("at least one address was tried")))
 }
 
-async fn connect_one(address: SocketAddr, local: Option<IpAddr>) -> io::Result<TcpStream> {
+/// A TCP connection without delay of small writes, from `local` when it is given: the port is left to the kernel until
+/// it knows both ends.
+///
+/// # Errors
+/// As the system says them; `AddrNotAvailable` when `local` is not this machine's or has no port left.
+pub async fn connect_tcp(address: SocketAddr, local: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(local) = local {
         leave_port_to_connect(&socket)?;

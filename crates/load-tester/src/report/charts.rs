@@ -55,10 +55,13 @@ pub(crate) fn arrivals(loaded: &Loaded) -> Option<Chart> {
         let values = spans(slices)
             .iter()
             .map(|span| {
-                Some(
-                    planned_between(&loaded.phases, span.from_s, span.to_s)
-                        / (span.to_s - span.from_s).max(1e-9),
-                )
+                // Of a closed phase nobody knows who is to come when.
+                let closed = |p: &&PhaseInfo| {
+                    p.is_closed() && p.start_s < span.to_s && span.from_s < p.start_s + p.duration_s
+                };
+                let planned = planned_between(&loaded.phases, span.from_s, span.to_s);
+                (!loaded.phases.iter().any(|p| closed(&p)))
+                    .then_some(planned / (span.to_s - span.from_s).max(1e-9))
             })
             .collect();
         all.push(series("planned", 8, Mark::Step, values, thousands(planned)));
@@ -154,13 +157,30 @@ pub(crate) fn throughput(loaded: &Loaded) -> Option<Chart> {
 }
 
 pub(crate) fn lateness(loaded: &Loaded) -> Option<Chart> {
-    let total = loaded.total.summary(names::START_LATENESS)?;
-    let values = |pick: fn(&Summary) -> f64| {
-        loaded.slices.iter().map(|s| s.summary(names::START_LATENESS).map(pick)).collect()
-    };
-    drawn(Chart::new(
+    tester_times(
+        loaded,
         "Start lateness of the tester",
         "How long after the planned instant users were started.",
+        names::START_LATENESS,
+    )
+}
+
+pub(crate) fn loop_lag(loaded: &Loaded) -> Option<Chart> {
+    tester_times(
+        loaded,
+        "Loop lag of the tester",
+        "How late its threads came to ticks of their own: whatever they do may have been as late.",
+        names::LOOP_LAG,
+    )
+}
+
+fn tester_times(loaded: &Loaded, title: &str, note: &str, name: &str) -> Option<Chart> {
+    let total = loaded.total.summary(name)?;
+    let values =
+        |pick: fn(&Summary) -> f64| loaded.slices.iter().map(|s| s.summary(name).map(pick)).collect();
+    drawn(Chart::new(
+        title,
+        note,
         "ms",
         spans(&loaded.slices),
         vec![

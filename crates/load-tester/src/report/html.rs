@@ -522,7 +522,7 @@ fn metadata(loaded: &Loaded, zone: &TimeZone) -> Vec<(&'static str, String)> {
         rows.push(("Started", clock(ms, zone, "%Y-%m-%d %H:%M:%S.%3f %:z")));
     }
     rows.push(("Length", duration(loaded.duration_s)));
-    if let Some(Run { meta, interrupted, target, .. }) = &loaded.run {
+    if let Some(Run { meta, interrupted, ended_after_s, target, .. }) = &loaded.run {
         rows.push(("Script", meta.script.clone()));
         rows.push(("Script SHA-256", meta.script_sha256.clone()));
         rows.push(("Target", meta.target.clone()));
@@ -543,6 +543,9 @@ fn metadata(loaded: &Loaded, zone: &TimeZone) -> Vec<(&'static str, String)> {
         rows.push(("Written by", format!("drumfire {}", meta.tool_version)));
         if let Some(signal) = interrupted {
             rows.push(("Ended early by", signal.clone()));
+        }
+        if let Some(seconds) = ended_after_s {
+            rows.push(("Ended early by", format!("--max-duration, after {}", duration(*seconds))));
         }
     }
     for phase in &loaded.phases {
@@ -573,7 +576,7 @@ impl PhaseBox {
             to: share(phase.start_s + phase.duration_s),
             name: phase.name.clone(),
             load: phase.load.replace("->", "→"),
-            quiet: phase.planned == 0,
+            quiet: phase.is_quiet(),
         }
     }
 }

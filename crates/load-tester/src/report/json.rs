@@ -192,6 +192,7 @@ pub fn to_string(outcome: &Outcome) -> String {
             validity: outcome.validity.clone(),
             checks: outcome.checks.clone(),
             interrupted: outcome.interrupted.map(str::to_owned),
+            ended_after_s: outcome.ended_after_s,
         },
     };
     // Maps with text keys and plain structs: nothing in them can fail to serialise.
@@ -360,6 +361,8 @@ struct Block {
     validity: Validity,
     checks: Vec<Check>,
     interrupted: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended_after_s: Option<f64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -568,6 +571,7 @@ fn ours(block: &Block) -> Result<Loaded, String> {
         validity: block.validity.clone(),
         checks: block.checks.clone(),
         interrupted: block.interrupted.clone(),
+        ended_after_s: block.ended_after_s,
     };
     Ok(Loaded::from_parts(run, &total, slices, active, block.scenario_counts.clone()))
 }

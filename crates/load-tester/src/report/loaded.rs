@@ -68,6 +68,8 @@ pub struct Run {
     pub checks: Vec<Check>,
     /// Name of the signal that ended the run.
     pub interrupted: Option<String>,
+    /// `--max-duration` ended it after so many seconds.
+    pub ended_after_s: Option<f64>,
 }
 
 /// A stretch of time in figures.
@@ -322,9 +324,8 @@ pub(crate) fn seconds_per_slice(seconds: usize) -> usize {
 /// after it or ended before it.
 pub(crate) fn elapsed_s(phases: &[PhaseInfo], active: Option<Active>, duration_s: f64) -> f64 {
     let Some(Active { first_s, last_s, step_s }) = active else { return duration_s };
-    let asked: f64 = phases.iter().filter(|p| p.planned > 0).map(|p| p.duration_s).sum();
-    let inside =
-        |p: &&PhaseInfo| p.planned == 0 && p.start_s >= first_s && p.start_s + p.duration_s <= last_s;
+    let asked: f64 = phases.iter().filter(|p| !p.is_quiet()).map(|p| p.duration_s).sum();
+    let inside = |p: &&PhaseInfo| p.is_quiet() && p.start_s >= first_s && p.start_s + p.duration_s <= last_s;
     let pauses: f64 = phases.iter().filter(inside).map(|p| p.duration_s).sum();
     let span = (last_s - first_s - pauses).max(1.0);
     // The last request may have been sent anywhere in its step of time, so a span that much longer says nothing.
@@ -373,6 +374,7 @@ impl Run {
             validity: outcome.validity.clone(),
             checks: outcome.checks.clone(),
             interrupted: outcome.interrupted.map(str::to_owned),
+            ended_after_s: outcome.ended_after_s,
         }
     }
 }
@@ -425,13 +427,22 @@ impl Loaded {
         )
     }
 
-    /// Users the phases asked for; `None` when the file does not say.
+    /// Users the phases asked for; `None` when the file does not say, and with a closed phase, of which nobody knows.
     pub fn planned(&self) -> Option<u64> {
-        if self.phases.is_empty() { None } else { Some(sum_of(self.phases.iter().map(|p| p.planned))) }
+        let known = !self.phases.is_empty() && !self.has_closed_phase();
+        known.then(|| sum_of(self.phases.iter().map(|p| p.planned)))
+    }
+
+    /// Whether users of some phase came only when others had ended.
+    pub fn has_closed_phase(&self) -> bool {
+        self.phases.iter().any(PhaseInfo::is_closed)
     }
 
     /// Users a second the phases asked for, over the phases in which anyone was to arrive.
     pub fn asked_rate(&self) -> Option<f64> {
+        if self.has_closed_phase() {
+            return None;
+        }
         let loaded = self.phases.iter().filter(|p| p.planned > 0);
         let (users, seconds) =
             loaded.fold((0, 0.0), |(users, seconds), p| (users + p.planned, seconds + p.duration_s));

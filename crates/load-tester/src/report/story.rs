@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::loaded::{Loaded, Origin, RPS, Run};
 use super::units::{count, duration, figure, latency, percent, thousands};
-use crate::outcome::{ProcessSample, names};
+use crate::outcome::{ProcessSample, counters, names};
 
 /// From here on a thread counts as busy all the time.
 const BUSY: f64 = 0.95;
@@ -133,9 +133,23 @@ pub(crate) fn outcome(loaded: &Loaded) -> Vec<String> {
             sentences
                 .push(format!("The run was ended early by {signal}; what was due after it did not run."));
         }
+        if let Some(seconds) = run.ended_after_s {
+            sentences.push(format!(
+                "The longest duration ended the arrivals after {}; what was due after it did not run.",
+                duration(seconds)
+            ));
+        }
         if let Some(text) = delivery(run) {
             sentences.push(text);
         }
+    }
+    let replaced = total.counters.get(counters::USERS_REPLACED).copied().unwrap_or(0);
+    if replaced > 0 {
+        sentences.push(format!(
+            "{} came in a closed phase when another had ended: a slow target slowed the load too, and of them the time from due \
+             is service time.",
+            count(replaced, "user", "users")
+        ));
     }
     match bottleneck(loaded) {
         Bottleneck::Tester { thread, seconds } => sentences.push(format!(

@@ -470,7 +470,7 @@ pub(crate) fn distributions(total: &Slice) -> Vec<DataTable> {
         (
             "sessions",
             "Sessions and schedule",
-            "How long scenarios took, and how late users were started.",
+            "How long scenarios took, and how late the tester was.",
             other,
         ),
     ]

@@ -197,6 +197,7 @@ fn tester(easel: &Easel<'_>) -> Section {
             "Each thread of drumfire, stacked; a thread near 1 would distort what it measures.",
             &run.tester,
         ),
+        charts::loop_lag(easel.loaded),
         sides::memory("Tester memory", "Resident memory of drumfire.", &run.tester),
         sides::open_files("Tester descriptors", "Open files and sockets of drumfire.", &run.tester),
     ];

@@ -2,16 +2,15 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::LocalSet;
 
-use crate::metrics::{Count, Recorder};
-use crate::timer::Timer;
-use crate::virtual_user::{Shared, Worker, live};
+use super::pacer::{Crowd, check, note_lag};
+use crate::metrics::Recorder;
+use crate::virtual_user::{Shared, Worker};
 use crate::{listeners, validity};
 
 /// What the worker threads are told, in this order.
@@ -21,8 +20,10 @@ pub(crate) enum Order {
     Stand,
     /// `Shared::zero` is set: the plan begins.
     Start,
-    /// No more arrivals; users end where they are.
+    /// No more arrivals; users go on to their end.
     StopArrivals,
+    /// Users end where they are.
+    CutOff,
     /// Hand over everything and close.
     Finish,
 }
@@ -109,35 +110,26 @@ async fn work(
         let hand_over =
             HandOver { worker: Rc::clone(&worker), index, reports: reports.clone(), spares, second: 0 };
         let hand_over = std::cell::RefCell::new(hand_over);
-        let mut users = JoinSet::new();
+        let crowd = Crowd::new(&worker);
         let mut stop = orders.clone();
         let run = async {
-            let stopped = tokio::select! {
-                () = pace(&worker, index, &mut users) => false,
-                _ = stop.wait_for(|order| *order >= Order::StopArrivals) => true,
-            };
-            if !stopped {
-                loop {
-                    tokio::select! {
-                        joined = users.join_next() => match joined {
-                            Some(joined) => check(joined),
-                            None => break,
-                        },
-                        _ = stop.wait_for(|order| *order >= Order::StopArrivals) => break,
-                    }
-                }
+            tokio::select! {
+                () = crowd.pace() => {}
+                _ = stop.wait_for(|order| *order >= Order::StopArrivals) => {}
             }
-            let cut_off = worker.users.get();
-            if cut_off > 0 {
-                worker.recorder.borrow_mut().add(shared.unfinished, cut_off);
+            crowd.stop();
+            tokio::select! {
+                () = crowd.all_ended() => {}
+                _ = stop.wait_for(|order| *order >= Order::CutOff) => {}
             }
-            users.shutdown().await;
+            crowd.cut_off().await;
             let _ = reports.send(Report::UsersDone);
             let _ = orders.wait_for(|order| *order >= Order::Finish).await;
         };
         tokio::select! {
             () = run => {}
             () = HandOver::each_second(&hand_over) => {}
+            () = note_lag(&worker) => {}
         }
         let (second, recorder) = hand_over.borrow_mut().take();
         let _ = reports.send(Report::Final { second, recorder });
@@ -150,48 +142,6 @@ async fn work(
     let _ =
         tokio::time::timeout(Duration::from_secs(3), async { while crowd.join_next().await.is_some() {} })
             .await;
-}
-
-/// A user's task cannot fail but by a fault of ours.
-fn check(joined: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = joined
-        && let Ok(panic) = error.try_into_panic()
-    {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-/// Starts this worker's users, each at its instant.
-async fn pace(worker: &Rc<Worker>, index: usize, users: &mut JoinSet<()>) {
-    let shared = Arc::clone(&worker.shared);
-    let zero = *shared.zero.get().expect("set before the start");
-    let timer = Timer::new();
-    let mut in_a_row = 0;
-    for (arrival, due) in shared.plan.of_worker(index as u64, shared.workers as u64) {
-        let at = zero + due;
-        if at > Instant::now() {
-            timer.until(at).await;
-            in_a_row = 0;
-        } else {
-            in_a_row += 1;
-            // Behind schedule: those that were started must get their turn too.
-            if in_a_row % 16 == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-        while let Some(joined) = users.try_join_next() {
-            check(joined);
-        }
-        let most = shared.plan.phases()[shared.plan.phase_of(arrival)].phase.max_vusers;
-        if most.is_some_and(|most| shared.alive.load(Ordering::Relaxed) >= most) {
-            worker.recorder.borrow_mut().count(Count::UsersSkipped);
-            continue;
-        }
-        shared.alive.fetch_add(1, Ordering::Relaxed);
-        users.spawn_local(live(Rc::clone(worker), arrival, at));
-    }
-    // A pause at the end is part of the plan too.
-    timer.until(zero + shared.plan.duration()).await;
 }
 
 /// Gives the recorder away once a second.

@@ -4,6 +4,7 @@
 //! gives the orders, reads what the workers hand over each second, watches the target and tells the progress.
 
 mod crew;
+mod pacer;
 mod prepare;
 mod show;
 mod so_far;
@@ -23,19 +24,16 @@ pub use so_far::SoFar;
 
 use crate::ledger::Ledger;
 use crate::metrics::Collector;
-use crate::outcome::{Check, CheckKind, Delivery, Meta, Outcome, PhaseInfo, Window};
+use crate::outcome::{Check, CheckKind, Delivery, Meta, Outcome, PhaseInfo, Window, counters};
 use crate::script::model::Script;
 use crate::script::vars::SharedVars;
 use crate::signals::Signals;
+use crate::sources::Sources;
 use crate::virtual_user::{Actor, Worker, rng_of};
 use crate::{ensure, preflight, validity};
 use crew::Crew;
 use prepare::{prepare, uses_socketio};
-use show::{Show, await_listeners};
-
-/// A longer run keeps its older seconds folded: at most so many windows, each a multiple of so many seconds long.
-const MOST_SECONDS: usize = 600;
-const FOLDED_S: usize = 10;
+use show::{Limits, Show, await_listeners};
 
 /// What a run needs beside its script.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +51,13 @@ pub struct RunOptions {
     pub pairs_out: Option<PathBuf>,
     /// First Ctrl-C or SIGTERM ends the run with its results, the second the process. Off in tests.
     pub handle_signals: bool,
+    /// After so long nobody arrives any more; `None`: what the script says.
+    pub max_duration: Option<Duration>,
+    /// What users get to end after that, before they are cut off; `None`: the script's `timeout`. Whoever waits for an
+    /// answer has it by then, or has given up; whoever has not ended is pausing or going round in a loop.
+    pub grace: Option<Duration>,
+    /// Where connections come from; `None`: what the script says.
+    pub sources: Option<Sources>,
 }
 
 /// What is told while the run goes on; called on the thread that called [`run`].
@@ -98,6 +103,11 @@ pub enum Progress<'a> {
     AwaitingDeliveries,
     /// A signal ended the arrivals.
     Interrupted(&'static str),
+    /// `--max-duration` ended the arrivals; users that are still at work have the grace to end.
+    DurationOver {
+        users: u64,
+        grace: Duration,
+    },
 }
 
 /// Runs the script to its end and answers with everything measured.
@@ -129,13 +139,17 @@ async fn conduct(
     let mut signals = Signals::new(options.handle_signals)?;
     let (log, mut logged) = mpsc::unbounded_channel();
     let shared = Arc::new(prepare(script, options, &run_id, workers, log, progress).await?);
-    preflight::check_descriptors(&shared)?;
-
-    let mut collector = Collector::new(shared.names.clone(), workers);
-    let seconds = shared.plan.duration().as_secs() as usize;
-    if seconds > MOST_SECONDS {
-        collector.fold_by(FOLDED_S * seconds.div_ceil(FOLDED_S * MOST_SECONDS));
+    for notice in preflight::check(&shared)? {
+        progress(&Progress::Notice(&notice));
     }
+
+    let limits = Limits {
+        max_duration: options.max_duration.or(script.config.max_duration),
+        grace: options.grace.unwrap_or(script.config.timeout),
+    };
+    let length = shared.plan.duration().min(limits.max_duration.unwrap_or(Duration::MAX));
+    let mut collector = Collector::new(shared.names.clone(), workers);
+    collector.expect_seconds(length.as_secs() as usize);
     let conductor = Worker::new(Arc::clone(&shared), 0);
     let base = SharedVars::new(&shared.script, &[]);
     let captured = match &shared.before {
@@ -198,7 +212,7 @@ async fn conduct(
         ledger.write_pairs(path).with_context(|| format!("writing {}", path.display()))?;
     }
     crew.orders.send_replace(Order::Start);
-    let interrupted = show.watch(&mut crew, &mut signals, &mut logged, progress).await?;
+    let ended = show.watch(&mut crew, &mut signals, &mut logged, limits, progress).await?;
     let duration_s = zero.elapsed().as_secs_f64();
     if let Some(delivery) = shared.delivery.as_ref().filter(|_| shared.messages.len() == 0) {
         let path = delivery.stamp.join(".");
@@ -208,10 +222,12 @@ async fn conduct(
     }
     if shared.marks.is_some() {
         progress(&Progress::AwaitingDeliveries);
-        show.await_deliveries(&mut crew, interrupted.is_some()).await.context("writing who heard what")?;
+        show.await_deliveries(&mut crew, ended.interrupted.is_some(), progress)
+            .await
+            .context("writing who heard what")?;
     }
     crew.orders.send_replace(Order::Finish);
-    show.finish(&mut crew).await.context("writing who heard what")?;
+    show.finish(&mut crew, progress).await.context("writing who heard what")?;
     crew.dismiss().await;
     if shared.messages.unmarked() > 0 {
         progress(&Progress::Notice(&format!(
@@ -233,14 +249,16 @@ async fn conduct(
         progress(&Progress::Log(&text));
     }
 
-    let Show { mut collector, ledger, meta, target, tester, .. } = show;
+    let Show { mut collector, ledger, meta, target, tester, busy, .. } = show;
     let delivery = ledger.map(Ledger::close).transpose().context("writing who heard what")?;
     let total = collector.total(duration_s);
     let (seconds, errors) = collector.finish(zero.elapsed().as_secs_f64());
-    let planned = if interrupted.is_some() {
-        ["vusers.created", "vusers.skipped"].iter().filter_map(|name| total.counters.get(*name)).sum()
-    } else {
-        shared.plan.len()
+    let planned = ended.stopped_at.map_or(shared.plan.len(), |at| shared.plan.due_by(at));
+    // Whoever came and ended in time was not ended.
+    let cut_off = total.counters.get(counters::USERS_UNFINISHED).is_some_and(|users| *users > 0);
+    let ended_after_s = match (ended.interrupted, ended.stopped_at) {
+        (None, Some(at)) if cut_off || at < shared.plan.duration() => Some(at.as_secs_f64()),
+        _ => None,
     };
     let mut checks = match &shared.script.config.ensure {
         Some(limits) => ensure::judge(limits, ensure::Figures { total: &total, delivery: delivery.as_ref() }),
@@ -264,7 +282,7 @@ async fn conduct(
             confirmed_emits: collector.confirmed,
             ..meta
         },
-        validity: validity::judge(&total, planned, &tester),
+        validity: validity::judge(&total, planned, &busy),
         seconds,
         total,
         errors,
@@ -274,9 +292,10 @@ async fn conduct(
         target,
         stages: Vec::new(),
         monitored: Vec::new(),
-        tester,
+        tester: tester.finish(),
         checks,
-        interrupted,
+        interrupted: ended.interrupted,
+        ended_after_s,
     })
 }
 

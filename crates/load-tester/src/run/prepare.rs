@@ -13,7 +13,7 @@ use super::{Progress, RunOptions};
 use crate::delivery::{Marks, Messages};
 use crate::flow::Maker;
 use crate::metrics::Names;
-use crate::outcome::counters;
+use crate::outcome::{counters, names};
 use crate::plan::Plan;
 use crate::script::model::{Action, Engine, EngineRevision, Script, Step};
 use crate::socketio::SocketTemplate;
@@ -67,6 +67,9 @@ pub(super) async fn prepare(
     }
     let listening = maker.names.step("listening".into(), config.target.clone());
     let unfinished = maker.names.counter(counters::USERS_UNFINISHED);
+    let replacements = maker.names.counter(counters::USERS_REPLACED);
+    let loop_lag = maker.names.time(names::LOOP_LAG);
+    let send_wait = maker.names.time(names::SEND_WAIT);
     maker.who = "before: ";
     let before = script.before.as_ref().map(|before| maker.flow(before.engine, &before.flow)).transpose()?;
     maker.who = "after: ";
@@ -80,7 +83,17 @@ pub(super) async fn prepare(
         }
         true => Some(socketio_client::tls::insecure()),
     };
-    let addresses = addresses_of(&config.target, config.timeout).await?;
+    let mut addresses = addresses_of(&config.target, config.timeout).await?;
+    let sources = options.sources.as_ref().unwrap_or(&config.sources).clone();
+    if !sources.is_empty() && !addresses.is_empty() {
+        if !sources.reach(&addresses) {
+            bail!(
+                "no source address of {sources} can reach {}: both must be IPv4, or both IPv6",
+                addresses[0]
+            );
+        }
+        addresses.retain(|address| sources.count(address.is_ipv6()) > 0);
+    }
     let mut socket = SocketTemplate::new(config, Revision::V4, &addresses, tls.clone())?;
     if uses_socketio(script) {
         let revision = match config.socketio.revision {
@@ -113,6 +126,10 @@ pub(super) async fn prepare(
         listeners,
         listening,
         unfinished,
+        replacements,
+        loop_lag,
+        send_wait,
+        sources,
         plan: Plan::new(&config.phases, config.seed),
         workers,
         seed: config.seed,

@@ -14,8 +14,10 @@ use crate::ledger::Ledger;
 use crate::listeners;
 use crate::metrics::{Collector, Recorder, merge_windows};
 use crate::monitor::{self, Watch};
-use crate::outcome::{Meta, PhaseInfo, ProcessSample, TargetUse};
+use crate::outcome::{Meta, PhaseInfo, TargetUse, Window};
+use crate::samples::Samples;
 use crate::signals::Signals;
+use crate::validity::{Busy, CONDUCTOR_THREAD};
 use crate::virtual_user::Shared;
 
 /// Waits until all listeners stand. False when a signal came first.
@@ -59,6 +61,33 @@ pub(super) async fn await_listeners(
     Ok(true)
 }
 
+const SAMPLE: Duration = Duration::from_secs(1);
+/// What users get to end after Ctrl-C: answers that are on their way arrive, and nobody at the keyboard waits long.
+const AT_A_SIGNAL: Duration = Duration::from_secs(1);
+
+/// How long a run may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) max_duration: Option<Duration>,
+    pub(super) grace: Duration,
+}
+
+/// What ended the arrivals before the plan was over.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ended {
+    pub(super) interrupted: Option<&'static str>,
+    /// From the run's start; by a signal or by the longest duration.
+    pub(super) stopped_at: Option<Duration>,
+}
+
+/// Never, when there is no such instant.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Everything the conductor keeps while the plan runs.
 pub(super) struct Show<'a> {
     shared: &'a Arc<Shared>,
@@ -71,8 +100,11 @@ pub(super) struct Show<'a> {
     pub(super) meta: Meta,
     pub(super) target: Option<TargetUse>,
     target_watch: Option<Watch>,
-    pub(super) tester: Vec<ProcessSample>,
+    target_samples: Samples,
+    pub(super) tester: Samples,
     tester_watch: Option<Watch>,
+    pub(super) busy: Busy,
+    next_sample: Instant,
     /// Seconds told as `Second`, and as part of a `Window`.
     told_seconds: usize,
     told_windows: usize,
@@ -111,22 +143,26 @@ impl<'a> Show<'a> {
             meta: Meta { phases: phases.collect(), ..meta },
             target,
             target_watch,
-            tester: Vec::new(),
-            tester_watch: Watch::new(std::process::id()),
+            target_samples: Samples::default(),
+            tester: Samples::default(),
+            tester_watch: Watch::of_self(CONDUCTOR_THREAD),
+            busy: Busy::default(),
+            next_sample: zero + SAMPLE,
             told_seconds: 0,
             told_windows: 0,
         }
     }
 
-    /// From the first phase to the last user's end; answers the signal that ended it early.
+    /// From the first phase to the last user's end; answers what ended it early.
     pub(super) async fn watch(
         &mut self,
         crew: &mut Crew,
         signals: &mut Signals,
         logged: &mut mpsc::UnboundedReceiver<String>,
+        limits: Limits,
         progress: &mut dyn FnMut(&Progress<'_>),
-    ) -> anyhow::Result<Option<&'static str>> {
-        let mut interrupted = None;
+    ) -> anyhow::Result<Ended> {
+        let mut ended = Ended::default();
         let mut done = 0;
         // Phase boundaries: (when, phase, begins).
         let mut edges: Vec<(Instant, usize, bool)> = Vec::new();
@@ -135,10 +171,12 @@ impl<'a> Show<'a> {
             edges.push((self.zero + planned.start + planned.duration, index, false));
         }
         edges.reverse();
-        let mut tick =
-            tokio::time::interval_at((self.zero + Duration::from_secs(1)).into(), Duration::from_secs(1));
+        // When nobody arrives any more, and when those still there are cut off.
+        let last_arrival = limits.max_duration.map(|length| self.zero + length);
+        let mut cut_off = None;
         while done < self.workers {
             let edge = edges.last().copied();
+            let arriving = ended.stopped_at.is_none();
             tokio::select! {
                 report = crew.reports.recv() => match report {
                     Some(Report::Second { worker, second, recorder }) => {
@@ -148,9 +186,9 @@ impl<'a> Show<'a> {
                     Some(_) => {}
                     None => bail!("a worker thread ended early"),
                 },
-                _ = tick.tick() => self.sample(),
+                () = tokio::time::sleep_until(self.next_sample.into()) => self.sample(),
                 Some(text) = logged.recv() => progress(&Progress::Log(&text)),
-                () = tokio::time::sleep_until(edge.map_or(self.zero, |(at, ..)| at).into()), if edge.is_some() && interrupted.is_none() => {
+                () = until(edge.map(|(at, ..)| at)), if arriving => {
                     edges.pop();
                     if let Some((_, index, begins)) = edge {
                         let phase = &self.meta.phases[index];
@@ -160,15 +198,36 @@ impl<'a> Show<'a> {
                         }
                     }
                 }
-                name = signals.next(), if interrupted.is_none() => {
-                    interrupted = Some(name);
+                () = until(last_arrival), if arriving => {
+                    ended.stopped_at = Some(self.zero.elapsed());
+                    cut_off = Some(Instant::now() + limits.grace);
+                    let users = self.shared.alive.load(Ordering::Relaxed);
+                    progress(&Progress::DurationOver { users, grace: limits.grace });
+                    crew.orders.send_replace(Order::StopArrivals);
+                }
+                () = until(cut_off) => {
+                    cut_off = None;
+                    crew.orders.send_replace(Order::CutOff);
+                }
+                name = signals.next(), if ended.interrupted.is_none() => {
+                    ended.interrupted = Some(name);
+                    ended.stopped_at.get_or_insert_with(|| self.zero.elapsed());
                     signals.next_one_kills();
                     progress(&Progress::Interrupted(name));
-                    crew.orders.send_replace(Order::StopArrivals);
+                    // Not over an order that goes further.
+                    crew.orders.send_if_modified(|order| {
+                        let earlier = *order < Order::StopArrivals;
+                        if earlier {
+                            *order = Order::StopArrivals;
+                        }
+                        earlier
+                    });
+                    let soon = Instant::now() + limits.grace.min(AT_A_SIGNAL);
+                    cut_off = Some(cut_off.map_or(soon, |known: Instant| known.min(soon)));
                 }
             }
         }
-        Ok(interrupted)
+        Ok(ended)
     }
 
     fn take(
@@ -214,7 +273,9 @@ impl<'a> Show<'a> {
                     collector: &self.collector,
                     ledger: self.ledger.as_ref(),
                     target: self.target.as_ref(),
+                    target_samples: &self.target_samples,
                     tester: &self.tester,
+                    busy: &self.busy,
                 };
                 progress(&Progress::SoFar(&SoFar {
                     newest: second,
@@ -225,27 +286,64 @@ impl<'a> Show<'a> {
             }
             self.told_seconds += 1;
         }
-        let length = usize::try_from(self.shared.script.config.stats_interval.as_secs()).unwrap_or(10).max(1);
+        let length = self.window_length();
         while self.told_windows + length <= whole {
-            let window = merge_windows(self.collector.whole_from(self.told_windows).take(length));
-            if let Some(window) = &window {
-                let delivery = self.ledger.as_ref().map(Ledger::delivery);
-                progress(&Progress::Window { window, delivery });
-            }
-            self.told_windows += length;
+            self.tell_window(length, None, progress);
         }
     }
 
+    /// What is left when all is handed over: the seconds and windows not told yet, the last ones shorter than the others.
+    fn tell_rest(&mut self, progress: &mut dyn FnMut(&Progress<'_>)) {
+        let whole = self.collector.close();
+        // The last second ended when the last thread handed over, in the middle of it.
+        let last_s = (self.zero.elapsed().as_secs_f64() - whole.saturating_sub(1) as f64).clamp(0.001, 1.0);
+        self.tell(whole.saturating_sub(1), progress);
+        let second = self.collector.whole_from(self.told_seconds).next().cloned();
+        if let Some(second) = second {
+            let second = Window { length_s: last_s, ..second };
+            let total = self.collector.total(second.start_s + last_s);
+            progress(&Progress::Second { second: &second, total: &total });
+            self.told_seconds += 1;
+        }
+        let length = self.window_length();
+        while self.told_windows < whole {
+            let last = self.told_windows + length >= whole;
+            self.tell_window(length, last.then_some(last_s), progress);
+        }
+    }
+
+    /// `last_s`: of a window that ends the run, the length of its last second.
+    fn tell_window(&mut self, length: usize, last_s: Option<f64>, progress: &mut dyn FnMut(&Progress<'_>)) {
+        if let Some(mut window) = merge_windows(self.collector.whole_from(self.told_windows).take(length)) {
+            if let Some(last_s) = last_s {
+                window.length_s += last_s - 1.0;
+            }
+            let delivery = self.ledger.as_ref().map(Ledger::delivery);
+            progress(&Progress::Window { window: &window, delivery });
+        }
+        self.told_windows += length;
+    }
+
+    fn window_length(&self) -> usize {
+        usize::try_from(self.shared.script.config.stats_interval.as_secs()).unwrap_or(10).max(1)
+    }
+
     fn sample(&mut self) {
+        while self.next_sample <= Instant::now() {
+            self.next_sample += SAMPLE;
+        }
         let at_s = self.zero.elapsed().as_secs_f64();
-        if let (Some(watch), Some(target)) = (&mut self.target_watch, &mut self.target) {
+        if let Some(watch) = &mut self.target_watch {
             match watch.sample(at_s) {
-                Some(sample) => target.samples.push(sample),
+                Some(sample) => self.target_samples.push(sample),
                 // It is gone; what was seen of it stays.
                 None => self.target_watch = None,
             }
         }
-        self.tester.extend(self.tester_watch.as_mut().and_then(|watch| watch.sample(at_s)));
+        if let Some(sample) = self.tester_watch.as_mut().and_then(|watch| watch.sample(at_s)) {
+            self.busy.see(&sample);
+            self.tester.push(sample);
+        }
     }
 
     /// Waits until everything expected was heard, or until the deadline.
@@ -253,6 +351,7 @@ impl<'a> Show<'a> {
         &mut self,
         crew: &mut Crew,
         interrupted: bool,
+        progress: &mut dyn FnMut(&Progress<'_>),
     ) -> std::io::Result<()> {
         let Some(config) = &self.shared.delivery else { return Ok(()) };
         let limit = if interrupted { config.deadline.min(Duration::from_secs(1)) } else { config.deadline };
@@ -271,12 +370,15 @@ impl<'a> Show<'a> {
             tokio::select! {
                 report = crew.reports.recv() => match report {
                     Some(Report::Second { worker, second, recorder }) => {
-                        self.take(crew, worker, second, recorder, &mut |_| {})?;
+                        self.take(crew, worker, second, recorder, progress)?;
                     }
                     Some(_) => {}
                     None => return Ok(()),
                 },
                 () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            }
+            if self.next_sample <= Instant::now() {
+                self.sample();
             }
             let now_heard = self.heard();
             if now_heard != heard {
@@ -291,12 +393,16 @@ impl<'a> Show<'a> {
     }
 
     /// Takes the last that every thread has.
-    pub(super) async fn finish(&mut self, crew: &mut Crew) -> std::io::Result<()> {
+    pub(super) async fn finish(
+        &mut self,
+        crew: &mut Crew,
+        progress: &mut dyn FnMut(&Progress<'_>),
+    ) -> std::io::Result<()> {
         let mut finals = 0;
         while finals < self.workers {
             match crew.reports.recv().await {
                 Some(Report::Second { worker, second, recorder }) => {
-                    self.take(crew, worker, second, recorder, &mut |_| {})?;
+                    self.take(crew, worker, second, recorder, progress)?;
                 }
                 Some(Report::Final { second, recorder }) => {
                     finals += 1;
@@ -312,7 +418,11 @@ impl<'a> Show<'a> {
         if let Some(ledger) = &mut self.ledger {
             ledger.judge_before(u64::MAX, &self.shared.messages, &mut self.collector)?;
         }
+        self.tell_rest(progress);
         self.sample_if_never();
+        if let Some(target) = &mut self.target {
+            target.samples = std::mem::take(&mut self.target_samples).finish();
+        }
         Ok(())
     }
 

@@ -4,8 +4,9 @@ use std::fmt;
 
 use crate::ledger::Ledger;
 use crate::metrics::Collector;
-use crate::outcome::{Meta, Outcome, ProcessSample, TargetUse, Window};
-use crate::validity;
+use crate::outcome::{Meta, Outcome, TargetUse, Window};
+use crate::samples::Samples;
+use crate::validity::{self, Busy};
 
 /// Told each second. The seconds are lent; the rest is put together only when it is asked for.
 pub struct SoFar<'a> {
@@ -38,7 +39,9 @@ pub(super) struct Known<'a> {
     pub(super) collector: &'a Collector,
     pub(super) ledger: Option<&'a Ledger>,
     pub(super) target: Option<&'a TargetUse>,
-    pub(super) tester: &'a [ProcessSample],
+    pub(super) target_samples: &'a Samples,
+    pub(super) tester: &'a Samples,
+    pub(super) busy: &'a Busy,
 }
 
 impl Known<'_> {
@@ -56,7 +59,7 @@ impl Known<'_> {
             validity: validity::judge(
                 total,
                 counted("vusers.created") + counted("vusers.skipped"),
-                self.tester,
+                self.busy,
             ),
             seconds: Vec::new(),
             total: total.clone(),
@@ -64,12 +67,15 @@ impl Known<'_> {
             server_events: collector.server_events.clone(),
             scenario_counts: collector.scenario_counts.clone(),
             delivery: self.ledger.map(|ledger| ledger.delivery().clone()),
-            target: self.target.cloned(),
+            target: self
+                .target
+                .map(|target| TargetUse { samples: self.target_samples.clone().finish(), ..target.clone() }),
             stages: Vec::new(),
             monitored: Vec::new(),
-            tester: self.tester.to_vec(),
+            tester: self.tester.clone().finish(),
             checks: Vec::new(),
             interrupted: None,
+            ended_after_s: None,
         }
     }
 }

@@ -114,6 +114,8 @@ pub const TABLE: &[Entry] = &[
     row(S::Config, "statsInterval", Yes, "10 s when absent; v2 ignores it", "timeouts"),
     row(S::Config, "includeFiles", Ignored, "nothing is packaged", IGNORED),
     row(S::Config, "bundling", Ignored, "nothing is packaged", IGNORED),
+    row(S::Config, "maxDuration", Ours, "the same as `--max-duration`, which wins", "max_duration_and_sources"),
+    row(S::Config, "sources", Ours, "addresses and blocks like `127.0.0.0/8`: each connection comes from the next; the same as `--sources`, which wins", "max_duration_and_sources"),
     row(S::Config, "listeners", Ours, "connections that stand and listen before the first phase", "listeners_and_delivery"),
     row(S::Config, "delivery", Ours, "how what they hear is recognised and judged", "listeners_and_delivery"),
 
@@ -123,6 +125,7 @@ pub const TABLE: &[Entry] = &[
     row(S::Phase, "arrivalCount", Yes, "", "phases"),
     row(S::Phase, "pause", Yes, "", "phases"),
     row(S::Phase, "maxVusers", Yes, "for the run, not per worker; arrivals above it are skipped and counted", "phases"),
+    row(S::Phase, "concurrency", Ours, "closed: so many users at once, who ends is replaced; with `rampTo` along a line; not beside `arrivalRate`, `arrivalCount`, `maxVusers`", "closed_phases"),
     row(S::Phase, "name", Yes, "", "phases"),
     row(S::Phase, "mode", Yes, "`uniform` or `poisson`, seeded", "phases"),
 
@@ -408,6 +411,9 @@ pub const TABLE: &[Entry] = &[
     row(S::Flag, "--workers", Ours, "threads; one schedule for all of them", "workers_share_one_schedule"),
     row(S::Flag, "--pairs", Ours, "who heard what, as CSV", "flags"),
     row(S::Flag, "--live", Ours, "the report while the run goes on, `/metrics` for Prometheus and `/result.json`; `--live=ADDRESS`, default 127.0.0.1:9014", "flags"),
+    row(S::Flag, "--max-duration", Ours, "after so long nobody arrives any more; users get the grace to end and are then cut off, neither completed nor failed", "the_longest_duration_ends_arrivals_and_cuts_off_who_stays"),
+    row(S::Flag, "--grace", Ours, "the script's `timeout` when absent: who waits for an answer has it by then; after Ctrl-C at most 1 s", "the_longest_duration_ends_arrivals_and_cuts_off_who_stays"),
+    row(S::Flag, "--sources", Ours, "each connection from the next of these addresses, for more sockets than one address has ports", "connections_come_from_the_source_addresses_in_turn"),
     row(S::Flag, "--windows", Ours, "each reporting window as a line of JSON when it ends: what `intermediate` of the result has, and `drumfire.delivery` so far", "windows_are_written_as_they_end"),
 
     row(S::Metric, "vusers.created", Yes, "v1: Scenarios launched", "exceptions_name_their_field_and_the_user_goes_on"),

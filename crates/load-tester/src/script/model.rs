@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::template::Template;
+use crate::sources::Sources;
 
 /// A checked script: what to load, how much, and what each virtual user does.
 #[derive(Debug, Clone)]
@@ -66,6 +67,10 @@ pub struct Config {
     pub seed: u64,
     /// Reporting window; Artillery's is 10 s.
     pub stats_interval: Duration,
+    /// After so long nobody arrives any more, whatever the phases say.
+    pub max_duration: Option<Duration>,
+    /// Where connections come from, in turn; empty: the system chooses.
+    pub sources: Sources,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -86,6 +91,8 @@ pub enum PhaseKind {
     Rate { duration: Duration, rate: f64, poisson: bool },
     /// From `from` to `to` users a second; the exact integral of the ramp arrives.
     Ramp { duration: Duration, from: f64, to: f64, poisson: bool },
+    /// Closed: so many users at once, from `from` to `to` along a line; who ends is replaced.
+    Closed { duration: Duration, from: u64, to: u64 },
 }
 
 #[derive(Debug, Clone, Default)]

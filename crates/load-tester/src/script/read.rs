@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::compat::{self, Section, Support};
+use super::duration::shown;
 use super::model::*;
 use super::payload::{self, CsvOptions};
 use super::template::{Reference, Template, text_of};
@@ -16,6 +17,7 @@ use super::yaml::{Kind, Node, Place};
 use super::{LoadOptions, Problem, duration, model};
 use crate::capture::JsonPath;
 use crate::plan;
+use crate::sources::Sources;
 
 mod audience;
 mod config;

@@ -31,7 +31,13 @@ pub fn describe(script: &Script) -> String {
             &format!("{}.{name} {} for {}{users}{most}", index + 1, phase.load(), shown(phase.duration)),
         );
     }
-    line(&mut text, "in all", &format!("{} in {}", users(plan.len()), shown(plan.duration())));
+    line(&mut text, "in all", &in_all(&plan));
+    if let Some(length) = config.max_duration {
+        line(&mut text, "at most", &format!("{}: nobody arrives after that", shown(length)));
+    }
+    if !config.sources.is_empty() {
+        line(&mut text, "sources", &format!("{}, each connection from the next", config.sources));
+    }
 
     let weights: u32 = script.scenarios.iter().map(|scenario| scenario.weight).sum();
     for (index, scenario) in script.scenarios.iter().enumerate() {
@@ -123,6 +129,21 @@ pub fn warning_line(warning: &Warning) -> String {
 
 fn line(text: &mut String, label: &str, value: &str) {
     let _ = writeln!(text, "{label:<11} {value}");
+}
+
+/// Of closed phases nobody knows how many users there will be.
+fn in_all(plan: &Plan) -> String {
+    let length = shown(plan.duration());
+    let closed = match plan.most_slots() {
+        0 => return format!("{} in {length}", users(plan.len())),
+        1 => "1 user at once".to_owned(),
+        most => format!("{most} users at once"),
+    };
+    let closed = format!("{closed} in the closed phases, each replaced when it ends");
+    match plan.len() {
+        0 => format!("{closed}, in {length}"),
+        arrivals => format!("{} arrive, and {closed}, in {length}", users(arrivals)),
+    }
 }
 
 fn users(count: u64) -> String {

@@ -128,6 +128,7 @@ pub(crate) fn outcome(meta: Meta, seconds: Vec<Window>) -> Outcome {
         },
         checks: Vec::new(),
         interrupted: None,
+        ended_after_s: None,
     }
 }
 

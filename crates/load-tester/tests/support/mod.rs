@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -45,6 +45,8 @@ pub struct Server {
     pub closed_politely: AtomicUsize,
     pub closed_by_post: AtomicUsize,
     pub accepted: AtomicUsize,
+    /// Where each connection came from.
+    pub peers: Mutex<Vec<IpAddr>>,
     /// How long each HTTP connection stayed open after its last answer.
     pub idled: Mutex<Vec<Duration>>,
     /// Those that emitted `store`.
@@ -137,6 +139,7 @@ impl Server {
             closed_politely: AtomicUsize::new(0),
             closed_by_post: AtomicUsize::new(0),
             accepted: AtomicUsize::new(0),
+            peers: Mutex::default(),
             idled: Mutex::default(),
             standing: Mutex::default(),
         });
@@ -152,6 +155,7 @@ impl Server {
 
     fn serve(self: &Arc<Self>, stream: TcpStream) -> Option<()> {
         self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.peers.lock().unwrap().push(stream.peer_addr().ok()?.ip());
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         let mut answered = None;
         loop {

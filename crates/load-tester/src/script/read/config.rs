@@ -87,6 +87,15 @@ impl Reader<'_> {
             .and_then(|node| self.ensure(node));
 
         let phases = self.phases(node);
+        let max_duration = get("maxDuration")
+            .and_then(|node| Some((node, self.duration(node, "`maxDuration`")?)))
+            .filter(|(node, length)| {
+                if length.is_zero() {
+                    self.error(node.place, "`maxDuration` of nothing leaves no run", None);
+                }
+                !length.is_zero()
+            });
+        let sources = get("sources").map(|node| self.source_addresses(node)).unwrap_or_default();
         let mut config = Config {
             target,
             environment: self.options.environment.clone(),
@@ -114,6 +123,8 @@ impl Reader<'_> {
             stats_interval: stats_interval
                 .filter(|interval| *interval >= Duration::from_secs(1))
                 .unwrap_or(Duration::from_secs(10)),
+            max_duration: max_duration.map(|(_, length)| length),
+            sources,
         };
         if let Some(engines) = get("engines").filter(|node| self.is_map(node, "`engines`")) {
             for (key, node) in engines.entries() {
@@ -139,8 +150,33 @@ impl Reader<'_> {
         }
         if let Some(node) = get("delivery") {
             config.delivery = self.delivery(node, &config.listeners);
+            let deadline = config.delivery.as_ref().map(|delivery| delivery.deadline);
+            if let Some(deadline) = deadline.filter(|deadline| *deadline < config.timeout) {
+                self.warn(
+                    node.get("deadline").unwrap_or(node).place,
+                    format!(
+                        "a message is judged after {}, but may be refused as late as {} (`timeout`): what is refused between \
+                         counts as missing",
+                        shown(deadline),
+                        shown(config.timeout)
+                    ),
+                );
+            }
         }
         Some(config)
+    }
+
+    fn source_addresses(&mut self, node: &Node) -> Sources {
+        let mut all = Vec::new();
+        for one in list_of(node) {
+            let Some(text) = self.early_text(one, "`sources`") else { continue };
+            // One by one, so that the place is that of the address.
+            match Sources::parse([text.as_str()]) {
+                Ok(_) => all.push(text),
+                Err(error) => self.error(one.place, error.to_string(), None),
+            }
+        }
+        Sources::parse(all.iter().map(String::as_str)).unwrap_or_default()
     }
 
     fn target(&mut self, node: Option<&Node>, root: Place) -> String {
@@ -199,6 +235,19 @@ impl Reader<'_> {
         if total > plan::MAX_ARRIVALS {
             self.error(node.place, format!("{total} users in all is more than {}", plan::MAX_ARRIVALS), None);
         }
+        let at_once = |phase: &Phase| match phase.kind {
+            PhaseKind::Closed { from, to, .. } => from.max(to),
+            _ => 0,
+        };
+        let at_once: u64 = phases.iter().map(at_once).fold(0, u64::saturating_add);
+        if at_once > plan::MAX_CONCURRENCY {
+            let limit = plan::MAX_CONCURRENCY;
+            self.error(
+                node.place,
+                format!("{at_once} users at once in closed phases is more than {limit}"),
+                None,
+            );
+        }
         let drawn = |phase: &&Phase| {
             matches!(
                 phase.kind,
@@ -253,6 +302,10 @@ impl Reader<'_> {
             let duration = self.duration(duration_node, "`duration`")?;
             let count = get("arrivalCount");
             let rate = get("arrivalRate").map(|node| (node, self.rate(node, "`arrivalRate`")));
+            if let Some(concurrency) = get("concurrency") {
+                let kind = self.closed(node, concurrency, duration_node, duration)?;
+                return Some(Phase { name, kind, max_vusers: None });
+            }
             let ramp = get("rampTo").map(|node| (node, self.rate(node, "`rampTo`")));
             if let Some(count) = count {
                 if let Some((node, _)) = rate.or(ramp) {
@@ -276,7 +329,8 @@ impl Reader<'_> {
                         self.error(
                             node.place,
                             "this phase says no load",
-                            "add `arrivalRate` (users a second), `arrivalCount` (users in all) or `rampTo`"
+                            "add `arrivalRate` (users a second), `arrivalCount` (users in all), `rampTo` or `concurrency` \
+                             (users at once)"
                                 .to_owned(),
                         );
                         return None;
@@ -285,11 +339,45 @@ impl Reader<'_> {
             }
         };
         let phase = Phase { name, kind, max_vusers };
-        let pause = matches!(phase.kind, PhaseKind::Pause { .. });
-        if !pause && plan::expected_arrivals(&phase) == 0 && self.problems.len() == problems {
+        let arrivals = !matches!(phase.kind, PhaseKind::Pause { .. } | PhaseKind::Closed { .. });
+        if arrivals && plan::expected_arrivals(&phase) == 0 && self.problems.len() == problems {
             self.warn(node.place, "nobody arrives in this phase: it ends before the first whole user");
         }
         Some(phase)
+    }
+
+    /// `concurrency: N`, with `rampTo: M` a line from the one to the other.
+    fn closed(
+        &mut self,
+        phase: &Node,
+        concurrency: &Node,
+        duration_node: &Node,
+        duration: Duration,
+    ) -> Option<PhaseKind> {
+        for (key, why) in [
+            ("arrivalRate", "is of the open model, where users come whether or not others have ended"),
+            ("arrivalCount", "is of the open model, where users come whether or not others have ended"),
+            ("maxVusers", "says the same twice: `concurrency` is the most at once"),
+        ] {
+            if let Some(node) = phase.get(key).filter(|node| !node.is_null()) {
+                let message = format!("`{key}` beside `concurrency` {why}");
+                self.error(node.place, message, "leave out one of them, or make two phases of it".to_owned());
+            }
+        }
+        let from = self.whole(concurrency, "`concurrency`")?;
+        let to = match phase.get("rampTo").filter(|node| !node.is_null()) {
+            Some(node) => self.whole(node, "`rampTo`")?,
+            None => from,
+        };
+        if duration.is_zero() {
+            self.error(duration_node.place, "a closed phase of no duration keeps nobody", None);
+            return None;
+        }
+        if from.max(to) == 0 {
+            self.warn(phase.place, "nobody is wanted in this phase: it is a pause");
+            return Some(PhaseKind::Pause { duration });
+        }
+        Some(PhaseKind::Closed { duration, from, to })
     }
 
     fn rate(&mut self, node: &Node, what: &str) -> Option<f64> {

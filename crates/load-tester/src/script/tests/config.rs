@@ -32,6 +32,76 @@ fn targets() {
 }
 
 #[test]
+fn closed_phases() {
+    let closed = |seconds, from, to| PhaseKind::Closed { duration: Duration::from_secs(seconds), from, to };
+    let rows = [
+        ("{duration: 30, concurrency: 100}", closed(30, 100, 100), "100 users at once"),
+        ("{duration: 30s, concurrency: '1'}", closed(30, 1, 1), "1 user at once"),
+        ("{duration: 5, concurrency: 0, rampTo: 20}", closed(5, 0, 20), "0 -> 20 users at once"),
+        ("{duration: 5, concurrency: 20, rampTo: 5}", closed(5, 20, 5), "20 -> 5 users at once"),
+        ("{duration: 5, concurrency: 0}", PhaseKind::Pause { duration: Duration::from_secs(5) }, "pause"),
+    ];
+    for (phase, kind, load) in rows {
+        let script = good(&with(&format!("phases: [{phase}]"), "flow: []"));
+        assert_eq!(script.config.phases[0].kind, kind, "{phase}");
+        assert_eq!(script.config.phases[0].load(), load);
+    }
+    assert_errors!(
+        "closed_phases",
+        &[
+            &with("phases: [{duration: 1, concurrency: 5, arrivalRate: 3}]", "flow: []"),
+            &with("phases: [{duration: 1, concurrency: 5, arrivalCount: 3, maxVusers: 4}]", "flow: []"),
+            &with("phases: [{duration: 0, concurrency: 5}]", "flow: []"),
+            &with("phases: [{concurrency: 5}]", "flow: []"),
+            &with("phases: [{duration: 1, concurrency: 1.5}, {duration: 1, concurrency: -1}]", "flow: []"),
+            &with(
+                "phases: [{duration: 1, concurrency: 600000}, {duration: 1, concurrency: 500000}]",
+                "flow: []"
+            ),
+        ]
+    );
+}
+
+#[test]
+fn max_duration_and_sources() {
+    let script = good(&with("maxDuration: 10m\nsources: [127.0.0.0/8, 10.0.0.7]", "flow: []"));
+    assert_eq!(script.config.max_duration, Some(Duration::from_secs(600)));
+    assert_eq!(script.config.sources.to_string(), "127.0.0.0/8, 10.0.0.7");
+    let one = good(&with("sources: '::1'", "flow: []"));
+    assert_eq!((one.config.sources.count(true), one.config.max_duration), (1, None));
+    assert_errors!(
+        "max_duration_and_sources",
+        &[
+            &with("maxDuration: 0", "flow: []"),
+            &with("maxDuration: soon", "flow: []"),
+            &with("sources:\n  - 127.0.0.1\n  - localhost", "flow: []"),
+            &with("sources: 10.0.0.0/33", "flow: []"),
+        ]
+    );
+}
+
+#[test]
+fn a_deadline_before_the_timeout_is_warned_of() {
+    let delivery = |more: &str| {
+        with(
+            &format!("listeners: {{count: 1, flow: []}}\ndelivery: {{event: e, stamp: a, read: b{more}}}"),
+            "engine: socketio\nflow: []",
+        )
+    };
+    assert_eq!(warnings(&delivery("")), [""; 0]);
+    assert_eq!(
+        warnings(&delivery(", deadline: 2")),
+        [
+            "5: a message is judged after 2s, but may be refused as late as 10s (`timeout`): what is refused between counts as missing"
+        ]
+    );
+    assert_eq!(
+        warnings(&delivery(", deadline: 2").replace("  delivery", "  timeout: 2\n  delivery")),
+        [""; 0]
+    );
+}
+
+#[test]
 fn phases() {
     use PhaseKind::{Count, Pause, Ramp, Rate};
     let s = Duration::from_secs_f64;

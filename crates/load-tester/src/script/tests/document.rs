@@ -21,8 +21,20 @@ scenarios:
 before: {flow: [{post: {url: /login}}]}
 ",
     ));
+    let closed = summary::describe(&good(
+        "config:
+  target: http://localhost:9013
+  maxDuration: 10m
+  sources: [127.0.0.0/8, 10.0.0.7]
+  phases:
+    - {name: fill, duration: 10, concurrency: 0, rampTo: 200}
+    - {name: hold, duration: 60, concurrency: 200}
+    - {duration: 10, arrivalRate: 5}
+scenarios: [{flow: [{get: {url: /}}]}]
+",
+    ));
     insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
-        insta::assert_snapshot!("check", format!("{heard}\n{mixed}"));
+        insta::assert_snapshot!("check", format!("{heard}\n{mixed}\n{closed}"));
     });
 }
 
