@@ -29,6 +29,7 @@ Examples:
   drumfire run --overrides '{\"config\": {\"phases\": [{\"duration\": 5, \"arrivalRate\": 10}]}}' scenario.yml
   drumfire run --format v1 scenario.yml            the summary as Artillery 1 prints it
   drumfire run --junit checks.xml --markdown - scenario.yml     for CI
+  drumfire run --live scenario.yml                 the report in a browser while the run goes on
   drumfire run --max-duration 10m --grace 30s scenario.yml
   drumfire run --sources 127.0.0.0/8 scenario.yml  more sockets to this machine than one address has ports
 
@@ -172,6 +173,10 @@ pub struct RunArgs {
     /// With `config.delivery`: write who heard what as CSV.
     #[arg(long, value_name = "FILE")]
     pub pairs: Option<PathBuf>,
+    /// Show the report while the run goes on, with /metrics for Prometheus and /result.json; on loopback unless told otherwise.
+    // With `=`, so that it does not take the script for an address.
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true)]
+    pub live: Option<Option<std::net::SocketAddr>>,
     /// After so long (`90`, `10m`) nobody arrives any more; users still at work get the grace to end.
     #[arg(long, value_name = "DURATION", value_parser = length)]
     pub max_duration: Option<Duration>,
@@ -376,6 +381,10 @@ mod tests {
             options.insecure && options.solo && options.strict && all.quiet && all.ack && all.require_valid
         );
         assert_eq!((options.seed, all.workers, all.format), (Some(7), Some(2), Format::V1));
+        assert_eq!(all.live, None);
+        assert_eq!(run("drumfire run --live a.yml").live, Some(None));
+        let elsewhere = run("drumfire run --live=0.0.0.0:9000 a.yml").live;
+        assert_eq!(elsewhere, Some(Some("0.0.0.0:9000".parse().unwrap())));
         assert_eq!(all.cloud_flags(), ["--name", "--tags", "--note", "--record", "--key"]);
         assert!(matches!(read("drumfire report x.json").unwrap().command, Command::Report(_)));
         assert!(matches!(read("drumfire check x.yml").unwrap().command, Command::Check(_)));

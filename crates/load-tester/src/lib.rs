@@ -38,6 +38,7 @@ mod target; // the target's processes, stages and series, from a thread of its o
 // What is judged and told.
 pub mod ensure; // limits judged after the run
 pub mod exit; // the exit code, and what outranks what
+pub mod live; // the report while the run goes on
 pub mod report; // one file per output format
 pub mod screen; // the terminal while a run goes on
 pub mod validity; // may the numbers be believed

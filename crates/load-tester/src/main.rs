@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use load_tester::cli::{CheckArgs, Cli, Command, Format, ReportArgs, RunArgs, ScriptArgs};
 use load_tester::exit;
+use load_tester::live::Live;
 use load_tester::outcome::Outcome;
 use load_tester::report::{self, Console, Form, Loaded, form};
 use load_tester::run::{Progress, RunOptions, run};
@@ -70,6 +71,10 @@ fn run_command(args: &RunArgs) -> anyhow::Result<u8> {
     for (_, path) in args.forms() {
         form::probe(path)?;
     }
+    let live = args.live.map(Live::start).transpose()?;
+    if let Some(live) = &live {
+        eprintln!("live: http://{}/ shows the run; /metrics for Prometheus, /result.json", live.address());
+    }
     let mut windows = args.windows.as_deref().map(create).transpose()?;
     let lines = args.quiet || args.no_tui || format != report::Format::Plain || !screen::wanted();
     let screen = if lines { None } else { Some(Screen::start(&script)?) };
@@ -81,6 +86,9 @@ fn run_command(args: &RunArgs) -> anyhow::Result<u8> {
             teller.note(&format!("note: --windows ends here: {error}"));
             windows = None;
         }
+        if let (Some(live), Progress::SoFar(so_far)) = (&live, progress) {
+            live.take(so_far);
+        }
         teller.tell(progress);
     });
     teller.close();
@@ -91,6 +99,9 @@ fn run_command(args: &RunArgs) -> anyhow::Result<u8> {
         print(&console.summary(&outcome, output.as_deref()));
     }
     let written = write_all(&outcome, output.as_deref(), &args.forms(), args.quiet);
+    if let Some(live) = live {
+        live.end(&outcome);
+    }
     let code = exit::code_of(&outcome, args.require_valid);
     // What was asked for and is not there outranks all but a signal.
     Ok(if written || code >= 128 { code } else { SCRIPT_ERROR })

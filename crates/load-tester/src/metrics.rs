@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use rustc_hash::FxHashMap;
 use socketio_client::Stage;
 
-use self::fold::Folded;
+pub(crate) use self::fold::Folded;
 use crate::delivery::{Presence, Stand};
 use crate::outcome::{ErrorGroup, Nanos, Window, names};
 
@@ -705,11 +705,18 @@ impl Collector {
         if let Some(last) = seconds.last_mut() {
             last.length_s = (length_s - last.start_s).clamp(0.001, 1.0);
         }
-        let mut errors: Vec<ErrorGroup> = std::mem::take(&mut self.errors).into_values().collect();
+        let errors = self.errors();
+        self.errors.clear();
+        (seconds, errors)
+    }
+
+    /// What failed so far, most frequent first.
+    pub(crate) fn errors(&self) -> Vec<ErrorGroup> {
+        let mut errors: Vec<ErrorGroup> = self.errors.values().cloned().collect();
         errors.sort_by(|a, b| {
             b.count.cmp(&a.count).then_with(|| a.step.cmp(&b.step)).then_with(|| a.cause.cmp(&b.cause))
         });
-        (seconds, errors)
+        errors
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use std::collections::BTreeMap;
 
 use crate::outcome::{Delivery, ErrorGroup, PhaseInfo, ProcessSample, TargetUse, Validity, Window};
+use crate::run::SoFar;
 
 /// Errors told of each second; the rest is in the result.
 pub(crate) const ERRORS: usize = 50;
@@ -36,6 +37,8 @@ pub enum Progress<'a> {
         total: &'a Window,
         now: &'a Now<'a>,
     },
+    /// After each `Second`: all there is.
+    SoFar(&'a SoFar<'a>),
     /// Each reporting window (`config.stats_interval`, 10 s), and the account of the messages whose deadline is over.
     Window {
         window: &'a Window,

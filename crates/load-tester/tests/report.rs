@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use jiff::tz::TimeZone;
 use load_tester::outcome::names;
@@ -479,10 +480,130 @@ fn the_page_needs_nothing_from_elsewhere() {
     for reference in ["src=", "@import", "url(", "<iframe", "fetch(", "XMLHttp", "<link rel=\"stylesheet"] {
         assert!(!page.contains(reference), "{reference}");
     }
-    let links: Vec<_> = page.match_indices("href=\"").map(|(at, _)| &page[at..at + 14]).collect();
-    assert_eq!(links, ["href=\"data:,\">"], "only the empty icon");
-    assert_eq!(page.matches("<figure").count(), 14);
-    assert_eq!(page.matches("<svg").count(), 14);
+    let elsewhere: Vec<_> =
+        attributes(&page, "href").into_iter().filter(|link| !link.starts_with('#')).collect();
+    assert_eq!(elsewhere, ["data:,"], "only the empty icon");
+}
+
+/// The values of an attribute, scripts left out.
+fn attributes<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
+    let body = &page[..page.find("<script").unwrap_or(page.len())];
+    let start = format!(" {name}=\"");
+    body.match_indices(&start).filter_map(|(at, found)| body[at + found.len()..].split('"').next()).collect()
+}
+
+/// What stands between each opening of an element and its end.
+fn elements<'a>(page: &'a str, tag: &str) -> Vec<&'a str> {
+    let (open, close) = (format!("<{tag}"), format!("</{tag}>"));
+    page.split(&open).skip(1).map(|rest| rest.split(&close).next().unwrap_or(rest)).collect()
+}
+
+/// Everything a run may have, in a page.
+fn rich_pages() -> &'static [(&'static str, String); 3] {
+    static MADE: LazyLock<[(&str, String); 3]> = LazyLock::new(|| {
+        [
+            ("good", page(&read(&json::to_string(&samples::rich::rich_good())))),
+            ("bad", page(&read(&json::to_string(&samples::rich::rich_bad())))),
+            ("undelivered", page(&Loaded::of(&samples::rich::undelivered()))),
+        ]
+    });
+    &MADE
+}
+
+#[test]
+fn every_figure_has_a_title_a_description_and_a_table_in_its_place() {
+    for (name, page) in rich_pages() {
+        assert_balanced(page);
+        let figures = elements(page, "figure");
+        assert!(figures.len() >= 12, "{name}: {}", figures.len());
+        for figure in figures {
+            let title = elements(figure, "h3")[0];
+            let title =
+                title[title.find('>').expect("ends") + 1..].split("<small").next().expect("text").trim();
+            let title = &title.replace("&#34;", "&quot;");
+            assert!(!title.is_empty(), "{name}: {figure}");
+            let drawn = elements(figure, "svg");
+            assert_eq!(drawn.len(), 1, "{name}: {title}");
+            let label = drawn[0].split("aria-label=\"").nth(1).unwrap_or_default();
+            assert!(
+                drawn[0].contains("role=\"img\"") && label.starts_with(title),
+                "{name}: {title}: {label:.80}"
+            );
+            assert!(drawn[0].contains("<path class=\"grid\""), "{name}: {title}");
+            let tables = elements(figure, "table");
+            assert_eq!(tables.len(), 1, "{name}: {title}");
+            let rows = elements(tables[0], "tr").len();
+            assert!((3..=18).contains(&rows), "{name}: {title}: {rows} rows");
+        }
+    }
+}
+
+#[test]
+fn anchors_lead_somewhere_and_identifiers_are_unique() {
+    for (name, page) in rich_pages() {
+        let ids = attributes(page, "id");
+        let unique: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert_eq!(ids.len(), unique.len(), "{name}: {ids:?}");
+        for link in attributes(page, "href") {
+            assert!(link == "data:," || ids.contains(&&link[1..]), "{name}: {link}");
+        }
+    }
+}
+
+#[test]
+fn a_view_appears_only_where_there_is_data_for_it() {
+    let [(_, good), (_, bad), (_, undelivered)] = rich_pages();
+    let journal = page(&Loaded::of(&samples::journal()));
+    let rows: [(&str, [bool; 4]); 15] = [
+        ("Response time, from when it was due", [true, true, true, false]),
+        ("Latency, from sending", [true, true, true, true]),
+        ("Where the answers fell", [true, true, true, true]),
+        ("By percentile", [true, true, true, true]),
+        ("By class of listener", [true, true, false, false]),
+        ("Listeners that missed most", [false, true, false, false]),
+        ("Missing deliveries", [true, true, false, false]),
+        ("Where the deliveries fell", [true, true, false, false]),
+        ("sent → acknowledged", [true, true, false, false]),
+        ("Connections lost and brought back", [false, true, false, false]),
+        ("Late heartbeats", [false, true, false, false]),
+        ("Errors by kind", [false, true, false, false]),
+        ("Where the time went", [true, true, false, false]),
+        ("dna_outbox_bytes", [true, true, false, false]),
+        ("The tester&#39;s side", [true, true, true, false]),
+    ];
+    for (view, expected) in rows {
+        let there = [good, bad, undelivered, &journal].map(|page| page.contains(view));
+        assert_eq!(there, expected, "{view}");
+    }
+}
+
+#[test]
+fn the_page_reads_without_its_script() {
+    let page = &rich_pages()[1].1;
+    let text = text_of(page);
+    for expected in [
+        // A drawing's figures, the worst listener, an error's sample, a stage's help.
+        "16 of 74 steps of time; all of them stand in the result file.",
+        "17 near 720 240 33.3 %",
+        "close 1006 after 45.2 s",
+        "From taking the message to having it stored",
+        "near 350 241,321 246,557 5,236 97.9 %",
+        "199 more missed something.",
+        "503 180 1.2 %",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    for hidden in ["hidden>The", "display:none", "visibility:hidden"] {
+        assert!(!page.contains(hidden), "{hidden}");
+    }
+}
+
+#[test]
+fn an_hours_page_stays_small() {
+    let loaded = Loaded::of(&samples::rich::hour());
+    assert!(loaded.slices.len() <= 600, "{}", loaded.slices.len());
+    let page = page(&loaded);
+    assert!(page.len() < 2_000_000, "{}", page.len());
 }
 
 #[test]

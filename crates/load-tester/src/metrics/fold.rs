@@ -11,14 +11,14 @@ const MOST_FOLDED: usize = 600;
 const REFOLD_AT_ONCE: usize = 4;
 
 /// A window put away: its histograms are a twentieth as large deflated, and nobody looks at them before the run is over.
-#[derive(Debug)]
-pub(super) struct Folded {
+#[derive(Debug, Clone)]
+pub(crate) struct Folded {
     window: Window,
     histograms: Vec<(String, Box<[u8]>)>,
 }
 
 impl Folded {
-    fn of(mut window: Window) -> Self {
+    pub(crate) fn of(mut window: Window) -> Self {
         let mut serializer = V2DeflateSerializer::new();
         let histograms = std::mem::take(&mut window.histograms).into_iter().map(|(name, histogram)| {
             let mut bytes = Vec::new();
@@ -28,7 +28,7 @@ impl Folded {
         Self { histograms: histograms.collect(), window }
     }
 
-    pub(super) fn unfold(mut self) -> Window {
+    pub(crate) fn unfold(mut self) -> Window {
         let mut deserializer = Deserializer::new();
         self.window.histograms = self
             .histograms
@@ -57,6 +57,11 @@ impl Collector {
                 by => by * 2,
             };
         }
+    }
+
+    /// So many seconds go into one window that is put away now.
+    pub(crate) fn seconds_per_window(&self) -> usize {
+        self.fold_by
     }
 
     /// So many seconds into one from the start.

@@ -1,77 +1,17 @@
-//! Which charts a report has, in which order, from which figures.
+//! Which charts a report has, from which figures. Each is drawn only where it has something to show.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::loaded::{Loaded, Origin, Slice, Summary};
+use super::loaded::{ANSWERED, Loaded, Origin, Slice, Summary};
 use super::story;
 use super::svg::{Chart, Mark, Series, Span};
-use super::units::{bytes, count, figure, rate, sum_of, thousands};
-use crate::outcome::{PhaseInfo, ProcessSample, names};
+use super::units::{count, figure, percent, rate, sum_of, thousands};
+use crate::outcome::{PhaseInfo, counters, names};
 
-/// Series of one chart beyond this many are drawn together as the rest.
-const MOST_SERIES: usize = 6;
+/// Kinds drawn apart in one chart; the rest together.
+const KIND_COLOURS: [u8; 5] = [3, 2, 4, 7, 8];
 
-/// All charts of a run; none when it has no time line.
-pub(crate) fn charts(loaded: &Loaded) -> Vec<Chart> {
-    let slices = &loaded.slices;
-    if slices.is_empty() {
-        return Vec::new();
-    }
-    let mut charts = vec![arrivals(loaded)];
-    let answers = percentiles(
-        slices,
-        "Latency, from sending",
-        match loaded.origin {
-            Origin::Drumfire => {
-                "Service time: from sending each request to its answer, answered requests only."
-            }
-            _ => "From sending each request to its answer, as the file gives it.",
-        },
-        |s| s.answered.as_ref(),
-        loaded.total.answered.as_ref(),
-    );
-    let due = percentiles(
-        slices,
-        "Latency, from when it was due",
-        "Response time: from the instant a user was to start to the first answer it got, so waiting in line counts.",
-        |s| s.summary(names::RESPONSE_FROM_DUE),
-        loaded.total.summary(names::RESPONSE_FROM_DUE),
-    );
-    charts.extend(answers);
-    charts.extend(due);
-    if let Some(target) = loaded.run.as_ref().and_then(|r| r.target.as_ref()) {
-        charts.extend(cpu(
-            &format!("Target CPU, {}", story::program(&target.command)),
-            "Each thread of the target, stacked; 1 is one core busy all the time.",
-            &target.samples,
-        ));
-        charts.extend(memory("Target memory", "Resident memory of the target.", &target.samples));
-    }
-    charts.extend(percentiles(
-        slices,
-        "Delivery, every hearer",
-        "From sending a message to each listener hearing it.",
-        |s| s.summary(names::DELIVERY),
-        loaded.total.summary(names::DELIVERY),
-    ));
-    charts.extend(hearers(loaded));
-    charts.extend(users(loaded));
-    charts.push(throughput(loaded));
-    charts.extend(errors(loaded));
-    charts.extend(connect(loaded));
-    if let Some(run) = &loaded.run {
-        charts.extend(cpu(
-            "Tester CPU",
-            "Each thread of drumfire, stacked; a thread near 1 would distort what it measures.",
-            &run.tester,
-        ));
-        charts.extend(memory("Tester memory", "Resident memory of drumfire.", &run.tester));
-    }
-    charts.extend(lateness(loaded));
-    charts
-}
-
-fn spans(slices: &[Slice]) -> Vec<Span> {
+pub(crate) fn spans(slices: &[Slice]) -> Vec<Span> {
     slices.iter().map(|s| Span { from_s: s.start_s, to_s: s.start_s + s.length_s }).collect()
 }
 
@@ -80,11 +20,19 @@ fn per_second(slices: &[Slice], counter: impl Fn(&Slice) -> u64) -> Vec<Option<f
     slices.iter().map(|s| (s.length_s > 0.0).then(|| counter(s) as f64 / s.length_s)).collect()
 }
 
-fn series(name: &str, colour: u8, mark: Mark, values: Vec<Option<f64>>, overall: String) -> Series {
-    Series { name: name.to_owned(), colour, mark, values, overall }
+pub(crate) fn series(
+    name: &str,
+    colour: u8,
+    mark: Mark,
+    values: Vec<Option<f64>>,
+    overall: String,
+) -> Series {
+    Series { name: name.to_owned(), colour, mark, values, floor: Vec::new(), overall }
 }
 
-fn arrivals(loaded: &Loaded) -> Chart {
+// ------------------------------------------------------------------------------------------------------------- load
+
+pub(crate) fn arrivals(loaded: &Loaded) -> Option<Chart> {
     let slices = &loaded.slices;
     let total = &loaded.total;
     let mut all = vec![series(
@@ -107,24 +55,28 @@ fn arrivals(loaded: &Loaded) -> Chart {
         let values = spans(slices)
             .iter()
             .map(|span| {
-                Some(
-                    planned_between(&loaded.phases, span.from_s, span.to_s)
-                        / (span.to_s - span.from_s).max(1e-9),
-                )
+                // Of a closed phase nobody knows who is to come when.
+                let closed = |p: &&PhaseInfo| {
+                    p.is_closed() && p.start_s < span.to_s && span.from_s < p.start_s + p.duration_s
+                };
+                let planned = planned_between(&loaded.phases, span.from_s, span.to_s);
+                (!loaded.phases.iter().any(|p| closed(&p)))
+                    .then_some(planned / (span.to_s - span.from_s).max(1e-9))
             })
             .collect();
         all.push(series("planned", 8, Mark::Step, values, thousands(planned)));
     }
-    Chart {
-        title: "Arrivals".to_owned(),
-        note: "Users the plan asked for, and users started.".to_owned(),
-        unit: "users/s",
-        spans: spans(slices),
-        series: all,
-        stacked: false,
-        may_be_log: false,
-        at_least: None,
-    }
+    drawn(Chart::new(
+        "Arrivals",
+        "Users the plan asked for, and users started.",
+        "users/s",
+        spans(slices),
+        all,
+    ))
+}
+
+fn drawn(chart: Chart) -> Option<Chart> {
+    (!chart.is_empty()).then_some(chart)
 }
 
 /// Users due in a stretch of time, from the load of each phase in words.
@@ -151,54 +103,8 @@ fn planned_between(phases: &[PhaseInfo], from_s: f64, to_s: f64) -> f64 {
         .sum()
 }
 
-fn percentiles<'a>(
-    slices: &'a [Slice],
-    title: &str,
-    note: &str,
-    of: impl Fn(&'a Slice) -> Option<&'a Summary>,
-    total: Option<&Summary>,
-) -> Option<Chart> {
-    let total = total?;
-    let values = |pick: fn(&Summary) -> f64| slices.iter().map(|s| of(s).map(pick)).collect();
-    Some(Chart {
-        title: title.to_owned(),
-        note: note.to_owned(),
-        unit: "ms",
-        spans: spans(slices),
-        series: vec![
-            series("max", 6, Mark::Faint, values(|s| s.max), figure(total.max)),
-            series("p99", 3, Mark::Line, values(|s| s.p99), figure(total.p99)),
-            series("p95", 2, Mark::Line, values(|s| s.p95), figure(total.p95)),
-            series("p50", 1, Mark::Line, values(|s| s.median), figure(total.median)),
-        ],
-        stacked: false,
-        may_be_log: true,
-        at_least: None,
-    })
-}
-
-fn hearers(loaded: &Loaded) -> Option<Chart> {
-    let total = loaded.total.summary(names::DELIVERY_LAST)?;
-    let overall = |name: &str| loaded.total.summary(name).map_or_else(String::new, |s| figure(s.median));
-    let values = |name: &str| loaded.slices.iter().map(|s| s.summary(name).map(|s| s.median)).collect();
-    Some(Chart {
-        title: "Delivery, first to last hearer".to_owned(),
-        note: "Of a usual (median) message: when its first, its middle and its last hearer had it."
-            .to_owned(),
-        unit: "ms",
-        spans: spans(&loaded.slices),
-        series: vec![
-            series("last", 3, Mark::Line, values(names::DELIVERY_LAST), figure(total.median)),
-            series("middle", 2, Mark::Line, values(names::DELIVERY_MEDIAN), overall(names::DELIVERY_MEDIAN)),
-            series("first", 1, Mark::Line, values(names::DELIVERY_FIRST), overall(names::DELIVERY_FIRST)),
-        ],
-        stacked: false,
-        may_be_log: true,
-        at_least: None,
-    })
-}
-
-fn users(loaded: &Loaded) -> Option<Chart> {
+/// Users and sockets alive.
+pub(crate) fn users(loaded: &Loaded) -> Option<Chart> {
     let slices = &loaded.slices;
     let values =
         |of: fn(&Slice) -> Option<u64>| slices.iter().map(|s| of(s).map(|n| n as f64)).collect::<Vec<_>>();
@@ -213,91 +119,395 @@ fn users(loaded: &Loaded) -> Option<Chart> {
         all.push(series("connections", 4, Mark::Line, connections.clone(), most(&connections)));
     }
     all.push(series("users", 1, Mark::Line, users.clone(), most(&users)));
-    Some(Chart {
-        title: "Concurrent users and connections".to_owned(),
-        note: "Alive at the end of each step of time; connections are the sockets of users and listeners."
-            .to_owned(),
-        unit: "open",
-        spans: spans(slices),
-        series: all,
-        stacked: false,
-        may_be_log: false,
-        at_least: None,
+    drawn(Chart::new(
+        "Concurrent users and connections",
+        "Alive at the end of each step of time; connections are the sockets of users and listeners.",
+        "open",
+        spans(slices),
+        all,
+    ))
+}
+
+pub(crate) fn throughput(loaded: &Loaded) -> Option<Chart> {
+    let (_, _, requests, completed) = story::rates(loaded);
+    let slices = &loaded.slices;
+    let all = vec![
+        series(
+            "requests",
+            8,
+            Mark::Line,
+            per_second(slices, |s| s.requests_started),
+            format!("{}/s", rate(requests)),
+        ),
+        series(
+            "completed",
+            5,
+            Mark::Line,
+            per_second(slices, Slice::completed),
+            format!("{}/s", rate(completed)),
+        ),
+    ];
+    drawn(Chart::new(
+        "Requests and completed scenarios",
+        "HTTP requests and socket messages sent (RPS), and scenarios walked to their end (TPS).",
+        "per second",
+        spans(slices),
+        all,
+    ))
+}
+
+pub(crate) fn lateness(loaded: &Loaded) -> Option<Chart> {
+    tester_times(
+        loaded,
+        "Start lateness of the tester",
+        "How long after the planned instant users were started.",
+        names::START_LATENESS,
+    )
+}
+
+pub(crate) fn loop_lag(loaded: &Loaded) -> Option<Chart> {
+    tester_times(
+        loaded,
+        "Loop lag of the tester",
+        "How late its threads came to ticks of their own: whatever they do may have been as late.",
+        names::LOOP_LAG,
+    )
+}
+
+fn tester_times(loaded: &Loaded, title: &str, note: &str, name: &str) -> Option<Chart> {
+    let total = loaded.total.summary(name)?;
+    let values =
+        |pick: fn(&Summary) -> f64| loaded.slices.iter().map(|s| s.summary(name).map(pick)).collect();
+    drawn(Chart::new(
+        title,
+        note,
+        "ms",
+        spans(&loaded.slices),
+        vec![
+            series("p99", 3, Mark::Line, values(|s| s.p99), figure(total.p99)),
+            series("p50", 1, Mark::Line, values(|s| s.median), figure(total.median)),
+        ],
+    ))
+}
+
+// ------------------------------------------------------------------------------------------------------------ times
+
+/// A distribution over time: bands up to p95 and p99, the median as a line, the maximum faintly.
+pub(crate) fn percentiles<'a>(
+    slices: &'a [Slice],
+    title: &str,
+    note: &str,
+    colour: u8,
+    of: impl Fn(&'a Slice) -> Option<&'a Summary>,
+    total: Option<&Summary>,
+) -> Option<Chart> {
+    let total = total?;
+    let values = |pick: fn(&Summary) -> f64| slices.iter().map(|s| of(s).map(pick)).collect::<Vec<_>>();
+    let (p50, p95, p99) = (values(|s| s.median), values(|s| s.p95), values(|s| s.p99));
+    let band = |name: &str, values: &[Option<f64>], floor: &[Option<f64>], overall: f64| Series {
+        floor: floor.to_vec(),
+        ..series(name, colour, Mark::Band, values.to_vec(), figure(overall))
+    };
+    let chart = Chart::new(
+        title,
+        note,
+        "ms",
+        spans(slices),
+        vec![
+            series("max", 6, Mark::Faint, values(|s| s.max), figure(total.max)),
+            band("p99", &p99, &p95, total.p99),
+            band("p95", &p95, &p50, total.p95),
+            series("p50", colour, Mark::Line, p50, figure(total.median)),
+        ],
+    );
+    drawn(Chart { may_be_log: true, tall: true, ..chart })
+}
+
+/// Response time from due and service time, on one scale, so that the eye sees what waiting adds.
+pub(crate) fn responses(loaded: &Loaded) -> Vec<Chart> {
+    let slices = &loaded.slices;
+    let due = percentiles(
+        slices,
+        "Response time, from when it was due",
+        "From the instant a user was to start to the first answer it got, so waiting in line counts.",
+        1,
+        |s| s.summary(names::RESPONSE_FROM_DUE),
+        loaded.total.summary(names::RESPONSE_FROM_DUE),
+    );
+    let service = percentiles(
+        slices,
+        "Latency, from sending",
+        match loaded.origin {
+            Origin::Drumfire => {
+                "Service time: from sending each request to its answer, answered requests only."
+            }
+            _ => "From sending each request to its answer, as the file gives it.",
+        },
+        2,
+        |s| s.answered.as_ref(),
+        loaded.total.answered.as_ref(),
+    );
+    let mut both: Vec<Chart> = due.into_iter().chain(service).collect();
+    let values = || both.iter().flat_map(|c| &c.series).flat_map(|s| s.values.iter().flatten().copied());
+    let highest = values().fold(0.0, f64::max);
+    let lowest = values().filter(|v| *v > 0.0).fold(f64::MAX, f64::min);
+    if both.len() == 2 {
+        for chart in &mut both {
+            chart.at_least = Some(highest);
+            chart.down_to = Some(lowest);
+        }
+    }
+    both
+}
+
+/// How often which time was met when: what percentiles hide, such as two groups of answers.
+pub(crate) fn heat(
+    loaded: &Loaded,
+    title: &str,
+    note: &str,
+    name: &'static str,
+    of: impl Fn(&Slice) -> Option<&Summary>,
+) -> Option<Chart> {
+    let heat: Vec<Vec<u32>> =
+        loaded.slices.iter().map(|s| s.spreads.get(name).cloned().unwrap_or_default()).collect();
+    if heat.iter().filter(|column| !column.is_empty()).count() < 2 {
+        return None;
+    }
+    let total = of(&loaded.total);
+    let values =
+        |pick: fn(&Summary) -> f64| loaded.slices.iter().map(|s| of(s).map(pick)).collect::<Vec<_>>();
+    let overall = |pick: fn(&Summary) -> f64| total.map_or_else(String::new, |s| figure(pick(s)));
+    let chart = Chart::new(
+        title,
+        note,
+        "ms",
+        spans(&loaded.slices),
+        vec![
+            series("p99", 3, Mark::Line, values(|s| s.p99), overall(|s| s.p99)),
+            series("p50", 8, Mark::Line, values(|s| s.median), overall(|s| s.median)),
+        ],
+    );
+    drawn(Chart { heat: Some(heat), tall: true, ..chart })
+}
+
+pub(crate) fn response_heat(loaded: &Loaded) -> Option<Chart> {
+    heat(
+        loaded,
+        "Where the answers fell, from when they were due",
+        "Each cell is a step of time and a range of response times: the darker, the more answers.",
+        names::RESPONSE_FROM_DUE,
+        |s| s.summary(names::RESPONSE_FROM_DUE),
+    )
+    .or_else(|| {
+        heat(
+            loaded,
+            "Where the answers fell, from sending",
+            "Each cell is a step of time and a range of service times: the darker, the more answers.",
+            ANSWERED,
+            |s| s.answered.as_ref(),
+        )
     })
 }
 
-fn throughput(loaded: &Loaded) -> Chart {
-    let (_, _, requests, completed) = story::rates(loaded);
-    let slices = &loaded.slices;
-    Chart {
-        title: "Requests and completed scenarios".to_owned(),
-        note: "HTTP requests and socket messages sent (RPS), and scenarios walked to their end (TPS)."
-            .to_owned(),
-        unit: "per second",
-        spans: spans(slices),
-        series: vec![
-            series(
-                "requests",
-                8,
-                Mark::Line,
-                per_second(slices, |s| s.requests_started),
-                format!("{}/s", rate(requests)),
-            ),
-            series(
-                "completed",
-                5,
-                Mark::Line,
-                per_second(slices, Slice::completed),
-                format!("{}/s", rate(completed)),
-            ),
-        ],
-        stacked: false,
-        may_be_log: false,
-        at_least: None,
-    }
-}
+// ----------------------------------------------------------------------------------------------------------- errors
 
 /// Stacked by kind, the most frequent first, the rest together.
-fn errors(loaded: &Loaded) -> Option<Chart> {
-    let mut kinds: Vec<_> = loaded.total.errors().collect();
+fn by_kind(
+    loaded: &Loaded,
+    title: &str,
+    note: &str,
+    unit: &'static str,
+    prefix: &str,
+    colour_of: impl Fn(usize, &str) -> u8,
+) -> Option<Chart> {
+    let mut kinds: Vec<(&str, u64)> = loaded
+        .total
+        .counters
+        .iter()
+        .filter_map(|(name, n)| Some((name.strip_prefix(prefix)?, *n)))
+        .filter(|(_, n)| *n > 0)
+        .collect();
     kinds.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
     if kinds.is_empty() {
         return None;
     }
-    let colours = [3, 2, 4, 7, 8];
+    let most = KIND_COLOURS.len();
     let mut all: Vec<Series> = kinds
         .iter()
-        .zip(colours)
-        .map(|((name, n), colour)| {
-            let counter = format!("errors.{name}");
+        .take(most)
+        .enumerate()
+        .map(|(i, (name, n))| {
+            let counter = format!("{prefix}{name}");
             series(
                 name,
-                colour,
+                colour_of(i, name),
                 Mark::Bars,
                 per_second(&loaded.slices, |s| s.counter(&counter)),
                 thousands(*n),
             )
         })
         .collect();
-    if kinds.len() > colours.len() {
-        let shown: BTreeSet<&str> = kinds[..colours.len()].iter().map(|(name, _)| *name).collect();
-        let rest = |s: &Slice| sum_of(s.errors().filter(|(name, _)| !shown.contains(name)).map(|(_, n)| n));
-        let n = sum_of(kinds[colours.len()..].iter().map(|(_, n)| *n));
+    if kinds.len() > most {
+        let shown: BTreeSet<&str> = kinds[..most].iter().map(|(name, _)| *name).collect();
+        let rest = |s: &Slice| {
+            sum_of(
+                s.counters
+                    .iter()
+                    .filter(|(name, _)| name.strip_prefix(prefix).is_some_and(|kind| !shown.contains(kind)))
+                    .map(|(_, n)| *n),
+            )
+        };
+        let n = sum_of(kinds[most..].iter().map(|(_, n)| *n));
         all.push(series("others", 6, Mark::Bars, per_second(&loaded.slices, rest), thousands(n)));
     }
-    Some(Chart {
-        title: "Errors by kind".to_owned(),
-        note: "Failures a second, stacked.".to_owned(),
-        unit: "errors/s",
-        spans: spans(&loaded.slices),
-        series: all,
-        stacked: true,
-        may_be_log: false,
-        at_least: None,
+    let chart = Chart::new(title, note, unit, spans(&loaded.slices), all);
+    drawn(Chart { stacked: true, ..chart })
+}
+
+pub(crate) fn errors(loaded: &Loaded) -> Option<Chart> {
+    by_kind(loaded, "Errors by kind", "Failures a second, stacked.", "errors/s", "errors.", |i, _| {
+        KIND_COLOURS[i]
     })
 }
 
-fn connect(loaded: &Loaded) -> Option<Chart> {
+/// Drawn once there is something else than success.
+pub(crate) fn status_codes(loaded: &Loaded) -> Option<Chart> {
+    let codes = loaded.total.counters.keys().filter_map(|name| name.strip_prefix("http.codes."));
+    if codes.filter(|code| !code.starts_with('0')).count() < 2 {
+        return None;
+    }
+    by_kind(
+        loaded,
+        "Status codes",
+        "HTTP answers a second by their code, stacked.",
+        "answers/s",
+        "http.codes.",
+        |i, code| match (code.as_bytes().first(), i) {
+            (Some(b'2'), 0) => 5,
+            (Some(b'2'), _) => 1,
+            (Some(b'3'), _) => 8,
+            (Some(b'4'), _) => 2,
+            (Some(b'5'), 0 | 1) => 3,
+            (_, i) => KIND_COLOURS[i],
+        },
+    )
+}
+
+// --------------------------------------------------------------------------------------------------------- delivery
+
+pub(crate) fn delivery(loaded: &Loaded) -> Option<Chart> {
+    percentiles(
+        &loaded.slices,
+        "Delivery, every hearer",
+        "From sending a message to each listener hearing it.",
+        4,
+        |s| s.summary(names::DELIVERY),
+        loaded.total.summary(names::DELIVERY),
+    )
+}
+
+pub(crate) fn delivery_heat(loaded: &Loaded) -> Option<Chart> {
+    heat(
+        loaded,
+        "Where the deliveries fell",
+        "Each cell is a step of time and a range of delivery times: the darker, the more deliveries.",
+        names::DELIVERY,
+        |s| s.summary(names::DELIVERY),
+    )
+}
+
+pub(crate) fn hearers(loaded: &Loaded) -> Option<Chart> {
+    let total = loaded.total.summary(names::DELIVERY_LAST)?;
+    let overall = |name: &str| loaded.total.summary(name).map_or_else(String::new, |s| figure(s.median));
+    let values = |name: &str| loaded.slices.iter().map(|s| s.summary(name).map(|s| s.median)).collect();
+    let mut all = vec![
+        series("last", 3, Mark::Line, values(names::DELIVERY_LAST), figure(total.median)),
+        series("middle", 2, Mark::Line, values(names::DELIVERY_MEDIAN), overall(names::DELIVERY_MEDIAN)),
+        series("first", 1, Mark::Line, values(names::DELIVERY_FIRST), overall(names::DELIVERY_FIRST)),
+    ];
+    if loaded.total.summary(names::DELIVERY_ACK).is_some() {
+        all.push(series(
+            "acknowledged",
+            6,
+            Mark::Line,
+            values(names::DELIVERY_ACK),
+            overall(names::DELIVERY_ACK),
+        ));
+    }
+    let chart = Chart::new(
+        "Delivery, first to last hearer",
+        "Of a usual (median) message: when its first, its middle and its last hearer had it.",
+        "ms",
+        spans(&loaded.slices),
+        all,
+    );
+    drawn(Chart { may_be_log: true, tall: true, ..chart })
+}
+
+/// By the second a message was sent in; only where something was expected.
+pub(crate) fn completeness(loaded: &Loaded) -> Option<Chart> {
+    let delivery = loaded.run.as_ref()?.delivery.as_ref()?;
+    let expected = delivery.expected.filter(|n| *n > 0)?;
+    if loaded.total.counter(counters::EXPECTED) == 0 {
+        return None;
+    }
+    let missing = |s: &Slice| {
+        let expected = s.counter(counters::EXPECTED);
+        (expected > 0).then(|| s.counter(counters::MISSING).min(expected) as f64 / expected as f64 * 100.0)
+    };
+    let chart = Chart::new(
+        "Missing deliveries",
+        "Of the deliveries expected of the messages sent in each step of time: those that never came.",
+        "%",
+        spans(&loaded.slices),
+        vec![series(
+            "missing",
+            3,
+            Mark::Bars,
+            loaded.slices.iter().map(missing).collect(),
+            percent(delivery.missing, expected),
+        )],
+    );
+    drawn(Chart { at_least: Some(if delivery.missing == 0 { 1.0 } else { 0.0 }), ..chart })
+}
+
+/// Deliveries a second: expected, heard, and what came wrongly.
+pub(crate) fn delivery_rate(loaded: &Loaded) -> Option<Chart> {
+    let total = &loaded.total;
+    if total.counter(counters::HEARD) == 0 && total.counter(counters::EXPECTED) == 0 {
+        return None;
+    }
+    let mut all = vec![series(
+        "heard",
+        4,
+        Mark::Bars,
+        per_second(&loaded.slices, |s| s.counter(counters::HEARD)),
+        thousands(total.counter(counters::HEARD)),
+    )];
+    for (name, counter, colour, mark) in [
+        ("expected", counters::EXPECTED, 8, Mark::Step),
+        ("late", counters::LATE, 2, Mark::Line),
+        ("twice", counters::DUPLICATES, 7, Mark::Line),
+        ("uncalled", counters::UNEXPECTED, 3, Mark::Line),
+    ] {
+        let n = total.counter(counter);
+        if n > 0 {
+            let values = per_second(&loaded.slices, |s| s.counter(counter));
+            all.push(series(name, colour, mark, values, thousands(n)));
+        }
+    }
+    drawn(Chart::new(
+        "Deliveries",
+        "By the step of time in which the message was sent.",
+        "deliveries/s",
+        spans(&loaded.slices),
+        all,
+    ))
+}
+
+// ------------------------------------------------------------------------------------------------------- connecting
+
+pub(crate) fn connect_stages(loaded: &Loaded) -> Option<Chart> {
     let stages: Vec<_> = names::CONNECT_STAGES
         .iter()
         .zip([6, 8, 4, 3, 1, 2, 7, 5])
@@ -309,134 +519,95 @@ fn connect(loaded: &Loaded) -> Option<Chart> {
             series(stage.trim_start_matches("socketio.connect."), colour, Mark::Bars, values, overall)
         })
         .collect();
-    (!stages.is_empty()).then(|| Chart {
-        title: "Connecting, stage by stage".to_owned(),
-        note: "Mean time in each stage of a socket connection, stacked.".to_owned(),
-        unit: "ms",
-        spans: spans(&loaded.slices),
-        series: stages,
-        stacked: true,
-        may_be_log: false,
-        at_least: None,
-    })
+    let chart = Chart::new(
+        "Connecting, stage by stage",
+        "Mean time in each stage of a socket connection, stacked.",
+        "ms",
+        spans(&loaded.slices),
+        stages,
+    );
+    drawn(Chart { stacked: true, ..chart })
 }
 
-fn lateness(loaded: &Loaded) -> Option<Chart> {
-    let total = loaded.total.summary(names::START_LATENESS)?;
-    let values = |pick: fn(&Summary) -> f64| {
-        loaded.slices.iter().map(|s| s.summary(names::START_LATENESS).map(pick)).collect()
+pub(crate) fn connect_times(loaded: &Loaded) -> Vec<Chart> {
+    let of = |title, note, colour, name: &'static str| {
+        percentiles(&loaded.slices, title, note, colour, move |s| s.summary(name), loaded.total.summary(name))
     };
-    Some(Chart {
-        title: "Start lateness of the tester".to_owned(),
-        note: "How long after the planned instant users were started.".to_owned(),
-        unit: "ms",
-        spans: spans(&loaded.slices),
-        series: vec![
-            series("p99", 3, Mark::Line, values(|s| s.p99), figure(total.p99)),
-            series("p50", 1, Mark::Line, values(|s| s.median), figure(total.median)),
-        ],
-        stacked: false,
-        may_be_log: false,
-        at_least: None,
-    })
+    [
+        of("Whole connects", "All stages of a user's socket connection together.", 8, names::CONNECT_TOTAL),
+        of(
+            "Coming back",
+            "From the loss of a connection until its owner stands in its place again.",
+            7,
+            names::RECONNECT,
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
-/// Each sample stands for the time since the one before.
-fn sample_spans(samples: &[ProcessSample]) -> Vec<Span> {
-    let mut before = samples.first().map_or(0.0, |s| (s.at_s - 1.0).max(0.0));
-    samples
-        .iter()
-        .map(|s| {
-            let span = Span { from_s: before, to_s: s.at_s.max(before) };
-            before = span.to_s;
-            span
-        })
-        .collect()
-}
-
-/// At most as many samples as slices are drawn: neighbours averaged.
-fn thinned(samples: &[ProcessSample]) -> Vec<ProcessSample> {
-    let step = super::loaded::seconds_per_slice(samples.len());
-    if step == 1 {
-        return samples.to_vec();
-    }
-    samples
-        .chunks(step)
-        .filter_map(|chunk| {
-            let last = chunk.last()?;
-            let mut threads: BTreeMap<String, f64> = BTreeMap::new();
-            for sample in chunk {
-                for (name, cpu) in story::numbered(&sample.threads) {
-                    *threads.entry(name).or_default() += cpu / chunk.len() as f64;
-                }
-            }
-            Some(ProcessSample { threads: threads.into_iter().collect(), ..last.clone() })
-        })
-        .collect()
-}
-
-fn cpu(title: &str, note: &str, samples: &[ProcessSample]) -> Option<Chart> {
-    let samples = thinned(samples);
-    let by_thread: Vec<BTreeMap<String, f64>> =
-        samples.iter().map(|s| story::numbered(&s.threads).into_iter().collect()).collect();
-    let mut use_of: BTreeMap<&str, f64> = BTreeMap::new();
-    for sample in &by_thread {
-        for (name, cpu) in sample {
-            *use_of.entry(name).or_default() += cpu;
-        }
-    }
-    let mut threads: Vec<_> = use_of.into_iter().collect();
-    threads.sort_by(|a, b| b.1.total_cmp(&a.1));
-    if threads.is_empty() {
+/// Connections lost and brought back, and how many are away: a storm's recovery curve.
+pub(crate) fn storms(loaded: &Loaded) -> Option<Chart> {
+    let (lost, back) =
+        (loaded.total.counter(counters::CONNECTIONS_LOST), loaded.total.counter(counters::CONNECTIONS_BACK));
+    if lost == 0 {
         return None;
     }
-    let n = samples.len() as f64;
-    // Threads that hardly ever ran would only fill the legend.
-    let all_use: f64 = threads.iter().map(|t| t.1).sum();
-    let busy = threads.iter().take_while(|t| t.1 >= all_use * 0.01).count().max(1);
-    let kept = if busy > MOST_SERIES { MOST_SERIES - 1 } else { busy };
-    let mut all: Vec<Series> = threads[..kept]
+    let mut away = 0_u64;
+    let mut most_away = 0;
+    let away = loaded
+        .slices
         .iter()
-        .zip([1, 8, 5, 2, 4, 7])
-        .map(|((name, sum), colour)| {
-            let values = by_thread.iter().map(|s| Some(s.get(*name).copied().unwrap_or(0.0))).collect();
-            series(name, colour, Mark::Bars, values, figure(sum / n))
+        .map(|s| {
+            away = (away + s.counter(counters::CONNECTIONS_LOST))
+                .saturating_sub(s.counter(counters::CONNECTIONS_BACK));
+            most_away = most_away.max(away);
+            Some(away as f64)
         })
         .collect();
-    if kept < threads.len() {
-        let shown: BTreeSet<&str> = threads[..kept].iter().map(|t| t.0).collect();
-        let rest = |s: &BTreeMap<String, f64>| {
-            Some(s.iter().filter(|(name, _)| !shown.contains(name.as_str())).map(|(_, cpu)| cpu).sum())
-        };
-        let sum: f64 = threads[kept..].iter().map(|t| t.1).sum();
-        let name = count((threads.len() - kept) as u64, "other", "others");
-        all.push(series(&name, 6, Mark::Bars, by_thread.iter().map(rest).collect(), figure(sum / n)));
-    }
-    Some(Chart {
-        title: title.to_owned(),
-        note: note.to_owned(),
-        unit: "cores",
-        spans: sample_spans(&samples),
-        series: all,
-        stacked: true,
-        may_be_log: false,
-        at_least: Some(1.0),
-    })
+    let chart = Chart::new(
+        "Connections lost and brought back",
+        "Away: lost and not yet back at the end of each step of time, which is the recovery curve.",
+        "connections",
+        spans(&loaded.slices),
+        vec![
+            series("away", 7, Mark::Bars, away, format!("{} at most", thousands(most_away))),
+            series(
+                "lost/s",
+                3,
+                Mark::Line,
+                per_second(&loaded.slices, |s| s.counter(counters::CONNECTIONS_LOST)),
+                thousands(lost),
+            ),
+            series(
+                "back/s",
+                5,
+                Mark::Line,
+                per_second(&loaded.slices, |s| s.counter(counters::CONNECTIONS_BACK)),
+                thousands(back),
+            ),
+        ],
+    );
+    drawn(chart)
 }
 
-fn memory(title: &str, note: &str, samples: &[ProcessSample]) -> Option<Chart> {
-    let samples = thinned(samples);
-    let most = samples.iter().map(|s| s.rss_bytes).max().filter(|n| *n > 0)?;
-    let values = samples.iter().map(|s| Some(s.rss_bytes as f64 / 1e6)).collect();
-    Some(Chart {
-        title: title.to_owned(),
-        note: note.to_owned(),
-        unit: "MB",
-        spans: sample_spans(&samples),
-        series: vec![series("resident", 4, Mark::Bars, values, format!("{} at most", bytes(most)))],
-        stacked: false,
-        may_be_log: false,
-        at_least: None,
+pub(crate) fn heartbeats(loaded: &Loaded) -> Option<Chart> {
+    let late = loaded.total.counter(counters::HEARTBEATS_LATE);
+    (late > 0).then(|| {
+        Chart::new(
+            "Late heartbeats",
+            "Pings of the server that came later than its own interval and timeout allow.",
+            "pings/s",
+            spans(&loaded.slices),
+            vec![series(
+                "late",
+                3,
+                Mark::Bars,
+                per_second(&loaded.slices, |s| s.counter(counters::HEARTBEATS_LATE)),
+                thousands(late),
+            )],
+        )
     })
 }
 

@@ -4,21 +4,21 @@
 use askama::Template;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::Serialize;
 
-use super::charts::charts;
-use super::diagnosis::{self, Kind};
-use super::loaded::{ENDPOINTS, Loaded, Origin, Run, Slice, Summary};
+use super::blocks::{Block, Section};
+use super::diagnosis::{self, Kind, Mood};
+use super::loaded::{Loaded, Origin, Run};
 use super::story;
-use super::svg::{self, Chart, Mark, Span};
+use super::svg::Span;
+use super::tables::MOST_ROWS;
 use super::terms::{Term, terms};
 use super::units::{bytes, count, duration, figure, instant, latency, percent, rate, sum_of, thousands};
+use super::views;
 use crate::outcome::{CheckKind, PhaseInfo, names};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-/// Rows of one table.
-const MOST_ROWS: usize = 200;
+const LIVE_SCRIPT: &str = include_str!("live.js");
 
 /// The page. Clock times are shown in the machine's time zone.
 pub fn render(loaded: &Loaded) -> String {
@@ -26,9 +26,24 @@ pub fn render(loaded: &Loaded) -> String {
 }
 
 pub fn render_in_zone(loaded: &Loaded, zone: &TimeZone) -> String {
-    let page = Page::of(loaded, zone);
+    let page = Page::of(loaded, zone, Stage::Over);
     // Writing to a String cannot fail.
     page.render().unwrap_or_default()
+}
+
+/// The page of a run that `is_over` or goes on, as it is served while somebody watches: it asks for its successor.
+pub fn render_live(loaded: &Loaded, is_over: bool) -> String {
+    let stage = if is_over { Stage::JustOver } else { Stage::Running };
+    Page::of(loaded, &TimeZone::system(), stage).render().unwrap_or_default()
+}
+
+/// Whether the run of a page goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Over,
+    /// Served live, the final report.
+    JustOver,
+    Running,
 }
 
 #[derive(Template)]
@@ -36,31 +51,45 @@ pub fn render_in_zone(loaded: &Loaded, zone: &TimeZone) -> String {
 struct Page {
     style: &'static str,
     script: &'static str,
+    live_script: Option<&'static str>,
+    running: bool,
     title: String,
     subtitle: Vec<String>,
-    /// The first sentence, and those that follow it.
-    verdict: String,
-    more: Vec<String>,
-    mood: &'static str,
+    diagnosis: Diagnosis,
     status: &'static str,
     banners: Vec<Banner>,
+    checks: Vec<CheckRow>,
     tiles: Vec<Tile>,
     terms: Vec<Term>,
     phases: Vec<PhaseBox>,
-    charts: Vec<Drawn>,
+    sections: Vec<Section>,
     x_ticks: Vec<(f64, String)>,
-    errors: Option<ErrorTable>,
-    distributions: Vec<Table>,
-    delivery: Vec<(String, String)>,
-    delivery_samples: Vec<String>,
     server_events: Vec<(String, String)>,
     scenarios: Vec<(String, String, String)>,
-    checks: Vec<CheckRow>,
     metadata: Vec<(&'static str, String)>,
     /// Safe inside a script element.
     chart_data: String,
     result_json: Option<String>,
     result_name: String,
+}
+
+/// What the run came to: one sentence, and what it rests on.
+struct Diagnosis {
+    first: String,
+    evidence: Vec<String>,
+    mood: &'static str,
+}
+
+fn diagnosis(found: &diagnosis::Diagnosis) -> Diagnosis {
+    Diagnosis {
+        first: unbroken(&found.first),
+        evidence: found.evidence.iter().map(|row| unbroken(row)).collect(),
+        mood: match found.mood {
+            Mood::Good => "good",
+            Mood::Note => "note",
+            Mood::Bad => "bad",
+        },
+    }
 }
 
 struct Banner {
@@ -89,41 +118,6 @@ struct PhaseBox {
     quiet: bool,
 }
 
-struct Drawn {
-    id: String,
-    title: String,
-    unit: &'static str,
-    note: String,
-    log: bool,
-    svg: String,
-    ticks: Vec<(f64, String)>,
-    legend: Vec<(u8, &'static str, String, String)>,
-    tall: bool,
-}
-
-struct ErrorTable {
-    total: String,
-    detailed: bool,
-    rows: Vec<ErrorRow>,
-    more: String,
-}
-
-struct ErrorRow {
-    count: String,
-    step: String,
-    endpoint: String,
-    cause: String,
-    first: String,
-    last: String,
-    sample: String,
-}
-
-struct Table {
-    title: &'static str,
-    note: &'static str,
-    rows: Vec<[String; 9]>,
-}
-
 struct CheckRow {
     kind: &'static str,
     expression: String,
@@ -132,64 +126,81 @@ struct CheckRow {
     mood: &'static str,
 }
 
-/// What the script of the page needs to show values under the cursor.
-#[derive(Serialize)]
-struct ChartData {
-    id: String,
-    /// Start of each point, seconds.
-    x: Vec<f64>,
-    s: Vec<Vec<Option<f64>>>,
-}
-
 impl Page {
-    fn of(loaded: &Loaded, zone: &TimeZone) -> Self {
+    fn of(loaded: &Loaded, zone: &TimeZone, stage: Stage) -> Self {
         let axis = axis(loaded);
-        let boundaries: Vec<f64> = loaded.phases.iter().map(|p| p.start_s).filter(|s| *s > 0.0).collect();
-        let charts = charts(loaded);
-        let data: Vec<ChartData> = charts
-            .iter()
-            .enumerate()
-            .map(|(i, c)| ChartData {
-                id: format!("c{i}"),
-                x: c.spans.iter().map(|s| s.from_s).collect(),
-                s: c.series.iter().map(|s| s.values.iter().map(|v| v.map(rounded)).collect()).collect(),
+        let sections = views::sections(loaded, axis);
+        let figures = || {
+            sections.iter().flat_map(|s| &s.blocks).flat_map(|block| match block {
+                Block::Figures(figures) | Block::Multiples(figures) => &figures[..],
+                _ => &[],
             })
-            .collect();
-        let chart_data = serde_json::json!({ "from": axis.from_s, "to": axis.to_s, "charts": data });
+        };
+        let data: Vec<_> = figures().filter_map(|f| f.data.as_ref()).collect();
+        let chart_data =
+            serde_json::json!({ "from": axis.from_s, "to": axis.to_s, "charts": data }).to_string();
+        let running = stage == Stage::Running;
         let found = diagnosis::diagnose(loaded);
-        let (status, mood) = status(loaded);
+        let (status, mood) = if running { ("running", "note") } else { status(loaded, found.mood) };
         Self {
             style: STYLE,
             script: SCRIPT,
+            live_script: (stage != Stage::Over).then_some(LIVE_SCRIPT),
+            running,
             title: loaded.short_name().to_owned(),
             subtitle: subtitle(loaded, zone),
-            verdict: unbroken(&found.first),
-            more: found.evidence.iter().map(|row| unbroken(row)).collect(),
-            mood,
+            diagnosis: if running { so_far(loaded, mood) } else { diagnosis(&found) },
             status,
-            banners: banners(loaded),
-            tiles: tiles(loaded),
+            banners: banners(loaded, running),
+            checks: checks(loaded),
+            tiles: tiles(loaded, running),
             terms: terms(loaded),
             phases: loaded.phases.iter().map(|p| PhaseBox::of(p, axis)).collect(),
-            charts: charts.iter().enumerate().map(|(i, c)| Drawn::of(i, c, axis, &boundaries)).collect(),
             x_ticks: x_ticks(axis),
-            errors: error_table(loaded),
-            distributions: distributions(&loaded.total),
-            delivery: delivery_rows(loaded),
-            delivery_samples: loaded
-                .run
-                .as_ref()
-                .and_then(|r| r.delivery.as_ref())
-                .map_or_else(Vec::new, |d| d.samples.clone()),
             server_events: server_events(loaded),
             scenarios: scenarios(loaded),
-            checks: checks(loaded),
             metadata: metadata(loaded, zone),
-            chart_data: inside_script(&chart_data.to_string()),
+            chart_data: inside_script(&chart_data),
             result_json: loaded.json.as_deref().map(inside_script),
             result_name: file_name(loaded),
+            sections,
         }
     }
+}
+
+/// In place of a diagnosis while the run goes on: nothing is judged before its end.
+fn so_far(loaded: &Loaded, mood: &'static str) -> Diagnosis {
+    let total = &loaded.total;
+    let at = loaded.duration_s;
+    let started = match loaded.planned() {
+        Some(planned) => format!("{} of {} users started", thousands(total.launched()), thousands(planned)),
+        None => format!("{} started", count(total.launched(), "user", "users")),
+    };
+    let errors = match total.error_count() {
+        0 => "no error so far".to_owned(),
+        n => count(n, "error", "errors"),
+    };
+    let first = format!(
+        "Running for {}: {started}, {} completed, {errors}.",
+        duration(at),
+        thousands(total.completed())
+    );
+    let phase = loaded.phases.iter().enumerate().rfind(|(_, p)| p.start_s <= at).map(|(i, p)| {
+        let name = if p.name.is_empty() { String::new() } else { format!(" “{}”", p.name) };
+        let load = p.load.replace("->", "→");
+        if at > p.start_s + p.duration_s {
+            "All phases are over; the last users are at work.".to_owned()
+        } else {
+            let left = duration((p.start_s + p.duration_s - at).round());
+            format!("Phase {} of {}{name}: {load}, {left} left.", i + 1, loaded.phases.len())
+        }
+    });
+    let delivery = loaded.run.as_ref().and_then(|run| {
+        let delivery = run.delivery.as_ref().filter(|d| d.heard > 0 || d.missing > 0)?;
+        let text = story::delivery(run)?;
+        Some(format!("Of {} judged so far: {text}", count(delivery.messages, "message", "messages")))
+    });
+    Diagnosis { first: unbroken(&first), evidence: phase.into_iter().chain(delivery).collect(), mood }
 }
 
 /// `</script>` and comments cannot occur in it; still the same JSON.
@@ -202,11 +213,6 @@ fn file_name(loaded: &Loaded) -> String {
         Some(run) => format!("drumfire-{}.json", run.meta.run_id),
         None => loaded.short_name().to_owned(),
     }
-}
-
-fn rounded(value: f64) -> f64 {
-    let digits = if value.abs() >= 100.0 { 10.0 } else { 1000.0 };
-    (value * digits).round() / digits
 }
 
 fn clock(ms: u64, zone: &TimeZone, form: &str) -> String {
@@ -266,7 +272,7 @@ fn subtitle(loaded: &Loaded, zone: &TimeZone) -> Vec<String> {
 }
 
 /// In two words, and good or bad.
-fn status(loaded: &Loaded) -> (&'static str, &'static str) {
+fn status(loaded: &Loaded, mood: Mood) -> (&'static str, &'static str) {
     let total = &loaded.total;
     let run = loaded.run.as_ref();
     let missing =
@@ -282,7 +288,11 @@ fn status(loaded: &Loaded) -> (&'static str, &'static str) {
     } else if run.is_some_and(|r| r.interrupted.is_some()) {
         ("ended early", "note")
     } else {
-        ("no errors", "good")
+        match mood {
+            Mood::Good => ("no errors", "good"),
+            Mood::Note => ("no errors", "note"),
+            Mood::Bad => ("no errors, but not well", "bad"),
+        }
     }
 }
 
@@ -297,7 +307,7 @@ fn unbroken(text: &str) -> String {
     text
 }
 
-fn banners(loaded: &Loaded) -> Vec<Banner> {
+fn banners(loaded: &Loaded, running: bool) -> Vec<Banner> {
     let mut banners = Vec::new();
     if let Some(note) = story::foreign_note(loaded) {
         banners.push(Banner {
@@ -317,7 +327,7 @@ fn banners(loaded: &Loaded) -> Vec<Banner> {
     let mut validity = if run.validity.valid {
         Banner {
             mood: "good",
-            head: "Valid run".to_owned(),
+            head: if running { "Valid so far" } else { "Valid run" }.to_owned(),
             text: "The tester kept to its schedule, so the figures speak of the target.".to_owned(),
             rules,
         }
@@ -351,7 +361,7 @@ fn banners(loaded: &Loaded) -> Vec<Banner> {
     banners
 }
 
-fn tiles(loaded: &Loaded) -> Vec<Tile> {
+fn tiles(loaded: &Loaded, running: bool) -> Vec<Tile> {
     let total = &loaded.total;
     let (asked, started, requests, _) = story::rates(loaded);
     let mut tiles = vec![Tile {
@@ -378,7 +388,12 @@ fn tiles(loaded: &Loaded) -> Vec<Tile> {
             (failed, 0) => format!("{} failed", thousands(failed)),
             (failed, skipped) => format!("{} failed · {} skipped", thousands(failed), thousands(skipped)),
         },
-        mood: if total.completed() < total.launched() { "bad" } else { "" },
+        // While the run goes on there is always somebody at work.
+        mood: if total.failed() > 0 || (!running && total.completed() < total.launched()) {
+            "bad"
+        } else {
+            ""
+        },
     });
     tiles.push(Tile {
         label: "Requests",
@@ -392,9 +407,19 @@ fn tiles(loaded: &Loaded) -> Vec<Tile> {
         None => ("n/a".to_owned(), "", "no request was answered".to_owned()),
     };
     tiles.push(Tile { label: "Latency, p99", value, unit, below, mood: "" });
+    if let Some(due) = total.summary(names::RESPONSE_FROM_DUE) {
+        tiles.push(Tile {
+            label: "Response from due, p99",
+            value: figure(due.p99),
+            unit: "ms",
+            below: format!("half within {}", latency(due.median)),
+            mood: "",
+        });
+    }
     if let Some(delivery) = loaded.run.as_ref().and_then(|r| r.delivery.as_ref()) {
-        let p99 =
-            total.summary(names::DELIVERY).map_or_else(String::new, |s| format!(" · p99 {}", latency(s.p99)));
+        let p99 = total
+            .summary(names::DELIVERY)
+            .map_or_else(String::new, |s| format!(" · p99\u{a0}{}", latency(s.p99).replace(' ', "\u{a0}")));
         tiles.push(match delivery.expected {
             Some(expected) => Tile {
                 label: "Delivered",
@@ -454,134 +479,6 @@ fn tiles(loaded: &Loaded) -> Vec<Tile> {
         });
     }
     tiles
-}
-
-fn error_table(loaded: &Loaded) -> Option<ErrorTable> {
-    let groups = loaded.run.as_ref().map_or(&[][..], |r| &r.errors);
-    if groups.is_empty() {
-        let mut errors: Vec<_> = loaded.total.errors().collect();
-        errors.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
-        let rows: Vec<_> = errors
-            .iter()
-            .take(MOST_ROWS)
-            .map(|(name, n)| ErrorRow {
-                count: thousands(*n),
-                cause: (*name).to_owned(),
-                step: String::new(),
-                endpoint: String::new(),
-                first: String::new(),
-                last: String::new(),
-                sample: String::new(),
-            })
-            .collect();
-        return (!rows.is_empty()).then(|| ErrorTable {
-            total: thousands(loaded.total.error_count()),
-            detailed: false,
-            rows,
-            more: String::new(),
-        });
-    }
-    let rows = groups
-        .iter()
-        .take(MOST_ROWS)
-        .map(|g| ErrorRow {
-            count: thousands(g.count),
-            step: g.step.clone(),
-            endpoint: g.endpoint.clone(),
-            cause: g.cause.clone(),
-            first: instant(g.first_s),
-            last: instant(g.last_s),
-            sample: g.sample.clone(),
-        })
-        .collect();
-    let more = groups.len().saturating_sub(MOST_ROWS);
-    Some(ErrorTable {
-        total: thousands(sum_of(groups.iter().map(|g| g.count))),
-        detailed: true,
-        rows,
-        more: if more > 0 { format!("{more} more kinds stand in the result file.") } else { String::new() },
-    })
-}
-
-fn distributions(total: &Slice) -> Vec<Table> {
-    let row = |name: &str, s: &Summary| {
-        let optional = |v: Option<f64>| v.map_or_else(|| "–".to_owned(), figure);
-        [
-            name.to_owned(),
-            s.count.map_or_else(|| "–".to_owned(), thousands),
-            figure(s.min),
-            optional(s.mean),
-            figure(s.median),
-            figure(s.p95),
-            figure(s.p99),
-            optional(s.p999),
-            figure(s.max),
-        ]
-    };
-    let (mut answers, mut endpoints, mut connect, mut delivery, mut other) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (name, s) in &total.summaries {
-        if let Some(endpoint) = name.strip_prefix(ENDPOINTS) {
-            endpoints.push(row(endpoint, s));
-        } else if name.starts_with("plugins.metrics-by-endpoint.") {
-            // Counted by other names above.
-        } else if name.contains(".connect") {
-            connect.push(row(name, s));
-        } else if name.starts_with(names::DELIVERY) {
-            delivery.push(row(name, s));
-        } else if name.contains("response") || name == "latency" || name == "http.total" {
-            answers.push(row(name, s));
-        } else {
-            other.push(row(name, s));
-        }
-    }
-    // In the order in which a connection is made, not of the alphabet.
-    connect.sort_by_key(|row| {
-        names::CONNECT_STAGES.iter().position(|stage| *stage == row[0]).unwrap_or(names::CONNECT_STAGES.len())
-    });
-    endpoints.truncate(MOST_ROWS);
-    [
-        ("Answers", "From sending a request to its answer; from_due counts from the instant the user was to start.", answers),
-        ("By endpoint", "From sending a request to the first byte of its answer.", endpoints),
-        ("Delivery", "From sending a message to a listener hearing it, each pair; first, median and last hearer of each message.", delivery),
-        ("Connecting", "Each stage of a socket connection.", connect),
-        ("Sessions and schedule", "How long scenarios took, and how late users were started.", other),
-    ]
-    .into_iter()
-    .filter(|(.., rows)| !rows.is_empty())
-    .map(|(title, note, rows)| Table { title, note, rows })
-    .collect()
-}
-
-fn delivery_rows(loaded: &Loaded) -> Vec<(String, String)> {
-    let Some(d) = loaded.run.as_ref().and_then(|r| r.delivery.as_ref()) else { return Vec::new() };
-    let mut rows = vec![
-        (format!("Messages sent (“{}”)", d.event), thousands(d.messages)),
-        ("Deliveries heard".to_owned(), thousands(d.heard)),
-    ];
-    match (&d.expectation, d.expected) {
-        (Some(rule), Some(expected)) => {
-            rows.push((format!("Expected ({rule})"), thousands(expected)));
-            rows.push((
-                "Missing".to_owned(),
-                format!("{} ({})", thousands(d.missing), percent(d.missing, expected)),
-            ));
-            rows.push(("Heard by the wrong listener".to_owned(), thousands(d.unexpected)));
-            if d.undecided > 0 {
-                rows.push(("Undecided: the listener was moving".to_owned(), thousands(d.undecided)));
-            }
-        }
-        _ => rows.push(("Expected".to_owned(), "nothing was said, so nothing is called complete".to_owned())),
-    }
-    rows.push(("Heard twice".to_owned(), thousands(d.duplicates)));
-    if d.late > 0 {
-        rows.push(("Heard after the deadline, late or once more".to_owned(), thousands(d.late)));
-    }
-    rows.push(("Out of order".to_owned(), thousands(d.out_of_order)));
-    if d.not_sent > 0 {
-        rows.push(("Messages not sent".to_owned(), thousands(d.not_sent)));
-    }
-    rows
 }
 
 fn server_events(loaded: &Loaded) -> Vec<(String, String)> {
@@ -696,37 +593,6 @@ impl PhaseBox {
     }
 }
 
-// ----------------------------------------------------------------------------------------------------------- charts
-
-impl Drawn {
-    fn of(index: usize, chart: &Chart, axis: Span, boundaries: &[f64]) -> Self {
-        let plot = svg::draw(chart, axis, boundaries);
-        let legend = chart
-            .series
-            .iter()
-            .map(|s| {
-                let swatch = match s.mark {
-                    Mark::Bars => "block",
-                    Mark::Step => "dash",
-                    Mark::Line | Mark::Faint => "stroke",
-                };
-                (s.colour, swatch, s.name.clone(), s.overall.clone())
-            })
-            .collect();
-        Self {
-            id: format!("c{index}"),
-            title: chart.title.clone(),
-            unit: chart.unit,
-            note: chart.note.clone(),
-            log: plot.log,
-            svg: plot.svg,
-            ticks: plot.ticks,
-            legend,
-            tall: chart.may_be_log,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -743,11 +609,5 @@ mod tests {
         assert_eq!(labels(31.0), "0 s 5 s 10 s 15 s 20 s 25 s 30 s");
         assert_eq!(labels(900.0), "0 s 2:00 4:00 6:00 8:00 10:00 12:00 14:00");
         assert_eq!(labels(4.0 * 3600.0), "0 s 30:00 1:00:00 1:30:00 2:00:00 2:30:00 3:00:00 3:30:00");
-    }
-
-    #[test]
-    fn milliseconds_keep_three_digits_for_the_cursor() {
-        assert_eq!(rounded(0.12345), 0.123);
-        assert_eq!(rounded(1234.56), 1234.6);
     }
 }

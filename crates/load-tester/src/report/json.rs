@@ -33,7 +33,7 @@ const MOST_BYTES: u64 = 1 << 30;
 /// An inflated histogram; three digits over the whole range of u64 stay below it.
 const MOST_HISTOGRAM_BYTES: u64 = 4 << 20;
 /// Kept inside the HTML report only up to this size.
-const MOST_EMBEDDED_BYTES: usize = 8 << 20;
+pub(crate) const MOST_EMBEDDED_BYTES: usize = 8 << 20;
 
 /// A result file that could not be written or read: where, what, and what to do about it.
 #[derive(Debug, thiserror::Error)]

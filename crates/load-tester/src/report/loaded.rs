@@ -1,6 +1,7 @@
 //! What a report may say, whichever tool measured it: the outcome of a run of ours, or a result file of
 //! ours or of Artillery, brought to one shape. All formats are written from this.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
@@ -91,6 +92,31 @@ pub struct Slice {
     pub requests_completed: u64,
     pub concurrent_users: Option<u64>,
     pub connections: Option<u64>,
+    /// How often each time was met, for heat maps: counts of the buckets of [`spread`], by the name of the histogram
+    /// (all answers together under [`ANSWERED`]). Only where the histograms themselves are known.
+    pub spreads: BTreeMap<&'static str, Vec<u32>>,
+}
+
+/// The name of [`Slice::answered`] among [`Slice::spreads`].
+pub const ANSWERED: &str = "answered";
+
+/// Times cut into buckets of the same width on a logarithmic scale.
+pub mod spread {
+    /// In milliseconds; shorter times are in the first bucket, longer ones than 1,000 s in the last.
+    pub const LOWEST_MS: f64 = 0.01;
+    pub const PER_DECADE: usize = 6;
+    pub const BUCKETS: usize = 8 * PER_DECADE;
+
+    /// Number of the bucket that holds a time.
+    pub fn bucket(ms: f64) -> usize {
+        ((ms / LOWEST_MS).max(1.0).log10() * PER_DECADE as f64 + 1e-9).floor().min(BUCKETS as f64 - 1.0)
+            as usize
+    }
+
+    /// Lower edge of a bucket, in milliseconds.
+    pub fn edge(bucket: usize) -> f64 {
+        LOWEST_MS * 10f64.powf(bucket as f64 / PER_DECADE as f64)
+    }
 }
 
 /// A distribution in milliseconds. What a file does not say is `None`.
@@ -197,6 +223,13 @@ impl Slice {
         .filter(|(_, counted)| counter(counted) > 0 && elapsed_s > 0.0)
         .map(|(rate, counted)| (rate.to_owned(), counter(counted) as f64 / elapsed_s))
         .collect();
+        let all_answers = answered(&window.histograms);
+        let spreads = [names::RESPONSE_FROM_DUE, names::DELIVERY]
+            .into_iter()
+            .filter_map(|name| Some((name, window.histograms.get(name).filter(|h| !h.is_empty())?)))
+            .chain(all_answers.as_deref().map(|h| (ANSWERED, h)))
+            .map(|(name, histogram)| (name, spread_of(histogram)))
+            .collect();
         Self {
             start_s: window.start_s,
             length_s: window.length_s,
@@ -206,7 +239,8 @@ impl Slice {
                 .iter()
                 .filter_map(|(name, h)| Some((name.clone(), Summary::of(h)?)))
                 .collect(),
-            answered: answered(&window.histograms),
+            answered: all_answers.as_deref().and_then(Summary::of),
+            spreads,
             codes,
             requests_started: counter("http.requests")
                 + counter("socketio.emit")
@@ -226,23 +260,32 @@ impl Slice {
 }
 
 /// Answers of all engines in one distribution.
-fn answered(histograms: &BTreeMap<String, Histogram<u64>>) -> Option<Summary> {
+pub(crate) fn answered(histograms: &BTreeMap<String, Histogram<u64>>) -> Option<Cow<'_, Histogram<u64>>> {
     let mut parts = [names::HTTP_RESPONSE_TIME, names::SOCKETIO_RESPONSE_TIME, "websocket.response_time"]
         .into_iter()
         .filter_map(|name| histograms.get(name))
         .filter(|h| !h.is_empty());
-    let first = parts.next()?;
-    let mut rest = parts.peekable();
-    if rest.peek().is_none() {
-        return Summary::of(first);
-    }
-    let mut all = first.clone();
-    all.auto(true);
-    for part in rest {
+    let mut all = Cow::Borrowed(parts.next()?);
+    for part in parts {
+        let all = all.to_mut();
+        all.auto(true);
         // Cannot fail: the histogram grows as needed.
         let _ = all.add(part);
     }
-    Summary::of(&all)
+    Some(all)
+}
+
+fn spread_of(histogram: &Histogram<u64>) -> Vec<u32> {
+    let mut counts = Vec::new();
+    for step in histogram.iter_recorded() {
+        let bucket = spread::bucket(step.value_iterated_to() as f64 / 1000.0);
+        if counts.len() <= bucket {
+            counts.resize(bucket + 1, 0_u32);
+        }
+        let met = u32::try_from(step.count_since_last_iteration()).unwrap_or(u32::MAX);
+        counts[bucket] = counts[bucket].saturating_add(met);
+    }
+    counts
 }
 
 /// Several windows, in order, as one.
@@ -316,12 +359,9 @@ pub(crate) fn active<'a>(
     span
 }
 
-impl Loaded {
-    /// A run that has just ended, as its result file would read.
-    pub fn of(outcome: &Outcome) -> Self {
-        let step = seconds_per_slice(outcome.seconds.len());
-        let slices = outcome.seconds.chunks(step).filter_map(merge).map(|w| Slice::of_window(&w)).collect();
-        let run = Run {
+impl Run {
+    fn of(outcome: &Outcome) -> Self {
+        Self {
             meta: outcome.meta.clone(),
             histograms: outcome.total.histograms.clone(),
             errors: outcome.errors.clone(),
@@ -335,9 +375,23 @@ impl Loaded {
             checks: outcome.checks.clone(),
             interrupted: outcome.interrupted.map(str::to_owned),
             ended_after_s: outcome.ended_after_s,
-        };
+        }
+    }
+}
+
+impl Loaded {
+    /// A run that has just ended, as its result file would read.
+    pub fn of(outcome: &Outcome) -> Self {
+        let step = seconds_per_slice(outcome.seconds.len());
+        let slices = outcome.seconds.chunks(step).filter_map(merge).map(|w| Slice::of_window(&w)).collect();
         let span = active(outcome.seconds.iter().map(|w| (w.start_s, w.length_s, &w.counters)));
-        Self::from_parts(run, &outcome.total, slices, span, outcome.scenario_counts.clone())
+        Self::from_parts(Run::of(outcome), &outcome.total, slices, span, outcome.scenario_counts.clone())
+    }
+
+    /// A run that goes on; `slices` are its seconds, which `outcome` lacks.
+    pub(crate) fn so_far(outcome: &Outcome, slices: Vec<Slice>) -> Self {
+        let span = active(slices.iter().map(|s| (s.start_s, s.length_s, &s.counters)));
+        Self::from_parts(Run::of(outcome), &outcome.total, slices, span, outcome.scenario_counts.clone())
     }
 
     pub(crate) fn from_parts(

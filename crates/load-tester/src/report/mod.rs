@@ -5,6 +5,7 @@
 //! an expectation.
 
 mod artillery;
+mod blocks;
 mod charts;
 pub mod console;
 mod console_v1;
@@ -19,11 +20,15 @@ mod junit;
 pub mod loaded;
 mod markdown;
 pub(crate) mod plain;
+mod shapes;
+mod sides;
 pub(crate) mod story;
 mod svg;
+mod tables;
 mod terms;
 pub(crate) mod units;
 mod verdict;
+mod views;
 
 pub use console::{Console, Format};
 pub use diagnosis::{Diagnosis, diagnose};

@@ -1,36 +1,11 @@
-// A common cursor over all charts, and zoom. The page reads well without it.
+// A common cursor over all charts, zoom, and tables sorted by a column. The page reads well without it.
 (() => {
   "use strict";
   document.documentElement.classList.add("scripted");
   const $ = (id) => document.getElementById(id);
-  const result = $("result"), link = $("download");
-  if (result && link) {
-    link.hidden = false;
-    link.addEventListener("click", () => {
-      const url = URL.createObjectURL(new Blob([result.textContent], { type: "application/json" }));
-      link.href = url;
-      setTimeout(() => { URL.revokeObjectURL(url); link.removeAttribute("href"); }, 10000);
-    });
-    link.href = "#";
-  }
 
-  const timeline = $("timeline");
-  if (!timeline) return;
-  const data = JSON.parse($("chart-data").textContent);
-  const length = data.to - data.from;
-  const charts = data.charts.map((chart) => {
-    const figure = $(chart.id);
-    return {
-      ...chart,
-      plot: figure.querySelector(".plot"),
-      svg: figure.querySelector("svg"),
-      values: [...figure.querySelectorAll("[data-series]")],
-    };
-  });
-  const idle = timeline.querySelector("[data-idle]"), reset = $("reset");
-  if (matchMedia("(hover: none)").matches) idle.textContent = "Touch a chart to read all of them at that moment.";
-  const idleText = idle.textContent;
-  let zoom = [0, 1], at = null;
+  // What the reader chose; it outlives the page's parts when a live page swaps them. Zoom is in seconds.
+  const state = { zoom: null, sorted: {} };
 
   const figureText = (v) => {
     if (v === null || v === undefined) return "–";
@@ -52,17 +27,73 @@
     return low - 1;
   };
 
+  const download = () => {
+    const result = $("result"), link = $("download");
+    if (!result || !link) return;
+    link.hidden = false;
+    link.addEventListener("click", () => {
+      const url = URL.createObjectURL(new Blob([result.textContent], { type: "application/json" }));
+      link.href = url;
+      setTimeout(() => { URL.revokeObjectURL(url); link.removeAttribute("href"); }, 10000);
+    });
+    link.href = "#";
+  };
+
+  // ------------------------------------------------------------------------------------------------ sorted tables
+  const sortBy = (table, column, down) => {
+    const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
+    const key = (row) => {
+      const cell = row.cells[column];
+      return cell.dataset.sort === undefined ? cell.textContent.trim() : Number(cell.dataset.sort);
+    };
+    const compare = (a, b) => {
+      const x = key(a), y = key(b);
+      if (typeof x === "number" && typeof y === "number") return x - y;
+      // What has no figure comes last either way.
+      if (typeof x !== typeof y) return (typeof x === "number" ? -1 : 1) * (down ? -1 : 1);
+      return x.localeCompare(y, "en", { numeric: true });
+    };
+    body.append(...[...body.rows].sort((a, b) => (down ? -1 : 1) * compare(a, b)));
+    heads.forEach((head, i) => {
+      if (i === column) head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      else head.removeAttribute("aria-sort");
+    });
+    state.sorted[table.id] = [column, down];
+  };
+  const sortable = () => {
+    for (const table of document.querySelectorAll("table.data[id]")) {
+      if (table.tBodies[0].rows.length < 2) continue;
+      [...table.tHead.rows[0].cells].forEach((head, column) => {
+        if (!("sortable" in head.dataset)) return;
+        const button = document.createElement("button");
+        button.type = "button";
+        button.textContent = head.textContent;
+        head.replaceChildren(button);
+        button.addEventListener("click", () => {
+          const now = head.getAttribute("aria-sort");
+          sortBy(table, column, now ? now === "ascending" : head.classList.contains("n"));
+        });
+      });
+      if (state.sorted[table.id]) sortBy(table, ...state.sorted[table.id]);
+    }
+  };
+
+  // ---------------------------------------------------------------------------------------------- cursor and zoom
+  let charts = [], cursors = [], data = null, length = 1, zoom = [0, 1], at = null, idleText = "", drag = null;
+  const place = (share) => (share - zoom[0]) / (zoom[1] - zoom[0]) * 100;
+
   const read = (share) => {
     at = share;
-    timeline.classList.toggle("reading", share !== null);
+    const page = $("page"), idle = $("idle");
+    page.classList.toggle("reading", share !== null);
     if (share === null) {
       idle.textContent = idleText;
       for (const chart of charts) for (const cell of chart.values) cell.textContent = cell.dataset.overall;
       return;
     }
     const second = data.from + share * length;
-    timeline.style.setProperty("--c", share);
     idle.textContent = "at " + clock(second);
+    for (const cursor of cursors) cursor.style.left = place(share) + "%";
     for (const chart of charts) {
       const i = index(chart.x, second);
       for (const cell of chart.values) cell.textContent = figureText(chart.s[cell.dataset.series]?.[i]);
@@ -72,12 +103,14 @@
   const steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
   const show = (from, to) => {
     zoom = [from, to];
-    timeline.style.setProperty("--z0", from);
-    timeline.style.setProperty("--z1", to);
+    const page = $("page"), whole = from === 0 && to === 1;
+    state.zoom = whole ? null : [from * length, to * length];
+    page.style.setProperty("--z0", from);
+    page.style.setProperty("--z1", to);
     for (const chart of charts) chart.svg.setAttribute("viewBox", `${from * 1000} 0 ${(to - from) * 1000} 100`);
-    reset.hidden = from === 0 && to === 1;
+    $("reset").hidden = whole;
     const span = (to - from) * length;
-    const step = steps.find((s) => span / s <= 8) ?? Math.ceil(span / 8 / 3600) * 3600;
+    const step = steps.find((s) => span / s <= 6) ?? Math.ceil(span / 6 / 3600) * 3600;
     const ticks = [];
     for (let s = Math.ceil(from * length / step - 1e-9) * step; s <= (from + (to - from) * 0.97) * length; s += step) {
       const tick = document.createElement("span");
@@ -86,7 +119,8 @@
       if (s / length > from + (to - from) * 0.02) tick.style.transform = "translateX(-50%)";
       ticks.push(tick);
     }
-    for (const row of timeline.querySelectorAll(".ticks")) row.replaceChildren(...ticks.map((t) => t.cloneNode(true)));
+    for (const row of document.querySelectorAll(".ticks")) row.replaceChildren(...ticks.map((t) => t.cloneNode(true)));
+    if (at !== null) read(at);
   };
 
   const shareAt = (plot, event) => {
@@ -94,16 +128,15 @@
     const x = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
     return zoom[0] + x * (zoom[1] - zoom[0]);
   };
-  let drag = null;
-  for (const { plot } of charts) {
+
+  const listen = (plot) => {
     plot.addEventListener("pointermove", (event) => {
       const share = shareAt(plot, event);
       read(share);
       if (drag) {
-        const part = (s) => (s - zoom[0]) / (zoom[1] - zoom[0]) * 100;
         const [a, b] = [Math.min(drag.from, share), Math.max(drag.from, share)];
-        drag.box.style.left = part(a) + "%";
-        drag.box.style.width = part(b) - part(a) + "%";
+        drag.box.style.left = place(a) + "%";
+        drag.box.style.width = place(b) - place(a) + "%";
       }
     });
     plot.addEventListener("pointerdown", (event) => {
@@ -116,7 +149,7 @@
       plot.setPointerCapture(event.pointerId);
       drag = { from: shareAt(plot, event), box };
       event.preventDefault();
-      timeline.focus({ preventScroll: true });
+      $("page").focus({ preventScroll: true });
     });
     const end = (event) => {
       if (!drag) return;
@@ -129,15 +162,49 @@
     plot.addEventListener("pointercancel", end);
     plot.addEventListener("pointerleave", (event) => { if (!drag && event.pointerType !== "touch") read(null); });
     plot.addEventListener("dblclick", () => show(0, 1));
-  }
-  reset.addEventListener("click", () => show(0, 1));
-  timeline.tabIndex = 0;
-  timeline.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") { read(null); show(0, 1); return; }
-    const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (!way) return;
-    event.preventDefault();
-    const step = (zoom[1] - zoom[0]) / (event.shiftKey ? 10 : 60);
-    read(Math.min(zoom[1], Math.max(zoom[0], (at ?? zoom[0]) + way * step)));
-  });
+  };
+
+  const timeline = () => {
+    const page = $("page"), idle = $("idle");
+    const second = at === null ? null : data.from + at * length;
+    data = JSON.parse($("chart-data").textContent);
+    length = data.to - data.from;
+    if (matchMedia("(hover: none)").matches) idle.textContent = "Touch a chart to read them all.";
+    idleText = idle.textContent;
+    charts = data.charts.map((chart) => {
+      const figure = $(chart.id);
+      return {
+        ...chart,
+        plot: figure.querySelector(".plot"),
+        svg: figure.querySelector("svg"),
+        values: [...figure.querySelectorAll("[data-series]")],
+      };
+    });
+    cursors = [...document.querySelectorAll(".timed .cursor, .strip .cursor")];
+    for (const { plot } of charts) listen(plot);
+    $("reset").addEventListener("click", () => show(0, 1));
+    page.tabIndex = -1;
+    page.addEventListener("keydown", (event) => {
+      if (event.target.closest("button, summary, a")) return;
+      if (event.key === "Escape") { read(null); show(0, 1); return; }
+      const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!way || at === null) return;
+      event.preventDefault();
+      const step = (zoom[1] - zoom[0]) / (event.shiftKey ? 10 : 60);
+      read(Math.min(zoom[1], Math.max(zoom[0], at + way * step)));
+    });
+    if (state.zoom) show(Math.min(0.99, state.zoom[0] / length), Math.min(1, state.zoom[1] / length));
+    else zoom = [0, 1];
+    at = second === null ? null : Math.min(1, (second - data.from) / length);
+    if (at !== null) read(at);
+  };
+
+  const start = () => {
+    download();
+    sortable();
+    timeline();
+  };
+  // For the script of a live page.
+  window.drumfire = { start, busy: () => drag !== null };
+  start();
 })();

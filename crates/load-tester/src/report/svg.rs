@@ -6,6 +6,8 @@
 
 use std::fmt::Write as _;
 
+use super::loaded::spread;
+
 /// Units of the drawing's box.
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 100.0;
@@ -27,6 +29,8 @@ pub(crate) enum Mark {
     Step,
     /// The same, filled to the ground.
     Bars,
+    /// Filled between `floor` and `values`, from middle to middle of the spans.
+    Band,
 }
 
 #[derive(Debug, Clone)]
@@ -37,6 +41,8 @@ pub(crate) struct Series {
     pub(crate) mark: Mark,
     /// One for each span; `None` where nothing was measured.
     pub(crate) values: Vec<Option<f64>>,
+    /// The lower edge of a `Band`; else empty.
+    pub(crate) floor: Vec<Option<f64>>,
     /// Shown beside the name while nothing is pointed at.
     pub(crate) overall: String,
 }
@@ -53,8 +59,42 @@ pub(crate) struct Chart {
     pub(crate) stacked: bool,
     /// A logarithmic scale is used where values lie far apart.
     pub(crate) may_be_log: bool,
-    /// The scale reaches at least so far, to make neighbours comparable.
+    /// The scale reaches at least so far up, and a logarithmic one so far down, to make neighbours comparable.
     pub(crate) at_least: Option<f64>,
+    pub(crate) down_to: Option<f64>,
+    /// For each span, how often values fell into each bucket of `loaded::spread`; drawn as shades behind the series.
+    pub(crate) heat: Option<Vec<Vec<u32>>>,
+    /// Taller than others.
+    pub(crate) tall: bool,
+}
+
+impl Chart {
+    pub(crate) fn new(
+        title: &str,
+        note: &str,
+        unit: &'static str,
+        spans: Vec<Span>,
+        series: Vec<Series>,
+    ) -> Self {
+        Self {
+            title: title.to_owned(),
+            note: note.to_owned(),
+            unit,
+            spans,
+            series,
+            stacked: false,
+            may_be_log: false,
+            at_least: None,
+            down_to: None,
+            heat: None,
+            tall: false,
+        }
+    }
+
+    /// Whether anything would be drawn.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.spans.is_empty() || self.series.iter().all(|s| s.values.iter().all(Option::is_none))
+    }
 }
 
 /// A drawn chart: the SVG element and what HTML places beside it.
@@ -90,6 +130,14 @@ impl Scale {
         let high = nice_step(highest).max(low * 10.0);
         let last = high.log10().floor() as i32;
         let every = usize::try_from((last - first) / 5 + 1).unwrap_or(1);
+        let ticks = (first..=last).step_by(every).map(|power| 10f64.powi(power)).collect();
+        Self { low, high, log: true, ticks }
+    }
+
+    /// Exactly from `low` to `high`, marked at the powers of ten between them.
+    fn log_between(low: f64, high: f64) -> Self {
+        let (first, last) = ((low.log10() - 1e-9).ceil() as i32, (high.log10() + 1e-9).floor() as i32);
+        let every = usize::try_from((last - first) / 6 + 1).unwrap_or(1);
         let ticks = (first..=last).step_by(every).map(|power| 10f64.powi(power)).collect();
         Self { low, high, log: true, ticks }
     }
@@ -130,6 +178,9 @@ pub(crate) fn draw(chart: &Chart, axis: Span, boundaries: &[f64]) -> Plot {
     if !marks.is_empty() {
         let _ = write!(svg, r#"<path class="phase" d="{marks}"/>"#);
     }
+    if let Some(heat) = &chart.heat {
+        svg.push_str(&shades(&chart.spans, heat, &x, &scale));
+    }
     match &stacks {
         Some(stacks) => {
             for (series, levels) in chart.series.iter().zip(stacks) {
@@ -149,6 +200,10 @@ pub(crate) fn draw(chart: &Chart, axis: Span, boundaries: &[f64]) -> Plot {
                     Mark::Step => {
                         let d = steps(&chart.spans, &series.values, &x, &scale);
                         let _ = write!(svg, r#"<path class="l{colour} planned" d="{d}"/>"#);
+                    }
+                    Mark::Band => {
+                        let d = between(&chart.spans, &series.floor, &series.values, &x, &scale);
+                        let _ = write!(svg, r#"<path class="b{colour}" d="{d}"/>"#);
                     }
                     Mark::Line | Mark::Faint => {
                         let d = line(&chart.spans, &series.values, &x, &scale);
@@ -172,6 +227,9 @@ fn scale_of(chart: &Chart, stacks: Option<&[Vec<(f64, f64)>]>) -> Scale {
         None => drawn().fold(0.0, f64::max),
     }
     .max(chart.at_least.unwrap_or(0.0));
+    if let Some((lowest, highest)) = chart.heat.as_ref().and_then(|heat| heated(heat)) {
+        return Scale::log_between(spread::edge(lowest), spread::edge(highest + 1));
+    }
     // The lowest line decides where a logarithmic scale begins: one quick answer among many must not stretch it.
     let lowest = chart
         .series
@@ -180,6 +238,7 @@ fn scale_of(chart: &Chart, stacks: Option<&[Vec<(f64, f64)>]>) -> Scale {
         .filter_map(|values| Some((median(values.clone())?, values)))
         .min_by(|a, b| a.0.total_cmp(&b.0))
         .and_then(|(_, values)| values.into_iter().min_by(f64::total_cmp));
+    let lowest = lowest.map(|lowest| chart.down_to.map_or(lowest, |down_to| down_to.min(lowest)));
     match lowest {
         Some(lowest) if chart.may_be_log && highest / lowest > 40.0 => Scale::log(lowest, highest),
         _ => Scale::linear(highest),
@@ -273,8 +332,95 @@ fn line(spans: &[Span], values: &[Option<f64>], x: &dyn Fn(f64) -> f64, scale: &
     d
 }
 
+/// Filled between two lines; broken where either is missing.
+fn between(
+    spans: &[Span],
+    floor: &[Option<f64>],
+    values: &[Option<f64>],
+    x: &dyn Fn(f64) -> f64,
+    scale: &Scale,
+) -> String {
+    let point = |i: usize| {
+        let span = spans.get(i)?;
+        let (low, high) = ((*floor.get(i)?)?, (*values.get(i)?)?);
+        Some((short(x((span.from_s + span.to_s) / 2.0)), short(scale.y(low)), short(scale.y(high))))
+    };
+    let mut d = String::new();
+    let mut at = 0;
+    while at < spans.len() {
+        let stretch: Vec<_> = (at..spans.len()).map_while(point).collect();
+        at += stretch.len() + 1;
+        // One point has no width.
+        if stretch.len() < 2 {
+            continue;
+        }
+        for (i, (x, _, high)) in stretch.iter().enumerate() {
+            let _ = write!(d, "{}{x} {high}", if i == 0 { 'M' } else { 'L' });
+        }
+        for (x, low, _) in stretch.iter().rev() {
+            let _ = write!(d, "L{x} {low}");
+        }
+        d.push('Z');
+    }
+    d
+}
+
+/// Lowest and highest bucket with anything in it.
+fn heated(heat: &[Vec<u32>]) -> Option<(usize, usize)> {
+    let met =
+        || heat.iter().flat_map(|column| column.iter().enumerate()).filter(|(_, n)| **n > 0).map(|(i, _)| i);
+    Some((met().min()?, met().max()?))
+}
+
+/// Shades of one colour; each is one path.
+pub(crate) const SHADES: usize = 7;
+
+/// A heat map's cells: the darker, the more (logarithmically, so that a single slow answer is seen).
+fn shades(spans: &[Span], heat: &[Vec<u32>], x: &dyn Fn(f64) -> f64, scale: &Scale) -> String {
+    // More columns than this would be narrower than a pixel.
+    let together = spans.len().div_ceil(240).max(1);
+    let columns: Vec<(Span, Vec<u64>)> = spans
+        .chunks(together)
+        .zip(heat.chunks(together))
+        .filter_map(|(spans, columns)| {
+            let span = Span { from_s: spans.first()?.from_s, to_s: spans.last()?.to_s };
+            let mut sum = vec![0; spread::BUCKETS];
+            for column in columns {
+                for (sum, n) in sum.iter_mut().zip(column) {
+                    *sum += u64::from(*n);
+                }
+            }
+            Some((span, sum))
+        })
+        .collect();
+    let most = columns.iter().flat_map(|(_, column)| column).copied().max().unwrap_or(0).max(1) as f64;
+    let mut paths = vec![String::new(); SHADES];
+    for (span, column) in &columns {
+        for (bucket, n) in column.iter().enumerate().filter(|(_, n)| **n > 0) {
+            let share = (*n as f64).ln_1p() / most.ln_1p();
+            let shade = ((share * SHADES as f64).ceil() as usize).clamp(1, SHADES) - 1;
+            let (left, right) = (x(span.from_s), x(span.to_s));
+            let (top, bottom) = (scale.y(spread::edge(bucket + 1)), scale.y(spread::edge(bucket)));
+            let _ = write!(
+                paths[shade],
+                "M{} {}H{}V{}H{}Z",
+                short(left),
+                short(top),
+                short(right),
+                short(bottom),
+                short(left)
+            );
+        }
+    }
+    let mut svg = String::new();
+    for (shade, d) in paths.iter().enumerate().filter(|(_, d)| !d.is_empty()) {
+        let _ = write!(svg, r#"<path class="h{}" d="{d}"/>"#, shade + 1);
+    }
+    svg
+}
+
 /// At most two decimals, no trailing zeros.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     let text = format!("{value:.2}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
@@ -300,16 +446,15 @@ mod tests {
 
     fn chart(values: Vec<Option<f64>>, mark: Mark) -> Chart {
         let spans = (0..values.len()).map(|i| Span { from_s: i as f64, to_s: i as f64 + 1.0 }).collect();
-        Chart {
-            title: "T <1>".to_owned(),
-            note: String::new(),
-            unit: "ms",
-            spans,
-            series: vec![Series { name: "a".to_owned(), colour: 1, mark, values, overall: String::new() }],
-            stacked: false,
-            may_be_log: true,
-            at_least: None,
-        }
+        let series = Series {
+            name: "a".to_owned(),
+            colour: 1,
+            mark,
+            values,
+            floor: Vec::new(),
+            overall: String::new(),
+        };
+        Chart { may_be_log: true, ..Chart::new("T <1>", "", "ms", spans, vec![series]) }
     }
 
     #[test]

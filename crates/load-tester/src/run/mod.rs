@@ -7,6 +7,7 @@ mod crew;
 mod pacer;
 mod prepare;
 mod show;
+mod so_far;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio::task::LocalSet;
 
 pub(crate) use crew::{Order, Report};
 pub(crate) use prepare::Padded;
+pub use so_far::SoFar;
 
 pub use crate::progress::Progress;
 
@@ -150,7 +152,30 @@ async fn conduct(
     let started_at = SystemTime::now() + Duration::from_millis(20);
     shared.zero.set(zero).expect("set only here");
     observer.begin(zero);
-    let mut show = Show::new(&shared, collector, observer, zero, workers);
+    let revision = uses_socketio(&shared.script).then(|| match shared.socket.base().revision {
+        Revision::V3 => 3,
+        Revision::V4 => 4,
+    });
+    let meta = Meta {
+        run_id,
+        tool_version: env!("CARGO_PKG_VERSION").into(),
+        script: shared.script.path.display().to_string(),
+        script_sha256: shared.script.sha256.clone(),
+        target: shared.script.config.target.clone(),
+        command_line: options.command_line.clone(),
+        seed: shared.seed,
+        host: host(),
+        workers,
+        engine_revision: revision,
+        started_at_ms: started_at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+        listeners: standing,
+        // Known at the end, or at each look.
+        duration_s: 0.0,
+        phases: Vec::new(),
+        unconfirmed_emits: 0,
+        confirmed_emits: 0,
+    };
+    let mut show = Show::new(&shared, collector, observer, zero, workers, meta);
     if let (Some(ledger), Some(path)) = (&mut show.ledger, &options.pairs_out) {
         ledger.write_pairs(path).with_context(|| format!("writing {}", path.display()))?;
     }
@@ -202,7 +227,7 @@ async fn conduct(
     for notice in show.observer.notices() {
         progress(&Progress::Notice(&notice));
     }
-    let Show { mut collector, phases, tester, busy, .. } = show;
+    let Show { mut collector, meta, tester, busy, .. } = show;
     let total = collector.total(duration_s);
     let (seconds, errors) = collector.finish(zero.elapsed().as_secs_f64());
     let planned = ended.stopped_at.map_or(shared.plan.len(), |at| shared.plan.due_by(at));
@@ -227,28 +252,12 @@ async fn conduct(
         passed: seen.failed == 0,
         strict: true,
     }));
-    let revision = uses_socketio(&shared.script).then(|| match shared.socket.base().revision {
-        Revision::V3 => 3,
-        Revision::V4 => 4,
-    });
     Ok(Outcome {
         meta: Meta {
-            run_id,
-            tool_version: env!("CARGO_PKG_VERSION").into(),
-            script: shared.script.path.display().to_string(),
-            script_sha256: shared.script.sha256.clone(),
-            target: shared.script.config.target.clone(),
-            command_line: options.command_line.clone(),
-            seed: shared.seed,
-            host: host(),
-            workers,
-            engine_revision: revision,
-            started_at_ms: started_at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             duration_s,
-            phases,
-            listeners: standing,
             unconfirmed_emits: collector.unconfirmed,
             confirmed_emits: collector.confirmed,
+            ..meta
         },
         validity: validity::judge(&total, planned, &busy),
         seconds,

@@ -8,12 +8,13 @@ use anyhow::bail;
 use tokio::sync::mpsc;
 
 use super::crew::{Crew, Order, Report};
+use super::so_far::{Known, SoFar};
 use super::{Progress, first_error};
 use crate::ledger::Ledger;
 use crate::listeners::{self, Audience};
 use crate::metrics::{Collector, Recorder, merge_windows};
 use crate::monitor::Watch;
-use crate::outcome::{PhaseInfo, Window, counters};
+use crate::outcome::{Meta, PhaseInfo, Window, counters};
 use crate::progress::{ERRORS, Now};
 use crate::samples::Samples;
 use crate::signals::Signals;
@@ -92,7 +93,8 @@ pub(super) struct Show<'a> {
     pub(super) ledger: Option<Ledger>,
     zero: Instant,
     workers: usize,
-    pub(super) phases: Vec<PhaseInfo>,
+    /// Its phases are known; what is counted until the end is not in it.
+    pub(super) meta: Meta,
     pub(super) observer: Observer,
     pub(super) tester: Samples,
     tester_watch: Option<Watch>,
@@ -110,6 +112,7 @@ impl<'a> Show<'a> {
         observer: Observer,
         zero: Instant,
         workers: usize,
+        meta: Meta,
     ) -> Self {
         let phases = shared.plan.phases().iter().map(|planned| PhaseInfo {
             name: planned.phase.name.clone().unwrap_or_default(),
@@ -128,7 +131,7 @@ impl<'a> Show<'a> {
             }),
             zero,
             workers,
-            phases: phases.collect(),
+            meta: Meta { phases: phases.collect(), ..meta },
             observer,
             tester: Samples::default(),
             tester_watch: Watch::of_self(CONDUCTOR_THREAD),
@@ -183,7 +186,7 @@ impl<'a> Show<'a> {
                 () = until(edge.map(|(at, ..)| at)), if arriving => {
                     edges.pop();
                     if let Some((_, index, begins)) = edge {
-                        let phase = &self.phases[index];
+                        let phase = &self.meta.phases[index];
                         progress(&if begins { Progress::PhaseStarted { index, phase } } else { Progress::PhaseCompleted { index, phase } });
                         if !begins && edges.is_empty() {
                             progress(&Progress::Draining { users: self.shared.alive.load(Ordering::Relaxed) });
@@ -245,7 +248,7 @@ impl<'a> Show<'a> {
         }
         self.tell(whole, progress);
         let told = self.told_seconds.min(self.told_windows);
-        self.collector.fold(told.saturating_sub(deadline.as_secs() as usize + 2));
+        self.collector.fold(told.saturating_sub(self.settles_after_s()));
     }
 
     /// A disk that is full is no reason to throw the run away.
@@ -260,6 +263,11 @@ impl<'a> Show<'a> {
     fn count_late_heartbeats(&mut self, second: usize) {
         let late = self.shared.audience.late_heartbeats.swap(0, Ordering::Relaxed);
         self.collector.count_late(Some(second), counters::HEARTBEATS_LATE, late);
+    }
+
+    /// So many seconds after one was whole the deliveries of what was said in it have been judged.
+    fn settles_after_s(&self) -> usize {
+        self.shared.delivery.as_ref().map_or(0, |config| config.deadline.as_secs() as usize) + 2
     }
 
     fn tell(&mut self, whole: usize, progress: &mut dyn FnMut(&Progress<'_>)) {
@@ -295,18 +303,35 @@ impl<'a> Show<'a> {
             let over_s = second.start_s + length_s;
             let total = self.collector.total(over_s);
             let due = self.shared.plan.due_by(Duration::try_from_secs_f64(over_s).unwrap_or_default());
+            let settled = self.told_seconds.checked_sub(self.settles_after_s());
             let target = self.observer.seen().target;
+            let delivery = self.ledger.as_mut().map(Ledger::delivery);
+            let validity = validity::judge(&total, due, &self.busy);
+            let known = Known {
+                meta: &self.meta,
+                collector: &self.collector,
+                delivery,
+                observer: &self.observer,
+                tester: &self.tester,
+                validity: &validity,
+            };
             let now = Now {
-                phases: &self.phases,
+                phases: &self.meta.phases,
                 due,
-                delivery: self.ledger.as_mut().map(Ledger::delivery),
+                delivery,
                 errors: self.collector.top_errors(ERRORS),
                 server_events: &self.collector.server_events,
                 tester: self.tester.last(),
                 target: target.as_ref(),
-                validity: validity::judge(&total, due, &self.busy),
+                validity: validity.clone(),
             };
             progress(&Progress::Second { second: &second, total: &total, now: &now });
+            progress(&Progress::SoFar(&SoFar {
+                newest: &second,
+                settled: settled.and_then(|settled| self.collector.whole_from(settled).next()),
+                seconds_per_window: self.collector.seconds_per_window(),
+                make: &|| known.outcome(&total),
+            }));
         }
         self.told_seconds += 1;
     }

@@ -181,7 +181,7 @@ impl Picture {
                     grace.as_secs_f64()
                 ));
             }
-            Progress::PhaseCompleted { .. } | Progress::Window { .. } => {}
+            Progress::SoFar(_) | Progress::PhaseCompleted { .. } | Progress::Window { .. } => {}
         }
     }
 

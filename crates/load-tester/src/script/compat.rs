@@ -428,6 +428,7 @@ pub const TABLE: &[Entry] = &[
     row(S::Flag, "--require-valid", Ours, "exit code 3 when the figures are not to be believed", "precedence"),
     row(S::Flag, "--workers", Ours, "threads; one schedule for all of them", "workers_share_one_schedule"),
     row(S::Flag, "--pairs", Ours, "who heard what, as CSV", "flags"),
+    row(S::Flag, "--live", Ours, "the report while the run goes on, `/metrics` for Prometheus and `/result.json`; `--live=ADDRESS`, default 127.0.0.1:9014", "flags"),
     row(S::Flag, "--max-duration", Ours, "after so long nobody arrives any more; users get the grace to end and are then cut off, neither completed nor failed", "the_longest_duration_ends_arrivals_and_cuts_off_who_stays"),
     row(S::Flag, "--grace", Ours, "the script's `timeout` when absent: who waits for an answer has it by then; after Ctrl-C at most 1 s", "the_longest_duration_ends_arrivals_and_cuts_off_who_stays"),
     row(S::Flag, "--sources", Ours, "each connection from the next of these addresses, for more sockets than one address has ports", "connections_come_from_the_source_addresses_in_turn"),

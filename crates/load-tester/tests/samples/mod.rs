@@ -9,6 +9,8 @@ use std::sync::LazyLock;
 use hdrhistogram::Histogram;
 use load_tester::outcome::*;
 
+pub(crate) mod rich;
+
 /// Repeatable noise (xorshift).
 pub(crate) struct Noise(pub(crate) u64);
 
