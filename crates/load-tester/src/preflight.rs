@@ -33,8 +33,12 @@ pub(crate) fn check_descriptors(shared: &Shared) -> anyhow::Result<()> {
     let flows =
         || shared.scenarios.iter().filter(|scenario| scenario.weight > 0).map(|scenario| &scenario.flow);
     let sockets = |flow: &Flow| {
-        per_socket * u64::from(flow.engine == Engine::SocketIo)
-            + u64::from(any_step(&flow.steps, &|action| matches!(action, FlowAction::Http(_))))
+        let own = match flow.engine {
+            Engine::Http => 0,
+            Engine::WebSocket => 1,
+            Engine::SocketIo => per_socket,
+        };
+        own + u64::from(any_step(&flow.steps, &|action| matches!(action, FlowAction::Http(_))))
     };
     let sockets = flows().map(sockets).max().unwrap_or(1).max(1);
     let life = flows().map(|flow| shortest_life(&flow.steps)).max().unwrap_or_default();

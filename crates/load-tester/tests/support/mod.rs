@@ -49,6 +49,14 @@ pub struct Server {
     pub idled: Mutex<Vec<Duration>>,
     /// Those that emitted `store`.
     pub standing: Mutex<Vec<Arc<Socket>>>,
+    /// Heads of the requests that asked for a WebSocket.
+    pub handshakes: Mutex<Vec<String>>,
+    /// CONNECT packets.
+    pub connects: Mutex<Vec<String>>,
+    /// WebSockets that ended without a close frame.
+    pub cut_off: AtomicUsize,
+    /// Called for each answer to a ping.
+    pub on_pong: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// A session that began by polling; its `sid` is its number.
@@ -97,6 +105,18 @@ impl Socket {
         self.send(&format!("42{}", json!([event, argument])));
     }
 
+    /// One Engine.IO packet.
+    pub fn raw(&self, packet: &str) {
+        self.send(packet);
+    }
+
+    /// Ends the connection without a word.
+    pub fn cut(&self) {
+        if let Out::Frames(stream) = &*self.out.lock().unwrap() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
     pub fn ack(&self, id: u64, argument: &Value) {
         self.send(&format!("43{id}{}", json!([argument])));
     }
@@ -139,6 +159,10 @@ impl Server {
             accepted: AtomicUsize::new(0),
             idled: Mutex::default(),
             standing: Mutex::default(),
+            handshakes: Mutex::default(),
+            connects: Mutex::default(),
+            cut_off: AtomicUsize::new(0),
+            on_pong: OnceLock::new(),
         });
         let this = Arc::clone(&server);
         std::thread::spawn(move || {
@@ -169,6 +193,7 @@ impl Server {
                 })
             };
             if let Some(key) = header("sec-websocket-key:") {
+                self.handshakes.lock().unwrap().push(head.clone());
                 return self.upgrade(stream, reader, &path, &key);
             }
             let mut body =
@@ -218,8 +243,10 @@ impl Server {
                 socket
             }
         };
+        let mut closed = false;
         while let Some((opcode, payload)) = read_frame(&mut reader) {
             if opcode == 8 {
+                closed = true;
                 self.closed_politely.fetch_add(1, Ordering::Relaxed);
                 let _ = end.write_all(&[0x88, 0]);
                 break;
@@ -228,6 +255,9 @@ impl Server {
                 continue;
             }
             self.packet(&socket, &String::from_utf8(payload).ok()?);
+        }
+        if !closed {
+            self.cut_off.fetch_add(1, Ordering::Relaxed);
         }
         let _ = end.shutdown(Shutdown::Both);
         None
@@ -293,7 +323,12 @@ impl Server {
 
     fn packet(self: &Arc<Self>, socket: &Arc<Socket>, text: &str) -> Option<()> {
         if text.starts_with("40") {
+            self.connects.lock().unwrap().push(text.to_owned());
             socket.send(r#"40{"sid":"s"}"#);
+        } else if text == "3" {
+            if let Some(on_pong) = self.on_pong.get() {
+                on_pong();
+            }
         } else if let Some(event) = text.strip_prefix("42") {
             let at = event.find('[')?;
             let ack = event[..at].parse().ok();

@@ -7,6 +7,7 @@ mod document;
 mod journal;
 mod properties;
 mod scenarios;
+mod sockets;
 
 use std::collections::BTreeSet;
 use std::path::Path;
