@@ -153,7 +153,7 @@ async fn work(
 }
 
 /// A user's task cannot fail but by a fault of ours.
-fn check(joined: Result<(), tokio::task::JoinError>) {
+pub(super) fn check(joined: Result<(), tokio::task::JoinError>) {
     if let Err(error) = joined
         && let Ok(panic) = error.try_into_panic()
     {

@@ -4,6 +4,7 @@
 //! gives the orders, reads what the workers hand over each second, watches the target and tells the progress.
 
 mod crew;
+mod debug;
 mod prepare;
 mod show;
 
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 pub(crate) use crew::{Order, Report};
+pub use debug::{Debugged, debug};
 pub(crate) use prepare::Padded;
 
 use crate::ledger::Ledger;
