@@ -74,6 +74,11 @@ impl Inbox {
         self.bytes = self.letters.iter().map(|letter| letter.data.len()).sum();
     }
 
+    /// Whether such messages are kept.
+    pub(crate) fn wants(&self, namespace: &str, event: &str) -> bool {
+        self.wanted(namespace, event).is_some()
+    }
+
     fn topic(&self, namespace: &str, event: &str) -> Option<Topic> {
         self.wanted(namespace, event).map(|wanted| wanted.topic)
     }

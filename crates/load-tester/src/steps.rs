@@ -151,19 +151,24 @@ impl Actor {
     /// answer.
     async fn wait(&mut self, wait: &WaitAction, step: StepId, sent: Option<Instant>) -> Result<(), Failed> {
         let inbox = Rc::clone(self.person.inbox.get_or_insert_default());
-        let (topic, name) = match &wait.spec.event {
-            None => (inbox.borrow_mut().want_frames(step), "frame".to_owned()),
-            Some(event) => {
-                let namespace = self.namespace_of(&wait.spec.namespace);
-                if namespace != "/" {
-                    Box::pin(self.join_namespace(&namespace, step)).await?;
-                }
-                let Person { vars, rng, .. } = &mut self.person;
-                let event = event.render_text(vars, rng).into_owned();
-                (inbox.borrow_mut().want(&namespace, &event, step), event)
-            }
+        let Some(event) = &wait.spec.event else {
+            let topic = inbox.borrow_mut().want_frames(step);
+            return self.await_letters(wait, step, topic, "frame", 0, sent).await;
         };
-        self.await_letters(wait, step, topic, &name, 0, sent).await
+        let namespace = self.namespace_of(&wait.spec.namespace);
+        if namespace != "/" {
+            Box::pin(self.join_namespace(&namespace, step)).await?;
+        }
+        let Person { vars, rng, .. } = &mut self.person;
+        let name = event.render_text(vars, rng).into_owned();
+        // A name that differs from user to user, which no `listen` has: no step is known that would wait for it again.
+        let once = !event.is_constant() && !inbox.borrow().wants(&namespace, &name);
+        let topic = inbox.borrow_mut().want(&namespace, &name, step);
+        let done = self.await_letters(wait, step, topic, &name, 0, sent).await;
+        if once {
+            inbox.borrow_mut().forget(&namespace, &name);
+        }
+        done
     }
 
     /// Takes letters from number `from` on until there are enough that fit.

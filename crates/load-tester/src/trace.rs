@@ -194,7 +194,20 @@ fn masked(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Whatever a server says is shown on one line, within bounds.
+        #[test]
+        fn any_text_is_shown(text in "(?s).{0,40}[\"=]?(token|cookie|eyJ)?[\":=]{0,3}.{0,2000}") {
+            let shown = shown(&text);
+            prop_assert!(shown.len() < MOST_SHOWN + 40);
+            let controls = shown.contains(['\n', '\r', '\u{1b}']);
+            prop_assert!(!controls);
+        }
+    }
 
     #[test]
     fn secrets_are_left_out() {

@@ -549,7 +549,7 @@ impl Actor {
                 due,
                 answered: false,
                 ears: None,
-                inbox: flow.kept.inbox.then(|| Rc::new(RefCell::new(flow.kept.new_inbox()))),
+                inbox: None,
                 sent: None,
                 last_emit: flow.connect,
                 last_message: None,
@@ -560,6 +560,9 @@ impl Actor {
 
     /// Connects when the engine needs it, then takes the steps.
     pub(crate) async fn perform(&mut self, flow: &Flow) -> Result<(), Failed> {
+        if flow.kept.inbox {
+            self.person.inbox = Some(Rc::new(RefCell::new(flow.kept.new_inbox())));
+        }
         self.late = None;
         match flow.connects {
             Connects::AtStart => self.connect_unasked(flow.connect).await?,

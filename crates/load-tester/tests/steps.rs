@@ -339,8 +339,66 @@ fn a_user_that_does_not_read_fills_the_servers_outbox() {
     };
     let as_they_come = run("");
     // The server's writing stood still for long.
-    let stopped = run("      - read: {stop: true, for: 1}\n");
+    let stopped = run("      - read: {stop: true, for: 2}\n");
     assert!(stopped > Duration::from_millis(300) && stopped > as_they_come, "{stopped:?}, {as_they_come:?}");
-    let slow = run("      - read: {bytesPerSecond: 10000, for: 1}\n");
+    let slow = run("      - read: {bytesPerSecond: 10000, for: 2}\n");
     assert!(slow > Duration::from_millis(300) && slow > as_they_come, "{slow:?}, {as_they_come:?}");
+}
+
+#[test]
+fn what_the_server_refuses_and_ends_is_an_error_with_step_and_sample() {
+    let refuse = |_: &Arc<Server>, socket: &Arc<Socket>, event: &str, _: &[Value], _: Option<u64>| match event
+    {
+        "leave" => socket.raw("41"),
+        "bad" => socket.raw(r#"42["exception",{"status":400,"message":"no"}]"#),
+        _ => socket.raw(r#"44{"message":"expired"}"#),
+    };
+    let server = Server::start(|_| Manner::Serve, refuse, plain_page);
+    let flow = "      - emit: [bad]\n      - think: 0.1\n      - emit: [expire]\n      - think: 0.1\n      - emit: [leave]\n      - think: 0.1\n      - emit: [any]\n        namespace: /refused";
+    let outcome = drum(&server, &script("", flow)).unwrap();
+    let mut told: Vec<_> = outcome
+        .errors
+        .iter()
+        .map(|error| {
+            let step = error.step.split(" (line").next().unwrap_or_default();
+            (step, error.cause.as_str(), error.sample.as_str())
+        })
+        .collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            (
+                "emit any",
+                "connect /refused: namespace: refused: no entry for 17",
+                r#"{"message":"no entry for 17"}"#
+            ),
+            ("emit bad", "exception 400: no", r#"["exception",{"status":400,"message":"no"}]"#),
+            ("emit expire", "connect_error: expired", r#"{"message":"expired"}"#),
+            ("emit leave", "disconnected from / by the server", ""),
+        ]
+    );
+    assert_eq!(counter(&outcome, counters::CONNECTIONS_LOST), 0, "the connection itself stood to the end");
+}
+
+#[test]
+fn a_listener_that_waited_keeps_nothing_behind_its_last_wait() {
+    let greet = |server: &Arc<Server>, socket: &Arc<Socket>, event: &str, _: &[Value], ack: Option<u64>| {
+        if event == "flood" {
+            for one in &*server.standing.lock().unwrap() {
+                (0..1200).for_each(|number| one.emit("said", &json!(number)));
+            }
+        }
+        socket.emit("said", &json!("welcome"));
+        if let Some(ack) = ack {
+            socket.ack(ack, &json!({}));
+        }
+    };
+    let server = Server::start(|_| Manner::Serve, greet, plain_page);
+    let listeners = "  listeners: [{count: 1, flow: [{emit: [store, {}]}, {wait: \"{{ word }}\"}, {emit: [store, {}]}, {wait: said}]}]
+  variables: {word: [said]}";
+    let flow = "      - emit: [flood]\n        acknowledge: true\n      - think: 0.2";
+    let outcome = drum(&server, &script(listeners, flow)).unwrap();
+    completed(&outcome);
+    assert!(outcome.server_events["said"] > 1200, "{:?}", outcome.server_events);
 }

@@ -255,10 +255,7 @@ impl Maker<'_> {
             let Some(at) = last.map(|last| last + 1) else { continue };
             let id = steps[at - 1].id;
             let forgets = Box::new(SocketAction::Forget(vec![(namespace.clone(), event.clone())]));
-            // Nothing follows that could hear more.
-            if at < steps.len() {
-                steps.insert(at, FlowStep { id, action: FlowAction::Socket(forgets) });
-            }
+            steps.insert(at, FlowStep { id, action: FlowAction::Socket(forgets) });
         }
         waited.retain(|(namespace, event, _)| !listened.contains(&(namespace.clone(), event.clone())));
         Kept { inbox, from_the_start: waited }

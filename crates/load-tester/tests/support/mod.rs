@@ -324,7 +324,10 @@ impl Server {
     fn packet(self: &Arc<Self>, socket: &Arc<Socket>, text: &str) -> Option<()> {
         if text.starts_with("40") {
             self.connects.lock().unwrap().push(text.to_owned());
-            socket.send(r#"40{"sid":"s"}"#);
+            match text[2..].strip_prefix("/refused") {
+                Some(_) => socket.send(r#"44/refused,{"message":"no entry for 17"}"#),
+                None => socket.send(r#"40{"sid":"s"}"#),
+            }
         } else if text == "3" {
             if let Some(on_pong) = self.on_pong.get() {
                 on_pong();
