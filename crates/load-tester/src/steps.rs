@@ -192,9 +192,9 @@ impl Actor {
         let count = wait.spec.count;
         let Err(missed) = missed else {
             let (first, last) = progress.received.unwrap_or((began, began));
-            self.person.record(|recorder| {
-                recorder.time_of(wait.time, last.saturating_duration_since(began));
-            });
+            if let Some(time) = wait.time {
+                self.person.record(|recorder| recorder.time_of(time, last.saturating_duration_since(began)));
+            }
             // What had come before it was sent is no answer.
             if let Some(sent) = sent.filter(|sent| first >= *sent) {
                 self.person.got_answer(last);

@@ -394,24 +394,21 @@ impl Hearing {
                     self.worker.recorder.borrow_mut().server_event("(unreadable name)");
                     return;
                 };
-                let mut recorder = self.worker.recorder.borrow_mut();
-                recorder.server_event(name);
+                self.worker.recorder.borrow_mut().server_event(name);
                 let shared = &self.worker.shared;
                 if let (Some(ears), Some(marks)) = (&self.ears, &shared.marks)
                     && name == marks.event()
                 {
                     let mut ears = ears.borrow_mut();
                     ears.came(incoming.data);
+                    let recorder = &mut self.worker.recorder.borrow_mut();
                     if let Some(listening) = shared.listening_for()
-                        && ears.hear(listening, incoming.data, incoming.received, &mut recorder)
+                        && ears.hear(listening, incoming.data, incoming.received, recorder)
                     {
                         shared.count_heard(self.worker.index, 1);
                     }
                 } else if matches!(name, "exception" | "error" | "connect_error") {
-                    drop(recorder);
                     self.complaint(name, incoming.data);
-                } else {
-                    drop(recorder);
                 }
                 self.keep(incoming.namespace, name, incoming.received, || incoming.data.to_owned());
             }

@@ -10,7 +10,7 @@ use load_tester::outcome::{Outcome, names};
 use load_tester::run::{RunOptions, run};
 use load_tester::script::{self, LoadOptions};
 use serde_json::{Value, json};
-use support::counter;
+use support::{Manner, Server, counter};
 use tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tungstenite::http::HeaderValue;
 use tungstenite::{Message, WebSocket};
@@ -175,7 +175,8 @@ fn a_ws_user_sends_waits_and_captures() {
     let times = &outcome.total.histograms["websocket.response_time"];
     // `ask`, `plain` and the bytes of both users. What the loop's waits took had come before it was asked for.
     assert_eq!(times.len(), 6, "an unanswered send has no latency");
-    assert!(outcome.total.histograms["drumfire.wait.frame"].len() >= 10);
+    // One for the welcome, one for `ask` and two in the loop; an answer of a `send` is no wait.
+    assert_eq!(outcome.total.histograms["drumfire.wait.frame"].len(), 8);
     assert!(!outcome.total.histograms.contains_key(names::SOCKETIO_RESPONSE_TIME));
     assert_eq!(outcome.meta.engine_revision, None);
     assert_eq!(server.closed.load(Ordering::Relaxed), 2, "users say goodbye");
@@ -253,6 +254,26 @@ fn a_ws_wait_ends_with_a_name_and_so_does_a_lost_connection() {
     assert_eq!((error.code.as_str(), error.count), ("disconnect", 2));
     assert_eq!(counter(&outcome, "drumfire.connections.lost"), 2);
     assert_eq!(counter(&outcome, "vusers.completed"), 2);
+}
+
+#[test]
+fn a_login_comes_before_a_plain_websocket_too() {
+    let login = |_: &str, _: &str| {
+        let body = r#"{"token":"t-17"}"#;
+        let length = body.len();
+        let head = "HTTP/1.1 200 OK\r\nset-cookie: session=abc; Path=/";
+        (format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}"), true)
+    };
+    let web = Server::start(|_| Manner::Serve, |_, _, _, _, _| {}, login);
+    let server = Plain::start(|_| {}, echo);
+    // Cookies know hosts, not ports.
+    let flow = format!(
+        "      - post: {{url: \"http://{}/login\", capture: {{json: $.token, as: token}}}}
+      - send: {{payload: hi, match: {{regexp: hi, value: hi}}}}",
+        web.address
+    );
+    completed(&server.drum(&script("  ws: {headers: {X-Token: \"{{ token }}\"}}", &flow)));
+    assert_eq!(*server.handshakes.lock().unwrap(), ["/ t-17||session=abc"; 2]);
 }
 
 /// Whatever is said goes to everybody, the speaker included, as many chats do.

@@ -52,8 +52,8 @@ pub(crate) enum SocketAction {
 pub(crate) struct WaitAction {
     pub(crate) spec: WaitStep,
     pub(crate) rules: Rules,
-    /// `drumfire.wait.<event>`
-    pub(crate) time: TimeId,
+    /// `drumfire.wait.<event>`; `None` for the answer to a `send`, whose time is a response time.
+    pub(crate) time: Option<TimeId>,
 }
 
 #[derive(Debug)]
@@ -212,21 +212,26 @@ impl Maker<'_> {
     fn wait(&mut self, spec: &WaitStep) -> anyhow::Result<WaitAction> {
         let rules = Rules::new(&spec.captures, &spec.matches).map_err(anyhow::Error::msg)?;
         let name = spec.event.as_ref().map_or_else(|| "frame".to_owned(), written);
-        Ok(WaitAction { spec: spec.clone(), rules, time: self.names.time(&format!("drumfire.wait.{name}")) })
+        let time = Some(self.names.time(&format!("drumfire.wait.{name}")));
+        Ok(WaitAction { spec: spec.clone(), rules, time })
     }
 
     fn send(&mut self, spec: &SendStep) -> anyhow::Result<SendAction> {
         let answer = match &spec.answer {
             None => None,
-            Some((captures, matches)) => Some(self.wait(&WaitStep {
-                event: None,
-                namespace: Template::constant("".into()),
-                timeout: None,
-                count: 1,
-                captures: captures.clone(),
-                matches: matches.clone(),
-                collect: None,
-            })?),
+            Some((captures, matches)) => {
+                let spec = WaitStep {
+                    event: None,
+                    namespace: Template::constant("".into()),
+                    timeout: None,
+                    count: 1,
+                    captures: captures.clone(),
+                    matches: matches.clone(),
+                    collect: None,
+                };
+                let rules = Rules::new(captures, matches).map_err(anyhow::Error::msg)?;
+                Some(WaitAction { spec, rules, time: None })
+            }
         };
         let packet = match spec.payload.as_constant() {
             None => None,

@@ -322,11 +322,12 @@ impl Server {
     }
 
     fn packet(self: &Arc<Self>, socket: &Arc<Socket>, text: &str) -> Option<()> {
-        if text.starts_with("40") {
+        if let Some(namespace) = text.strip_prefix("40") {
             self.connects.lock().unwrap().push(text.to_owned());
-            match text[2..].strip_prefix("/refused") {
-                Some(_) => socket.send(r#"44/refused,{"message":"no entry for 17"}"#),
-                None => socket.send(r#"40{"sid":"s"}"#),
+            if namespace.starts_with("/refused") {
+                socket.send(r#"44/refused,{"message":"no entry for 17"}"#);
+            } else {
+                socket.send(r#"40{"sid":"s"}"#);
             }
         } else if text == "3" {
             if let Some(on_pong) = self.on_pong.get() {

@@ -74,3 +74,16 @@ fn every_row_is_tested() {
         );
     }
 }
+
+/// What the page teaches is read without a complaint.
+#[test]
+fn every_example_of_the_scripts_page_is_a_script() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/drumfire-scripts.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let examples: Vec<&str> =
+        page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(examples.len() >= 7);
+    for example in examples {
+        assert_eq!(warnings(example), [""; 0], "{example}");
+    }
+}
