@@ -30,12 +30,15 @@ impl std::fmt::Debug for Tracer {
     }
 }
 
+/// Compiles what secrets are found with, so that no step's time has it.
+pub(crate) fn get_ready() {
+    LazyLock::force(&SECRETS);
+    LazyLock::force(&SECRET_NAME);
+}
+
 impl Tracer {
     /// `print` is given whole lines.
     pub(crate) fn new(user: String, started: Instant, print: Rc<dyn Fn(&str)>) -> Self {
-        // Compiled now, so that no step's time has it.
-        LazyLock::force(&SECRETS);
-        LazyLock::force(&SECRET_NAME);
         Self { user, started, print }
     }
 

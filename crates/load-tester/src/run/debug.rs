@@ -15,7 +15,7 @@ use crate::flow::Flow;
 use crate::metrics::Count;
 use crate::script::model::Script;
 use crate::script::vars::SharedVars;
-use crate::trace::Tracer;
+use crate::trace::{self, Tracer};
 use crate::virtual_user::{Actor, Failed, Shared, Worker, live, rng_of};
 
 /// How a debugged script did.
@@ -41,12 +41,6 @@ pub fn debug(script: &Script, users: u64, print: &Rc<dyn Fn(&str)>) -> anyhow::R
 }
 
 async fn walk(script: &Script, users: u64, print: &Rc<dyn Fn(&str)>) -> anyhow::Result<Debugged> {
-    let started = Instant::now();
-    // Steps of `before` and `after` say in their labels what they are.
-    let worker = |shared: &Arc<Shared>, index: u64, name: String| {
-        let tracer = Tracer::new(name, started, Rc::clone(print));
-        Worker::traced(Arc::clone(shared), index as usize, Some(Box::new(tracer)))
-    };
     // What a `log` step says is told by the tracer.
     let (log, _) = mpsc::unbounded_channel();
     let options = RunOptions::default();
@@ -62,6 +56,13 @@ async fn walk(script: &Script, users: u64, print: &Rc<dyn Fn(&str)>) -> anyhow::
         print(&format!("note: the {listeners} listeners of `config.listeners` do not stand here"));
     }
 
+    trace::get_ready();
+    let started = Instant::now();
+    // Steps of `before` and `after` say in their labels what they are.
+    let worker = |shared: &Arc<Shared>, index: u64, name: String| {
+        let tracer = Tracer::new(name, started, Rc::clone(print));
+        Worker::traced(Arc::clone(shared), index as usize, Some(Box::new(tracer)))
+    };
     let base = SharedVars::new(script, &[]);
     let vars = match &shared.before {
         None => base,
