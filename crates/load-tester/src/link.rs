@@ -106,6 +106,14 @@ impl Link {
         }
     }
 
+    /// How many bytes the kernel takes before the server has to wait, about.
+    pub(crate) fn limit_receive_buffer(&self, bytes: usize) -> std::io::Result<()> {
+        match self {
+            Self::SocketIo(client) => client.limit_receive_buffer(bytes),
+            Self::WebSocket(connection) => connection.limit_receive_buffer(bytes),
+        }
+    }
+
     /// At most so many bytes a second from now on; `None`: as they come.
     pub(crate) fn set_read_rate(&mut self, bytes_per_second: Option<NonZeroU32>) {
         match self {

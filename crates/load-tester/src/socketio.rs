@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -91,6 +92,13 @@ impl SocketTemplate {
         options
     }
 
+    /// Counts late heartbeats of all connections.
+    pub(crate) fn count_late_heartbeats(&mut self, late: &Arc<AtomicU64>) {
+        for options in std::iter::once(&mut self.base).chain(&mut self.ready) {
+            options.late_heartbeats = Some(Arc::clone(late));
+        }
+    }
+
     pub(crate) fn base(&self) -> &Options {
         &self.base
     }
@@ -109,17 +117,20 @@ fn transport_of(socketio: &SocketIoConfig) -> Transport {
 impl Actor {
     /// Connects the default namespace.
     pub(crate) async fn connect_socketio(&mut self, step: StepId, over: &ConnectStep) -> Result<(), Failed> {
-        let Person { worker, vars, rng, web, .. } = &mut self.person;
+        let Person { worker, vars, rng, web, slow, .. } = &mut self.person;
         let shared = Arc::clone(&worker.shared);
         let template = &shared.socket;
         let cookies = template.url.as_ref().is_some_and(|url| web.has_cookies(url));
         let own_words = over.query.is_some() || over.headers.is_some() || over.auth.is_some();
         let connected = match &template.ready {
-            Some(ready) if !cookies && !own_words => socketio_client::connect(ready).await,
+            Some(ready) if !cookies && !own_words && !*slow => socketio_client::connect(ready).await,
             _ => {
                 let mut options = template.render(over, vars, rng);
                 if let Some(url) = &template.url {
                     web.add_cookies(url, &mut options.headers);
+                }
+                if *slow {
+                    options.late_heartbeats = None;
                 }
                 self.auth = options.auth.clone().map(String::into_boxed_str);
                 socketio_client::connect(&options).await
@@ -213,6 +224,9 @@ impl Actor {
             lose(&mut self.socket);
             return Err(Failed);
         }
+        if let Some(message) = message {
+            open.gave(message);
+        }
         if confirmed {
             return Box::pin(self.await_answers(action, step, namespace, ack, message, sent)).await;
         }
@@ -257,8 +271,13 @@ impl Actor {
         sent: Instant,
     ) -> Result<(), Failed> {
         let timeout = self.person.worker.shared.script.config.timeout;
-        let mut wait =
-            Wait { ack: ack.zip(action.acknowledge.as_ref()), response: None, namespace, last: sent };
+        let mut wait = Wait {
+            ack: ack.zip(action.acknowledge.as_ref()),
+            response: None,
+            namespace,
+            last: sent,
+            acked: None,
+        };
         let event = action.spec.response.as_ref().map(|wait| {
             let Person { vars, rng, .. } = &mut self.person;
             wait.event.render_text(vars, rng).into_owned()
@@ -280,6 +299,12 @@ impl Actor {
         let answer = tokio::time::timeout(timeout, visit).await;
         open.tell_upgrade();
         let received = wait.last;
+        let refused = matches!(answer, Ok(Ok(Err((Fault::Refused(_), _)))));
+        if let (Some(message), Some(acked), false) = (message, wait.acked, refused) {
+            let after = acked.saturating_duration_since(sent).as_micros();
+            let after_us = u32::try_from(after).unwrap_or(u32::MAX);
+            worker.recorder.borrow_mut().acked.push((message, after_us));
+        }
         match answer {
             Ok(Ok(Ok(()))) => {
                 person.record(|recorder| {
@@ -327,6 +352,8 @@ struct Wait<'a> {
     namespace: &'a str,
     /// When the last answer's bytes were read.
     last: Instant,
+    /// When those of the ack were.
+    acked: Option<Instant>,
 }
 
 /// Why an answer will not do.
@@ -363,6 +390,7 @@ impl Wait<'_> {
                     return Ok(false);
                 }
                 self.last = incoming.received;
+                self.acked = Some(incoming.received);
                 self.ack = None;
                 if let Some(cause) = refusal(incoming.data) {
                     // Only for scripts that do not judge the answer themselves.

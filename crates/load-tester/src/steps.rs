@@ -57,9 +57,9 @@ impl Actor {
                 self.leave().await;
                 self.pause(*after).await;
                 self.connect(step, over).await?;
-                if away {
+                if away && self.person.measured {
                     let worker = &self.person.worker;
-                    worker.recorder.borrow_mut().add(worker.shared.back, 1);
+                    worker.recorder.borrow_mut().add(worker.shared.audience.back, 1);
                 }
                 Ok(())
             }
@@ -125,7 +125,9 @@ impl Actor {
     /// The script ended the connection as a failing network does.
     fn cut_off(&mut self) {
         self.left = false;
-        self.person.worker.count_lost();
+        if self.person.measured {
+            self.person.worker.count_lost();
+        }
     }
 
     async fn listen(&mut self, listen: &ListenStep, step: StepId) -> Result<(), Failed> {

@@ -18,7 +18,7 @@ use crate::metrics::{CounterId, Names, StepId, Time, TimeId};
 use crate::script::model::{Config, ConnectStep};
 use crate::script::template::{Template, text_of};
 use crate::script::vars::Vars;
-use crate::virtual_user::{Actor, Failed, OpenSocket, Person, Shared, io_name, lose, lost_sample, told};
+use crate::virtual_user::{Actor, Failed, OpenSocket, Person, Shared, lose, lost_sample, told};
 
 /// The stages a plain WebSocket's connect has.
 const STAGES: [Stage; 4] = [Stage::Dns, Stage::Tcp, Stage::Tls, Stage::Upgrade];
@@ -215,7 +215,7 @@ impl Actor {
 fn code_of(error: &ConnectError) -> String {
     match (error.status(), error.cause()) {
         (Some(status), _) => format!("Unexpected server response: {status}"),
-        (None, socketio_client::Cause::Io(error)) => io_name(error).into_owned(),
+        (None, socketio_client::Cause::Io(error)) => socketio_client::io_text(error),
         (None, socketio_client::Cause::Timeout(_)) => "ETIMEDOUT".to_owned(),
         (None, _) => error.cause_text(),
     }

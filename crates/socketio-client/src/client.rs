@@ -56,8 +56,9 @@ async fn connect_in_stages(options: &Options) -> Result<Connected, ConnectError>
         Transport::WebSocket => open_websocket(&mut progress, options).await?,
         Transport::Polling | Transport::PollingThenWebSocket => open_polling(&mut progress, options).await?,
     };
-    let heartbeat =
+    let mut heartbeat =
         Heartbeat::new(options.revision, open.ping_interval_ms, open.ping_timeout_ms, Instant::now());
+    heartbeat.count_late(options.late_heartbeats.clone());
     let session = Session::new(options.revision, heartbeat, options.max_payload);
     let mut client = Client { link, session, timeouts: options.timeouts, upgrade: None };
 
@@ -293,7 +294,7 @@ impl Link {
                 encode_masked(Opcode::Text, b"2", &mut frame);
                 connection.submit(&frame)
             }
-            Link::Polling(polling) => polling.submit(b"2"),
+            Link::Polling(polling) => polling.submit_ping(),
         }
     }
 }
@@ -603,7 +604,8 @@ impl Client {
 
     /// Closes as the official clients do: DISCONNECT for each namespace and an empty WebSocket close frame (one
     /// write), while polling an Engine.IO `close` (one post); then waits for the server's close frame, or for the
-    /// answers to the post and the poll, at most `timeouts.close`. What still arrives goes to `visit`. Answers [`Closed::Local`], or how the connection had ended already.
+    /// answers to the post and the poll, at most `timeouts.close`. What still arrives goes to `visit`. Answers [`Closed::Local`],
+    /// [`Closed::Unsent`] where posts stayed without an answer, or how the connection had ended already.
     pub async fn close_visiting(self, mut visit: impl FnMut(Incoming<'_>)) -> Closed {
         let Self { link, mut session, .. } = self;
         let farewell: Vec<String> = (session.namespaces())
@@ -679,6 +681,27 @@ impl Client {
         match &self.link {
             Link::WebSocket(connection) => connection.buffered_bytes(),
             Link::Polling(polling) => polling.buffered_bytes(),
+        }
+    }
+
+    /// While polling: how many packets were given to be posted, and how many of those (the first ones) stood in posts
+    /// that the server has answered. `None` over a WebSocket.
+    pub fn posted(&self) -> Option<(u64, u64)> {
+        match &self.link {
+            Link::WebSocket(_) => None,
+            Link::Polling(polling) => Some(polling.posted()),
+        }
+    }
+
+    /// How many bytes the kernel takes for this connection before the server has to wait, about. It keeps what it has
+    /// taken already; while polling it is the poll's connection of the moment.
+    ///
+    /// # Errors
+    /// As the system's `setsockopt`.
+    pub fn limit_receive_buffer(&self, bytes: usize) -> std::io::Result<()> {
+        match &self.link {
+            Link::WebSocket(connection) => connection.limit_receive_buffer(bytes),
+            Link::Polling(polling) => polling.limit_receive_buffer(bytes),
         }
     }
 

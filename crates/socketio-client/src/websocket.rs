@@ -321,6 +321,20 @@ impl Connection {
         self.last_read
     }
 
+    /// How many bytes the kernel takes for this connection before the server has to wait, about. It keeps what it has
+    /// taken already.
+    ///
+    /// # Errors
+    /// As the system's `setsockopt`.
+    pub fn limit_receive_buffer(&self, bytes: usize) -> io::Result<()> {
+        self.stream.limit_receive_buffer(bytes)
+    }
+
+    /// The session read something by other means at this time.
+    pub(crate) fn read_elsewhere(&mut self, at: Instant) {
+        self.last_read = self.last_read.max(at);
+    }
+
     async fn send(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), Closed> {
         buffers::with_frame_buffer(|frames| {
             encode_masked(opcode, payload, frames);

@@ -183,10 +183,12 @@ async fn conduct(
     }
     if shared.marks.is_some() {
         progress(&Progress::AwaitingDeliveries);
-        show.await_deliveries(&mut crew, interrupted.is_some()).await.context("writing who heard what")?;
+        show.await_deliveries(&mut crew, interrupted.is_some()).await;
     }
     crew.orders.send_replace(Order::Finish);
-    show.finish(&mut crew).await.context("writing who heard what")?;
+    show.finish(&mut crew).await;
+    let delivery = show.ledger.as_mut().map(Ledger::close);
+    show.tell_fault(progress);
     crew.dismiss().await;
     if shared.messages.unmarked() > 0 {
         progress(&Progress::Notice(&format!(
@@ -208,8 +210,7 @@ async fn conduct(
         progress(&Progress::Log(&text));
     }
 
-    let Show { mut collector, ledger, phases, target, tester, .. } = show;
-    let delivery = ledger.map(Ledger::close).transpose().context("writing who heard what")?;
+    let Show { mut collector, phases, target, tester, .. } = show;
     let total = collector.total(duration_s);
     let (seconds, errors) = collector.finish(zero.elapsed().as_secs_f64());
     let planned = if interrupted.is_some() {

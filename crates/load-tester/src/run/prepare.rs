@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::{Progress, RunOptions};
 use crate::delivery::{Marks, Messages};
 use crate::flow::Maker;
+use crate::listeners::{Audience, Turns};
 use crate::metrics::Names;
 use crate::outcome::counters;
 use crate::plan::Plan;
@@ -65,9 +66,11 @@ pub(super) async fn prepare(
                 Some(maker.flow(Engine::SocketIo, &moving.flow)?)
             }
         };
-        listeners.push(ListenerFlow { flow, moving, first });
+        let storms = Turns::of_group(group, config.seed ^ first as u64);
+        listeners.push(ListenerFlow { flow, moving, first, storms });
         first += group.count;
     }
+    let audience = Audience::new(config, maker.names);
     let listening = maker.names.step("listening".into(), config.target.clone());
     let unfinished = maker.names.counter(counters::USERS_UNFINISHED);
     maker.who = "before: ";
@@ -104,8 +107,7 @@ pub(super) async fn prepare(
         socket = SocketTemplate::new(config, revision, &addresses, tls.clone())?;
     }
     let ws = WebSocketTemplate::new(config, &addresses, tls.clone(), &mut names)?;
-    let lost = names.counter(counters::CONNECTIONS_LOST);
-    let back = names.counter(counters::CONNECTIONS_BACK);
+    socket.count_late_heartbeats(&audience.late_heartbeats);
     let weights = scenarios.iter().map(|scenario| u64::from(scenario.weight)).sum();
     if weights == 0 {
         bail!("every scenario has weight 0, so none can be chosen");
@@ -117,6 +119,7 @@ pub(super) async fn prepare(
         before,
         after,
         listeners,
+        audience,
         listening,
         unfinished,
         plan: Plan::new(&config.phases, config.seed),
@@ -125,8 +128,6 @@ pub(super) async fn prepare(
         vars: OnceLock::new(),
         socket,
         ws,
-        lost,
-        back,
         tls: tls.map_or_else(OnceLock::new, |tls| Some(tls).into()),
         addresses,
         delivery: config.delivery.clone(),

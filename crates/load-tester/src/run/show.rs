@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use tokio::sync::mpsc;
 
 use super::crew::{Crew, Order, Report};
 use super::{Progress, first_error};
 use crate::ledger::Ledger;
-use crate::listeners;
+use crate::listeners::{self, Audience};
 use crate::metrics::{Collector, Recorder, merge_windows};
 use crate::monitor::{self, Watch};
-use crate::outcome::{PhaseInfo, ProcessSample, TargetUse};
+use crate::outcome::{PhaseInfo, ProcessSample, TargetUse, counters};
 use crate::signals::Signals;
 use crate::virtual_user::Shared;
 
@@ -94,10 +94,11 @@ impl<'a> Show<'a> {
         Self {
             shared,
             collector,
-            ledger: shared
-                .delivery
-                .as_ref()
-                .map(|config| Ledger::new(&config.event, config.expect, listeners::first_stands(shared))),
+            ledger: shared.delivery.as_ref().map(|config| {
+                let Audience { classes, ack, .. } = &shared.audience;
+                let stands = listeners::first_stands(shared);
+                Ledger::new(&config.event, config.expect, classes.clone(), *ack, stands)
+            }),
             zero,
             workers,
             phases: phases.collect(),
@@ -134,7 +135,8 @@ impl<'a> Show<'a> {
             tokio::select! {
                 report = crew.reports.recv() => match report {
                     Some(Report::Second { worker, second, recorder }) => {
-                        self.take(crew, worker, second, recorder, progress).context("writing who heard what")?;
+                        self.take(crew, worker, second, recorder, progress);
+                        self.tell_fault(progress);
                     }
                     Some(Report::UsersDone) => done += 1,
                     Some(_) => {}
@@ -170,10 +172,10 @@ impl<'a> Show<'a> {
         second: usize,
         mut recorder: Box<Recorder>,
         progress: &mut dyn FnMut(&Progress<'_>),
-    ) -> std::io::Result<()> {
+    ) {
         let whole = self.collector.add(second, &recorder);
         if let Some(ledger) = &mut self.ledger {
-            ledger.add(&recorder);
+            ledger.add(&recorder, &self.shared.messages, &mut self.collector);
         }
         recorder.clear();
         // A thread that has ended needs no spare.
@@ -182,12 +184,25 @@ impl<'a> Show<'a> {
         if let Some(ledger) = &mut self.ledger {
             // Of the seconds that all threads have handed over everything is known.
             let over = Duration::from_secs(whole as u64).saturating_sub(deadline);
-            ledger.judge_before(over.as_nanos() as u64, &self.shared.messages, &mut self.collector)?;
+            ledger.judge_before(over.as_nanos() as u64, &self.shared.messages, &mut self.collector);
         }
         self.tell(whole, progress);
         let told = self.told_seconds.min(self.told_windows);
         self.collector.fold(told.saturating_sub(deadline.as_secs() as usize + 2));
-        Ok(())
+    }
+
+    /// A disk that is full is no reason to throw the run away.
+    pub(super) fn tell_fault(&mut self, progress: &mut dyn FnMut(&Progress<'_>)) {
+        if let Some(error) = self.ledger.as_mut().and_then(Ledger::fault) {
+            progress(&Progress::Notice(&format!(
+                "writing who heard what (`--pairs`) failed, so those files are not whole: {error}; the run goes on"
+            )));
+        }
+    }
+
+    fn count_late_heartbeats(&mut self, second: usize) {
+        let late = self.shared.audience.late_heartbeats.swap(0, Ordering::Relaxed);
+        self.collector.count_late(Some(second), counters::HEARTBEATS_LATE, late);
     }
 
     fn tell(&mut self, whole: usize, progress: &mut dyn FnMut(&Progress<'_>)) {
@@ -202,7 +217,7 @@ impl<'a> Show<'a> {
         while self.told_windows + length <= whole {
             let window = merge_windows(self.collector.whole_from(self.told_windows).take(length));
             if let Some(window) = &window {
-                let delivery = self.ledger.as_ref().map(Ledger::delivery);
+                let delivery = self.ledger.as_mut().map(Ledger::delivery);
                 progress(&Progress::Window { window, delivery });
             }
             self.told_windows += length;
@@ -211,6 +226,7 @@ impl<'a> Show<'a> {
 
     fn sample(&mut self) {
         let at_s = self.zero.elapsed().as_secs_f64();
+        self.count_late_heartbeats(at_s as usize);
         if let (Some(watch), Some(target)) = (&mut self.target_watch, &mut self.target) {
             match watch.sample(at_s) {
                 Some(sample) => target.samples.push(sample),
@@ -222,12 +238,9 @@ impl<'a> Show<'a> {
     }
 
     /// Waits until everything expected was heard, or until the deadline.
-    pub(super) async fn await_deliveries(
-        &mut self,
-        crew: &mut Crew,
-        interrupted: bool,
-    ) -> std::io::Result<()> {
-        let Some(config) = &self.shared.delivery else { return Ok(()) };
+    pub(super) async fn await_deliveries(&mut self, crew: &mut Crew, interrupted: bool) {
+        let shared = Arc::clone(self.shared);
+        let Some(config) = &shared.delivery else { return };
         let limit = if interrupted { config.deadline.min(Duration::from_secs(1)) } else { config.deadline };
         let deadline = Instant::now() + limit;
         let wanted = self.ledger.as_mut().and_then(|ledger| ledger.wanted(&self.shared.messages));
@@ -239,15 +252,15 @@ impl<'a> Show<'a> {
             let now = Instant::now();
             let quiet = now.duration_since(since) >= silence;
             if now >= deadline || (quiet && wanted.is_none_or(|wanted| heard >= wanted)) {
-                return Ok(());
+                break;
             }
             tokio::select! {
                 report = crew.reports.recv() => match report {
                     Some(Report::Second { worker, second, recorder }) => {
-                        self.take(crew, worker, second, recorder, &mut |_| {})?;
+                        self.take(crew, worker, second, recorder, &mut |_| {});
                     }
                     Some(_) => {}
-                    None => return Ok(()),
+                    None => break,
                 },
                 () = tokio::time::sleep(Duration::from_millis(20)) => {}
             }
@@ -257,6 +270,10 @@ impl<'a> Show<'a> {
                 since = Instant::now();
             }
         }
+        if let Some(ledger) = self.ledger.as_mut().filter(|_| interrupted) {
+            let whole = self.zero.elapsed().saturating_sub(config.deadline);
+            ledger.cut_off(whole.as_nanos() as u64);
+        }
     }
 
     fn heard(&self) -> u64 {
@@ -264,18 +281,18 @@ impl<'a> Show<'a> {
     }
 
     /// Takes the last that every thread has.
-    pub(super) async fn finish(&mut self, crew: &mut Crew) -> std::io::Result<()> {
-        let mut finals = 0;
+    pub(super) async fn finish(&mut self, crew: &mut Crew) {
+        let (mut finals, mut last) = (0, 0);
         while finals < self.workers {
             match crew.reports.recv().await {
                 Some(Report::Second { worker, second, recorder }) => {
-                    self.take(crew, worker, second, recorder, &mut |_| {})?;
+                    self.take(crew, worker, second, recorder, &mut |_| {});
                 }
                 Some(Report::Final { second, recorder }) => {
-                    finals += 1;
+                    (finals, last) = (finals + 1, last.max(second));
                     self.collector.add(second, &recorder);
                     if let Some(ledger) = &mut self.ledger {
-                        ledger.add(&recorder);
+                        ledger.add(&recorder, &self.shared.messages, &mut self.collector);
                     }
                 }
                 Some(_) => {}
@@ -283,10 +300,10 @@ impl<'a> Show<'a> {
             }
         }
         if let Some(ledger) = &mut self.ledger {
-            ledger.judge_before(u64::MAX, &self.shared.messages, &mut self.collector)?;
+            ledger.judge_before(u64::MAX, &self.shared.messages, &mut self.collector);
         }
+        self.count_late_heartbeats(last);
         self.sample_if_never();
-        Ok(())
     }
 
     /// A run of less than a second has a sample all the same.

@@ -237,5 +237,33 @@ fn listeners(group: &ListenerGroup) -> String {
             steps(&moving.flow)
         );
     }
+    if let Some(every) = group.returning.as_ref().and_then(|returning| returning.every) {
+        let _ = write!(text, "; about each {} they leave and come back", shown(every));
+    }
+    match group.slow {
+        Some(Slow::BytesPerSecond(rate)) => {
+            let _ = write!(text, "; slow, {rate} bytes a second, so nothing is expected of them");
+        }
+        Some(Slow::StopReading) => {
+            text.push_str("; they stop reading, so nothing is expected of them");
+        }
+        None => {}
+    }
+    for storm in &group.storms {
+        let how = match storm.how {
+            Cut::Close => "leave",
+            Cut::Drop => "are cut off",
+            Cut::Silent => "fall silent",
+        };
+        let within =
+            if storm.over.is_zero() { String::new() } else { format!(" within {}", shown(storm.over)) };
+        let back = match storm.back {
+            Back::Backoff => "come back by backoff",
+            Back::AtOnce => "come back at once",
+            Back::Never => "stay away",
+        };
+        let (hit, at) = (storm.hit(group.count), shown(storm.at));
+        let _ = write!(text, "; at {at} {hit} of them {how}{within} and {back}");
+    }
     text
 }

@@ -37,6 +37,8 @@ pub struct Server {
     decide: Box<Decide>,
     /// The same for the n-th polling handshake; all are served until told.
     pub decide_polls: OnceLock<Box<Decide>>,
+    /// `pingInterval` and `pingTimeout` told to clients, in milliseconds; no ping is sent unasked.
+    pub pings: OnceLock<(u64, u64)>,
     sessions: Mutex<Vec<Session>>,
     on_event: Box<OnEvent>,
     on_request: Box<OnRequest>,
@@ -120,6 +122,18 @@ impl Socket {
     pub fn ack(&self, id: u64, argument: &Value) {
         self.send(&format!("43{id}{}", json!([argument])));
     }
+
+    /// Any Engine.IO packet.
+    pub fn packet(&self, text: &str) {
+        self.send(text);
+    }
+
+    /// Ends the connection of a WebSocket without a word.
+    pub fn end(&self) {
+        if let Out::Frames(stream) = &*self.out.lock().unwrap() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
 }
 
 fn send_frame(stream: &mut TcpStream, text: &str) {
@@ -152,6 +166,7 @@ impl Server {
             on_event: Box::new(on_event),
             on_request: Box::new(on_request),
             decide_polls: OnceLock::new(),
+            pings: OnceLock::new(),
             sessions: Mutex::default(),
             upgrades: AtomicUsize::new(0),
             closed_politely: AtomicUsize::new(0),
@@ -239,7 +254,7 @@ impl Server {
             Some(sid) => self.changed(sid, stream, &mut reader)?,
             None => {
                 let socket = Socket::new(Out::Frames(stream));
-                socket.send(&open_packet(0));
+                socket.send(&self.open_packet(0));
                 socket
             }
         };
@@ -293,8 +308,8 @@ impl Server {
             return match manner {
                 Manner::Answer503 => BUSY.to_owned(),
                 // One that changed could not be forgotten by polls.
-                Manner::Forgotten => ok(&open_packet(sid).replace(r#""websocket""#, "")),
-                _ => ok(&open_packet(sid)),
+                Manner::Forgotten => ok(&self.open_packet(sid).replace(r#""websocket""#, "")),
+                _ => ok(&self.open_packet(sid)),
             };
         };
         let (socket, manner) = {
@@ -319,6 +334,13 @@ impl Server {
             }
         }
         ok("ok")
+    }
+
+    fn open_packet(&self, sid: usize) -> String {
+        let (interval, timeout) = self.pings.get().copied().unwrap_or((25_000, 20_000));
+        format!(
+            r#"0{{"sid":"{sid}","upgrades":["websocket"],"pingInterval":{interval},"pingTimeout":{timeout},"maxPayload":100000}}"#
+        )
     }
 
     fn packet(self: &Arc<Self>, socket: &Arc<Socket>, text: &str) -> Option<()> {
@@ -351,12 +373,6 @@ const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\ncon
 const UNKNOWN: &str =
     "HTTP/1.1 400 Bad Request\r\ncontent-length: 41\r\n\r\n{\"code\":1,\"message\":\"Session ID unknown\"}";
 const FORGOTTEN: &str = "forgotten";
-
-fn open_packet(sid: usize) -> String {
-    format!(
-        r#"0{{"sid":"{sid}","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":100000}}"#
-    )
-}
 
 fn sid_of(path: &str) -> Option<usize> {
     path.split('&').find_map(|part| part.strip_prefix("sid="))?.parse().ok()

@@ -135,9 +135,7 @@ impl Reader<'_> {
         }
         config.payloads = self.payloads(node.get("payload"), true);
         if let Some(node) = get("listeners") {
-            for (index, group) in list_of(node).iter().enumerate() {
-                config.listeners.extend(self.listener_group(group, index));
-            }
+            config.listeners = self.listener_groups(node);
         }
         if let Some(node) = get("delivery") {
             config.delivery = self.delivery(node, &config.listeners);
