@@ -12,6 +12,7 @@ use crate::sources::{NoSource, Sources};
 const EXAMPLES: &str = "\
 Examples:
   drumfire check scenario.yml                      what would run, and what is wrong with it
+  drumfire debug scenario.yml                      one user, everything it says and hears
   drumfire run scenario.yml                        run it
   drumfire run -o result.json scenario.yml         and keep the result
   drumfire report result.json                      write result.json.html
@@ -52,6 +53,14 @@ Examples:
 
 Exit codes: 0; 1 when the script cannot be run as written.";
 
+const DEBUG_EXAMPLES: &str = "\
+Examples:
+  drumfire debug scenario.yml                      one user, step by step
+  drumfire debug --users 2 chat.yml                two at once, who hear each other
+
+Tokens, passwords and cookies are shown as ***, long messages cut.
+Exit codes: 0; 1 when the script cannot be run or a user failed; 21 a failed `expect`.";
+
 const REPORT_EXAMPLES: &str = "\
 Examples:
   drumfire report result.json                      writes result.json.html
@@ -78,6 +87,9 @@ pub enum Command {
     /// Say what a script would do, and what is wrong with it, without running it.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Box<CheckArgs>),
+    /// Walk one user through a script and print everything that happens.
+    #[command(after_help = DEBUG_EXAMPLES)]
+    Debug(Box<DebugArgs>),
 }
 
 /// Which script, and what is changed in it.
@@ -333,6 +345,15 @@ pub struct CheckArgs {
     pub script: ScriptArgs,
 }
 
+#[derive(Debug, Args)]
+pub struct DebugArgs {
+    #[command(flatten)]
+    pub script: ScriptArgs,
+    /// So many users at once.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub users: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,6 +409,10 @@ mod tests {
         assert_eq!(all.cloud_flags(), ["--name", "--tags", "--note", "--record", "--key"]);
         assert!(matches!(read("drumfire report x.json").unwrap().command, Command::Report(_)));
         assert!(matches!(read("drumfire check x.yml").unwrap().command, Command::Check(_)));
+        match read("drumfire debug x.yml --users 3").unwrap().command {
+            Command::Debug(debug) => assert_eq!(debug.users, 3),
+            other => panic!("{other:?}"),
+        }
         for wrong in [
             "drumfire run",
             "drumfire run a.yml --workers 0",

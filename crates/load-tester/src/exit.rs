@@ -45,6 +45,15 @@ pub fn code(findings: &Findings) -> u8 {
     }
 }
 
+/// The code of a `debug`: a user that failed is what it was asked about.
+pub fn code_of_debug(debugged: &crate::run::Debugged) -> u8 {
+    code(&Findings {
+        script_error: debugged.failed > 0,
+        expect_failed: debugged.expectations_failed > 0,
+        ..Findings::default()
+    })
+}
+
 /// The code of a run that took place.
 pub fn code_of(outcome: &Outcome, require_valid: bool) -> u8 {
     let failed = |kind| outcome.checks.iter().any(|c| c.kind == kind && c.strict && !c.passed);

@@ -1,5 +1,7 @@
 //! A scenario's steps made ready to be walked many times: numbers for names, packets encoded, expressions compiled.
 
+pub(crate) mod socket;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -10,10 +12,11 @@ use crate::capture::{JsonPath, Rules};
 use crate::ensure::Expression;
 use crate::metrics::{Names, StepId, TimeId};
 use crate::script::model::{
-    Action, DataCheck, DeliveryConfig, EmitStep, Engine, Expectation, HttpStep, Jitter, LoopTimes, PathsSee,
-    Step, Think,
+    Action, Config, ConnectStep, DataCheck, DeliveryConfig, EmitStep, Engine, Expectation, HttpStep, Jitter,
+    LoopTimes, PathsSee, Step, Think,
 };
 use crate::script::template::Template;
+use socket::{Connects, Kept, SendAction, SocketAction};
 
 /// What all flows of a run are made ready with.
 #[derive(Debug)]
@@ -27,12 +30,18 @@ pub(crate) struct Maker<'a> {
     pub(crate) ack_all: bool,
     /// Put before each label, e.g. `listener: `.
     pub(crate) who: &'a str,
+    pub(crate) config: &'a Config,
+    /// The `connect` step read last in this flow.
+    pub(crate) last_connect: ConnectStep,
 }
 
 #[derive(Debug)]
 pub(crate) struct Flow {
     pub(crate) engine: Engine,
+    pub(crate) connects: Connects,
+    /// Where a connect without a step of its own is filed.
     pub(crate) connect: StepId,
+    pub(crate) kept: Kept,
     pub(crate) steps: Vec<FlowStep>,
     /// No step from this one on makes an HTTP request.
     pub(crate) http_ends: usize,
@@ -48,7 +57,13 @@ pub(crate) struct FlowStep {
 pub(crate) enum FlowAction {
     Http(Box<HttpAction>),
     Emit(Box<EmitAction>),
-    Think { pause: Think, jitter: Option<Jitter> },
+    /// Apart from the others because it is as frequent as an emit.
+    Send(Box<SendAction>),
+    Socket(Box<SocketAction>),
+    Think {
+        pause: Think,
+        jitter: Option<Jitter>,
+    },
     Log(Template),
     Loop(Box<LoopAction>),
 }
@@ -124,16 +139,20 @@ pub(crate) enum Packet {
 
 impl Maker<'_> {
     pub(crate) fn flow(&mut self, engine: Engine, steps: &[Step]) -> anyhow::Result<Flow> {
-        if engine == Engine::WebSocket {
-            bail!("`engine: ws` is not supported yet");
-        }
-        let connect = self.names.step(format!("{}connect", self.who), format!("{} in /", self.target));
-        let steps = self.steps(steps)?;
+        let endpoint = match engine {
+            Engine::SocketIo => format!("{} in /", self.target),
+            Engine::WebSocket | Engine::Http => self.target.to_owned(),
+        };
+        let connect = self.names.step(format!("{}connect", self.who), endpoint);
+        let connects = socket::connects(engine, steps, self.config);
+        self.last_connect = ConnectStep::default();
+        let mut steps = self.steps(steps)?;
+        let kept = self.kept(&mut steps);
         let asks = |step: &FlowStep| {
             any_step(std::slice::from_ref(step), &|action| matches!(action, FlowAction::Http(_)))
         };
         let http_ends = steps.iter().rposition(asks).map_or(0, |last| last + 1);
-        Ok(Flow { engine, connect, steps, http_ends })
+        Ok(Flow { engine, connects, connect, kept, steps, http_ends })
     }
 
     fn steps(&mut self, steps: &[Step]) -> anyhow::Result<Vec<FlowStep>> {
@@ -142,6 +161,10 @@ impl Maker<'_> {
 
     fn step(&mut self, step: &Step) -> anyhow::Result<FlowStep> {
         let line = if step.line > 0 { format!(" (line {})", step.line) } else { String::new() };
+        if let Some((label, endpoint, action)) = self.socket_step(&step.action, &line)? {
+            let id = self.names.step(format!("{}{label}{line}", self.who), endpoint);
+            return Ok(FlowStep { id, action });
+        }
         let (label, endpoint, action) = match &step.action {
             Action::Http(http) => {
                 let written = written(&http.url);
@@ -174,7 +197,7 @@ impl Maker<'_> {
                 };
                 ("loop".into(), String::new(), FlowAction::Loop(Box::new(action)))
             }
-            Action::Send(_) => bail!("`send` belongs to `engine: ws`, which is not supported yet{line}"),
+            other => unreachable!("made ready above: {other:?}"),
         };
         let id = self.names.step(format!("{}{label}{line}", self.who), endpoint);
         Ok(FlowStep { id, action })
@@ -276,17 +299,30 @@ impl Maker<'_> {
         else {
             return Packet::Late;
         };
-        const HOLE: &str = "\u{1}drumfire-mark-7d1f0a52\u{1}";
-        let place = self.delivery.and_then(|delivery| place_of(delivery, args.first()?));
-        if let Some(delivery) = self.delivery
-            && let Some(Value::String(text)) =
-                args.first_mut().and_then(|first| at_path_mut(first, &delivery.stamp))
-        {
-            text.push_str(HOLE);
-        }
         let mut all = vec![event.clone()];
         all.append(&mut args);
-        let mut data = Value::Array(all).to_string();
+        self.ready(Value::Array(all), Some(1))
+    }
+
+    /// Encodes what is the same for all users and leaves a hole for the mark. The message is the whole, or one element.
+    fn ready(&self, mut whole: Value, element: Option<usize>) -> Packet {
+        const HOLE: &str = "\u{1}drumfire-mark-7d1f0a52\u{1}";
+        let message = match element {
+            Some(element) => whole.get_mut(element),
+            None => Some(&mut whole),
+        };
+        let mut place = None;
+        if let (Some(delivery), Some(message)) = (self.delivery, message) {
+            place = place_of(delivery, message);
+            if let Some(Value::String(text)) = at_path_mut(message, &delivery.stamp) {
+                text.push_str(HOLE);
+            }
+        }
+        let mut data = match &whole {
+            // A frame of plain text.
+            Value::String(text) => text.clone(),
+            whole => whole.to_string(),
+        };
         let hole = Value::from(HOLE).to_string();
         let hole = &hole[1..hole.len() - 1];
         let mark_at = data.find(hole);
@@ -360,7 +396,11 @@ fn describe(expectation: &Expectation) -> String {
 
 /// The target goes before a URL that begins with `/`, and before no other.
 pub(crate) fn full_url(target: &str, text: &str) -> anyhow::Result<url::Url> {
-    let full = if text.starts_with('/') { format!("{target}{text}") } else { text.to_owned() };
+    let mut full = if text.starts_with('/') { format!("{target}{text}") } else { text.to_owned() };
+    // The target may be written for the connection; requests go to the same server.
+    if full.starts_with("ws://") || full.starts_with("wss://") {
+        full.replace_range(..2, "http");
+    }
     let url = url::Url::parse(&full).with_context(|| format!("Invalid URL - {full}"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         bail!("Invalid URL - {full}");
@@ -387,6 +427,11 @@ pub(crate) fn shortest_life(steps: &[FlowStep]) -> Duration {
     for step in steps {
         life = life.saturating_add(match &step.action {
             FlowAction::Think { pause: Think::Fixed(pause), .. } => *pause,
+            FlowAction::Socket(socket) => match **socket {
+                SocketAction::Read { time, .. } => time,
+                SocketAction::Reconnect { after, .. } => after,
+                _ => Duration::ZERO,
+            },
             FlowAction::Loop(inner) => {
                 let once = shortest_life(&inner.steps);
                 match &inner.times {

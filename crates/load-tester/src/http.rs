@@ -137,6 +137,27 @@ impl std::fmt::Debug for Session {
     }
 }
 
+impl Session {
+    pub(crate) fn has_cookies(&self, url: &Url) -> bool {
+        self.jar.as_ref().is_some_and(|jar| jar.get_request_values(url).next().is_some())
+    }
+
+    /// The jar's cookies for a handshake go behind the script's own.
+    pub(crate) fn add_cookies(&self, url: &Url, headers: &mut Vec<(String, String)>) {
+        let Some(jar) = &self.jar else { return };
+        let cookies: Vec<String> =
+            jar.get_request_values(url).map(|(name, value)| format!("{name}={value}")).collect();
+        if cookies.is_empty() {
+            return;
+        }
+        let cookies = cookies.join("; ");
+        match headers.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case("cookie")) {
+            Some((_, own)) => *own = format!("{own}; {cookies}"),
+            None => headers.push(("Cookie".to_owned(), cookies)),
+        }
+    }
+}
+
 /// A request that got no answer: what operators call it, and what happened in words.
 #[derive(Debug)]
 struct NoAnswer {
@@ -205,7 +226,8 @@ impl Person {
         let incoming = loop {
             self.record(|recorder| recorder.count(Count::HttpRequests));
             let started = Instant::now();
-            let exchange = self.exchange(&outgoing, action.need_body);
+            worker.trace(|tracer| tracer.request(&outgoing.method, &outgoing.url, &outgoing.body));
+            let exchange = self.exchange(&outgoing, action.need_body || worker.tracer.is_some());
             let answer = match tokio::time::timeout(timeout, exchange).await {
                 Ok(answer) => answer,
                 Err(_) => {
@@ -222,6 +244,7 @@ impl Person {
             };
             let took = incoming.first_byte.saturating_duration_since(sent);
             let code = incoming.status.as_u16();
+            worker.trace(|tracer| tracer.answer(incoming.status, took, incoming.length, &incoming.body));
             self.record(|recorder| {
                 recorder.count(Count::HttpResponses);
                 recorder.http_code(code);

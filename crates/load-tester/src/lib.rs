@@ -14,6 +14,8 @@ pub mod script; // Artillery YAML -> a Script that has been checked whole
 pub mod capture; // JSON paths and regular expressions over answers
 mod flow; // a scenario made ready to be walked
 pub mod http; // requests of a user
+mod inbox; // what a user heard and has not waited for yet
+mod link; // Socket.IO or a plain WebSocket, behind one way of visiting
 pub mod listeners; // connections that stand and listen
 mod preflight; // can this machine carry the run at all
 pub mod progress; // what is told while a run goes on
@@ -21,9 +23,12 @@ pub mod run; // threads, pacer, listeners first, results last
 mod signals; // the first ends gently, the second at once
 pub mod socketio; // emits, acks and responses of a user
 pub mod sources; // where connections come from
+mod steps; // connecting, leaving, waiting for what comes
 mod timer; // wakes the pacer on time
+mod trace; // what one user does, told as it happens
 mod unstarted; // interrupted before the first phase
 pub mod virtual_user; // one user walking one scenario
+mod websocket; // frames of a user of the ws engine
 
 // What is measured.
 pub mod delivery; // what was said, and what was heard of it

@@ -241,6 +241,7 @@ mod tests {
         ListenerGroup {
             name: None,
             count: 1,
+            engine: crate::script::model::Engine::SocketIo,
             place: Some(place),
             payloads: Vec::new(),
             flow: Vec::new(),

@@ -7,12 +7,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use load_tester::cli::{CheckArgs, Cli, Command, Format, ReportArgs, RunArgs, ScriptArgs};
+use load_tester::cli::{CheckArgs, Cli, Command, DebugArgs, Format, ReportArgs, RunArgs, ScriptArgs};
 use load_tester::exit;
 use load_tester::live::Live;
 use load_tester::outcome::Outcome;
 use load_tester::report::{self, Console, Form, Loaded, form};
-use load_tester::run::{Progress, RunOptions, run};
+use load_tester::run::{Progress, RunOptions, debug, run};
 use load_tester::screen::{self, Screen};
 use load_tester::script::model::{Script, Warning};
 use load_tester::script::{self, summary};
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run_command(&args),
         Command::Report(args) => report_command(&args),
         Command::Check(args) => check_command(&args),
+        Command::Debug(args) => debug_command(&args),
     };
     ExitCode::from(code.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -171,6 +172,13 @@ fn check_command(args: &CheckArgs) -> anyhow::Result<u8> {
     let Some(script) = load(&args.script) else { return Ok(SCRIPT_ERROR) };
     print(&summary::describe(&script));
     Ok(0)
+}
+
+fn debug_command(args: &DebugArgs) -> anyhow::Result<u8> {
+    let Some(script) = load(&args.script) else { return Ok(SCRIPT_ERROR) };
+    let lines: std::rc::Rc<dyn Fn(&str)> = std::rc::Rc::new(|line| print(&format!("{line}\n")));
+    let debugged = debug(&script, args.users, &lines)?;
+    Ok(exit::code_of_debug(&debugged))
 }
 
 /// Reads the script and tells what is wrong with it; `None` when it cannot be run.

@@ -264,6 +264,10 @@ impl Recorder {
         self.counts[what as usize] += 1;
     }
 
+    pub(crate) fn counted(&self, what: Count) -> u64 {
+        self.counts[what as usize]
+    }
+
     pub(crate) fn count_by(&mut self, what: Count, by: u64) {
         self.counts[what as usize] += by;
     }

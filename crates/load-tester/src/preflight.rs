@@ -76,13 +76,18 @@ fn needs(shared: &Shared) -> Needs {
         _ => 3,
     };
     let config = &shared.script.config;
-    let listeners: u64 = config.listeners.iter().map(|group| group.count as u64).sum();
+    let listeners: u64 = config.listeners.iter().map(|group| group.most_connections()).sum();
     let flows =
         || shared.scenarios.iter().filter(|scenario| scenario.weight > 0).map(|scenario| &scenario.flow);
     let http = |flow: &Flow| any_step(&flow.steps, &|action| matches!(action, FlowAction::Http(_)));
     let pool = config.http.pool.filter(|_| flows().any(http)).unwrap_or(0) as u64;
     let sockets = |flow: &Flow| {
-        per_socket * u64::from(flow.engine == Engine::SocketIo) + u64::from(pool == 0 && http(flow))
+        let own = match flow.engine {
+            Engine::Http => 0,
+            Engine::WebSocket => 1,
+            Engine::SocketIo => per_socket,
+        };
+        own + u64::from(pool == 0 && http(flow))
     };
     let sockets = flows().map(sockets).max().unwrap_or(1).max(u64::from(pool == 0));
     let life = flows().map(|flow| shortest_life(&flow.steps)).max().unwrap_or_default();

@@ -13,8 +13,9 @@ use socketio_client::{Incoming, Kind, Options, Revision, Timeouts, Transport};
 use crate::capture::Answer;
 use crate::delivery::Status;
 use crate::flow::{Answered, EmitAction, Packet, at_path_mut, place_of};
+use crate::link::{Came, Link};
 use crate::metrics::{Count, StepId, Time};
-use crate::script::model::{self, Config, DataCheck, PathsSee, SocketIoConfig};
+use crate::script::model::{self, Config, ConnectStep, DataCheck, PathsSee, SocketIoConfig};
 use crate::script::template::Template;
 use crate::virtual_user::{Actor, Failed, OpenSocket, Person, complaint_cause, lose, lost_sample, told};
 
@@ -28,8 +29,10 @@ pub(crate) struct SocketTemplate {
     query: Vec<(String, Template)>,
     headers: Vec<(String, Template)>,
     auth: Option<Template>,
-    /// Nothing differs from user to user, so `base` is what everybody uses.
-    same_for_all: bool,
+    /// What everybody uses, when nothing differs from user to user.
+    ready: Option<Options>,
+    /// Where the handshake goes, as cookies see it.
+    url: Option<url::Url>,
 }
 
 impl SocketTemplate {
@@ -54,30 +57,37 @@ impl SocketTemplate {
         };
         let socketio = &config.socketio;
         let texts = || socketio.query.iter().chain(&socketio.extra_headers).map(|(_, template)| template);
+        let scheme = if base.endpoint.is_secure() { "https" } else { "http" };
         let mut template = Self {
-            same_for_all: texts().chain(&socketio.auth).all(Template::is_constant),
+            url: url::Url::parse(&format!("{scheme}://{}{}", base.endpoint, base.path)).ok(),
             base,
             query: socketio.query.clone(),
             headers: socketio.extra_headers.clone(),
             auth: socketio.auth.clone(),
+            ready: None,
         };
-        if template.same_for_all {
+        if texts().chain(&socketio.auth).all(Template::is_constant) {
             let vars = crate::script::vars::Vars::empty();
-            template.base = template.render(&vars, &mut fastrand::Rng::with_seed(0));
-            // It is in there now.
-            template.query.clear();
-            template.headers.clear();
-            template.auth = None;
+            let rng = &mut fastrand::Rng::with_seed(0);
+            template.ready = Some(template.render(&ConnectStep::default(), &vars, rng));
         }
         Ok(template)
     }
 
-    fn render(&self, vars: &crate::script::vars::Vars, rng: &mut fastrand::Rng) -> Options {
+    /// One user's handshake; `over` goes before what the config says.
+    fn render(
+        &self,
+        over: &ConnectStep,
+        vars: &crate::script::vars::Vars,
+        rng: &mut fastrand::Rng,
+    ) -> Options {
         let mut options = self.base.clone();
         let mut text = |template: &Template| template.render_text(vars, rng).into_owned();
-        options.query.extend(self.query.iter().map(|(name, value)| (name.clone(), text(value))));
-        options.headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), text(value))));
-        if let Some(auth) = &self.auth {
+        let query = over.query.as_ref().unwrap_or(&self.query);
+        options.query.extend(query.iter().map(|(name, value)| (name.clone(), text(value))));
+        let headers = over.headers.as_ref().unwrap_or(&self.headers);
+        options.headers.extend(headers.iter().map(|(name, value)| (name.clone(), text(value))));
+        if let Some(auth) = over.auth.as_ref().or(self.auth.as_ref()) {
             let mut json = Vec::new();
             auth.write_json(vars, rng, &mut json);
             options.auth = String::from_utf8(json).ok();
@@ -87,7 +97,9 @@ impl SocketTemplate {
 
     /// Counts late heartbeats of all connections.
     pub(crate) fn count_late_heartbeats(&mut self, late: &Arc<AtomicU64>) {
-        self.base.late_heartbeats = Some(Arc::clone(late));
+        for options in std::iter::once(&mut self.base).chain(&mut self.ready) {
+            options.late_heartbeats = Some(Arc::clone(late));
+        }
     }
 
     pub(crate) fn base(&self) -> &Options {
@@ -107,20 +119,30 @@ fn transport_of(socketio: &SocketIoConfig) -> Transport {
 
 impl Actor {
     /// Connects the default namespace.
-    pub(crate) async fn connect(&mut self, step: StepId) -> Result<(), Failed> {
-        let Person { worker, vars, rng, slow, .. } = &mut self.person;
+    pub(crate) async fn connect_socketio(&mut self, step: StepId, over: &ConnectStep) -> Result<(), Failed> {
+        let Person { worker, vars, rng, web, slow, .. } = &mut self.person;
         let shared = Arc::clone(&worker.shared);
         let to_v6 = shared.addresses.first().is_some_and(std::net::SocketAddr::is_ipv6);
         let source = worker.source(to_v6);
-        let connected = if shared.socket.same_for_all && source.is_none() && !*slow {
-            socketio_client::connect(&shared.socket.base).await
-        } else {
-            let mut options = shared.socket.render(vars, rng);
-            options.local_addr = source;
-            if *slow {
-                options.late_heartbeats = None;
+        let template = &shared.socket;
+        let cookies = template.url.as_ref().is_some_and(|url| web.has_cookies(url));
+        let own_words = over.query.is_some() || over.headers.is_some() || over.auth.is_some();
+        let connected = match &template.ready {
+            Some(ready) if !cookies && !own_words && !*slow && source.is_none() => {
+                socketio_client::connect(ready).await
             }
-            socketio_client::connect(&options).await
+            _ => {
+                let mut options = template.render(over, vars, rng);
+                options.local_addr = source;
+                if let Some(url) = &template.url {
+                    web.add_cookies(url, &mut options.headers);
+                }
+                if *slow {
+                    options.late_heartbeats = None;
+                }
+                self.auth = options.auth.clone().map(String::into_boxed_str);
+                socketio_client::connect(&options).await
+            }
         };
         match connected {
             Ok(connected) => {
@@ -139,9 +161,14 @@ impl Actor {
                     self.person.worker.recorder.borrow_mut().time(Time::ListenerConnect, stages.total());
                 }
                 let Person { worker, measured, .. } = &self.person;
-                let mut open = OpenSocket::new(worker, connected.client, step, *measured);
+                worker.trace(|tracer| tracer.connected(&template.base.endpoint.to_string(), &stages));
+                let mut open = OpenSocket::new(worker, Link::SocketIo(connected.client), step, *measured);
                 open.tell_upgrade();
                 self.socket = Some(Box::new(open));
+                if !connected.early.is_empty() {
+                    let hearing = self.person.hearing();
+                    connected.early.iter().for_each(|message| hearing.packet(&message.as_incoming()));
+                }
                 Ok(())
             }
             Err(error) => {
@@ -172,11 +199,9 @@ impl Actor {
             Box::pin(self.join_namespace(namespace, step)).await?;
         }
         self.person.last_emit = step;
-        let Some(open) = &mut self.socket else {
-            self.person.worker.error(step, "not connected", "not connected", String::new);
-            return Err(Failed);
-        };
-        let ack = action.acknowledge.is_some().then(|| open.client.next_ack_id());
+        let Some(open) = &mut self.socket else { return self.not_connected(step) };
+        let Some(client) = open.link.socketio() else { return self.not_connected(step) };
+        let ack = action.acknowledge.is_some().then(|| client.next_ack_id());
         let confirmed = ack.is_some() || action.response.is_some();
         let mut packet = Vec::with_capacity(64);
         packet.extend_from_slice(b"42");
@@ -194,10 +219,11 @@ impl Actor {
             recorder.count(Count::Emits);
             recorder.count(if confirmed { Count::ConfirmedEmits } else { Count::UnconfirmedEmits });
         });
+        self.person.worker.trace(|tracer| tracer.sent(&packet));
         // A packet of a user that never emits again need not be kept by the future below.
-        let written = open.client.send_raw(&packet).await;
+        let written = client.send_raw(&packet).await;
         // A post of a user that polls is answered by the server: that wait is none of the socket's.
-        if open.client.transport() == Transport::WebSocket {
+        if client.transport() == Transport::WebSocket {
             let held_back = sent.elapsed();
             if held_back > HELD_BACK {
                 let name = self.person.worker.shared.send_wait;
@@ -223,20 +249,18 @@ impl Actor {
         Ok(())
     }
 
-    async fn join_namespace(&mut self, namespace: &str, step: StepId) -> Result<(), Failed> {
+    pub(crate) async fn join_namespace(&mut self, namespace: &str, step: StepId) -> Result<(), Failed> {
         if self.namespaces.iter().any(|known| **known == *namespace) {
             return Ok(());
         }
         let hearing = self.person.hearing();
-        let Some(open) = &mut self.socket else {
-            self.person.worker.error(step, "not connected", "not connected", String::new);
-            return Err(Failed);
-        };
-        let auth = self.person.worker.shared.socket.base.auth.clone();
-        match open
-            .client
-            .connect_namespace(namespace, auth.as_deref(), |incoming| hearing.packet(&incoming))
-            .await
+        let auth = self.auth.clone().or_else(|| {
+            let ready = self.person.worker.shared.socket.ready.as_ref();
+            ready.and_then(|ready| ready.auth.clone()).map(String::into_boxed_str)
+        });
+        let client = self.socket.as_mut().and_then(|open| open.link.socketio());
+        let Some(client) = client else { return self.not_connected(step) };
+        match client.connect_namespace(namespace, auth.as_deref(), |incoming| hearing.packet(&incoming)).await
         {
             Ok(_) => {
                 self.namespaces.push(namespace.into());
@@ -279,8 +303,9 @@ impl Actor {
         let Actor { socket, person, .. } = self;
         let Some(open) = socket else { return Err(Failed) };
         let Person { worker, vars, rng, .. } = person;
-        let visit = open.client.visit(|incoming| {
-            hearing.packet(&incoming);
+        let visit = open.link.visit(|came| {
+            hearing.came(&came);
+            let Came::Packet(incoming) = came else { return ControlFlow::Continue(()) };
             match wait.packet(&incoming, vars, rng) {
                 Ok(true) => ControlFlow::Break(Ok(())),
                 Ok(false) => ControlFlow::Continue(()),
@@ -482,21 +507,9 @@ fn refusal(data: &str) -> Option<String> {
 impl Person {
     /// Appends the event's JSON array, marked if it is to be; answers the message's number.
     fn write_arguments(&mut self, action: &EmitAction, sent: Instant, out: &mut Vec<u8>) -> Option<u32> {
-        let shared = Arc::clone(&self.worker.shared);
         match &action.packet {
             Packet::Ready { data, mark_at, place } => {
-                let marked = mark_at.filter(|_| self.measured && action.stamped);
-                if let (Some(at), Some(marks)) = (marked, &shared.marks)
-                    && let Some(message) = self.announce(sent, *place)
-                {
-                    out.reserve(data.len() + 32);
-                    out.extend_from_slice(&data[..at]);
-                    marks.write(message, out);
-                    out.extend_from_slice(&data[at..]);
-                    return Some(message);
-                }
-                out.extend_from_slice(data);
-                None
+                self.write_ready(data, *mark_at, *place, action.stamped, sent, out)
             }
             Packet::Late => {
                 let event = action.spec.event.render_text(&self.vars, &mut self.rng).into_owned();
@@ -505,21 +518,9 @@ impl Person {
                 let mut message = None;
                 for (number, arg) in action.spec.args.iter().enumerate() {
                     out.push(b',');
-                    if number == 0
-                        && self.measured
-                        && action.stamped
-                        && let (Some(delivery), Some(marks)) = (&shared.delivery, &shared.marks)
-                    {
+                    if number == 0 && action.stamped && self.measured && self.worker.shared.marks.is_some() {
                         let mut value = arg.render(&self.vars, &mut self.rng);
-                        let place = place_of(delivery, &value);
-                        if let Some(Value::String(text)) = at_path_mut(&mut value, &delivery.stamp) {
-                            message = self.announce(sent, place);
-                            if let Some(message) = message {
-                                let mut marked = std::mem::take(text).into_bytes();
-                                marks.write(message, &mut marked);
-                                *text = String::from_utf8(marked).expect("a mark is ASCII");
-                            }
-                        }
+                        message = self.mark(&mut value, sent);
                         serde_json::to_writer(&mut *out, &value).expect("a Vec takes everything");
                     } else {
                         arg.write_json(&self.vars, &mut self.rng, out);
@@ -529,6 +530,45 @@ impl Person {
                 message
             }
         }
+    }
+
+    /// Appends what is the same for all users, with this message's mark if it is to have one.
+    pub(crate) fn write_ready(
+        &mut self,
+        data: &[u8],
+        mark_at: Option<usize>,
+        place: Option<(f64, f64)>,
+        stamped: bool,
+        sent: Instant,
+        out: &mut Vec<u8>,
+    ) -> Option<u32> {
+        let shared = Arc::clone(&self.worker.shared);
+        let marked = mark_at.filter(|_| self.measured && stamped);
+        if let (Some(at), Some(marks)) = (marked, &shared.marks)
+            && let Some(message) = self.announce(sent, place)
+        {
+            out.reserve(data.len() + 32);
+            out.extend_from_slice(&data[..at]);
+            marks.write(message, out);
+            out.extend_from_slice(&data[at..]);
+            return Some(message);
+        }
+        out.extend_from_slice(data);
+        None
+    }
+
+    /// Puts a mark where the script says; answers the message's number.
+    pub(crate) fn mark(&mut self, value: &mut Value, sent: Instant) -> Option<u32> {
+        let shared = Arc::clone(&self.worker.shared);
+        let (delivery, marks) =
+            shared.delivery.as_ref().zip(shared.marks.as_ref()).filter(|_| self.measured)?;
+        let place = place_of(delivery, value);
+        let Value::String(text) = at_path_mut(value, &delivery.stamp)? else { return None };
+        let message = self.announce(sent, place)?;
+        let mut marked = std::mem::take(text).into_bytes();
+        marks.write(message, &mut marked);
+        *text = String::from_utf8(marked).expect("a mark is ASCII");
+        Some(message)
     }
 
     /// Enters a message that is about to be sent.

@@ -13,20 +13,27 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socketio_client::websocket::Message;
 use socketio_client::{Client, Closed, ConnectError, Incoming, Kind, Stage};
 
 use crate::delivery::{Ears, Listening, Marks, Messages, Status};
+use crate::flow::socket::Connects;
 use crate::flow::{Flow, FlowAction, FlowStep, LoopAction};
 use crate::http::{Origins, Session};
+use crate::inbox::{Full, Inbox, MOST_LETTERS};
+use crate::link::{Came, Link};
 use crate::listeners::{Audience, Turns};
 use crate::metrics::{Count, CounterId, Names, Recorder, StepId, Time, TimeId};
 use crate::outcome::Nanos;
 use crate::plan::Plan;
-use crate::script::model::{DeliveryConfig, Engine, Jitter, LoopTimes, Script, Think};
+use crate::script::model::{ConnectStep, DeliveryConfig, Engine, Jitter, LoopTimes, Script, Think};
 use crate::script::template::{Template, text_of};
 use crate::script::vars::{SharedVars, Vars};
 use crate::socketio::SocketTemplate;
 use crate::sources::Sources;
+use crate::steps::frame_text;
+use crate::trace::Tracer;
+use crate::websocket::WebSocketTemplate;
 
 /// What all threads of a run read and none changes, but for counters and cells made for it.
 #[derive(Debug)]
@@ -59,6 +66,7 @@ pub(crate) struct Shared {
     /// Set once `before` has run.
     pub(crate) vars: OnceLock<Arc<SharedVars>>,
     pub(crate) socket: SocketTemplate,
+    pub(crate) ws: WebSocketTemplate,
     /// Made for the target, or when a URL or redirect first asks for it; `None` when this machine trusts nobody.
     pub(crate) tls: OnceLock<Option<Arc<rustls::ClientConfig>>>,
     /// Of the target, the one that answered first in front.
@@ -147,10 +155,16 @@ pub(crate) struct Worker {
     pub(crate) connections: Cell<u64>,
     /// Of its next connection among the source addresses.
     turn: Cell<u64>,
+    /// Of `drumfire debug`.
+    pub(crate) tracer: Option<Box<Tracer>>,
 }
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize) -> Rc<Self> {
+        Self::traced(shared, index, None)
+    }
+
+    pub(crate) fn traced(shared: Arc<Shared>, index: usize, tracer: Option<Box<Tracer>>) -> Rc<Self> {
         Rc::new(Self {
             origins: Origins::new(&shared),
             shared,
@@ -159,6 +173,7 @@ impl Worker {
             users: Cell::new(0),
             connections: Cell::new(0),
             turn: Cell::new(index as u64),
+            tracer,
         })
     }
 
@@ -173,8 +188,26 @@ impl Worker {
         self.shared.sources.get(turn, to_v6)
     }
 
+    /// Says what happens, where somebody wants to know.
+    #[inline]
+    pub(crate) fn trace(&self, tell: impl FnOnce(&Tracer)) {
+        if let Some(tracer) = &self.tracer {
+            tell(tracer);
+        }
+    }
+
+    pub(crate) fn count_lost(&self) {
+        self.recorder.borrow_mut().add(self.shared.audience.lost, 1);
+    }
+
     pub(crate) fn error(&self, step: StepId, cause: &str, code: &str, sample: impl FnOnce() -> String) {
         let at = self.shared.nanos(Instant::now());
+        if let Some(tracer) = &self.tracer {
+            let sample = sample();
+            tracer.error(self.shared.names.step_label(step), cause, &sample);
+            self.recorder.borrow_mut().error(at, step, cause, code, || sample);
+            return;
+        }
         self.recorder.borrow_mut().error(at, step, cause, code, sample);
     }
 }
@@ -186,7 +219,7 @@ pub(crate) struct Failed;
 /// Counts an open socket for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct OpenSocket {
-    pub(crate) client: Client,
+    pub(crate) link: Link,
     /// Where a change of transport that fails is filed.
     connect: StepId,
     measured: bool,
@@ -199,15 +232,19 @@ pub(crate) struct OpenSocket {
 struct Open(Rc<Worker>);
 
 impl OpenSocket {
-    pub(crate) fn new(worker: &Rc<Worker>, client: Client, connect: StepId, measured: bool) -> Self {
+    pub(crate) fn new(worker: &Rc<Worker>, link: Link, connect: StepId, measured: bool) -> Self {
         worker.connections.set(worker.connections.get() + 1);
-        Self { client, connect, measured, posts: VecDeque::new(), open: Open(Rc::clone(worker)) }
+        Self { link, connect, measured, posts: VecDeque::new(), open: Open(Rc::clone(worker)) }
+    }
+
+    fn posted(&mut self) -> Option<(u64, u64)> {
+        self.link.socketio().and_then(|client| client.posted())
     }
 
     /// A stamped message was given to the connection. Over a WebSocket it has left; by post it has only when that is
     /// answered.
     pub(crate) fn gave(&mut self, message: u32) {
-        match self.client.posted() {
+        match self.posted() {
             None => self.posts.clear(),
             Some((given, taken)) => {
                 while self.posts.pop_front_if(|(at, _)| *at <= taken).is_some() {}
@@ -225,14 +262,14 @@ impl OpenSocket {
     }
 
     /// The connection alone, no longer counted among those open.
-    pub(crate) fn into_client(self) -> Client {
-        self.client
+    pub(crate) fn into_link(self) -> Link {
+        self.link
     }
 
     /// Records what became of the change from polling to WebSocket, once it is known. It happens while the user
     /// does something else, so this is asked whenever something has been waited for.
     pub(crate) fn tell_upgrade(&mut self) {
-        let Some(upgrade) = self.client.take_upgrade() else { return };
+        let Some(upgrade) = self.link.socketio().and_then(Client::take_upgrade) else { return };
         let worker = &self.open.0;
         if let Err(error) = &upgrade.outcome {
             let cause = format!("change to websocket: {error}");
@@ -267,7 +304,11 @@ pub(crate) fn told(error: &ConnectError) -> String {
 pub(crate) fn lose(socket: &mut Option<Box<OpenSocket>>) {
     if let Some(open) = socket {
         open.tell_upgrade();
-        let taken = open.client.posted().map(|(_, taken)| taken);
+        // Listeners' losses are counted where their way back is.
+        if open.measured {
+            open.open.0.count_lost();
+        }
+        let taken = open.posted().map(|(_, taken)| taken);
         open.give_up(taken);
     }
     *socket = None;
@@ -293,6 +334,15 @@ pub(crate) struct Actor {
     pub(crate) socket: Option<Box<OpenSocket>>,
     /// Connected beside `/`.
     pub(crate) namespaces: Vec<Box<str>>,
+    /// Sent with the handshake, where it differs from user to user.
+    pub(crate) auth: Option<Box<str>>,
+    /// It never connected, or said goodbye.
+    pub(crate) left: bool,
+    /// Open, and never looked at again.
+    pub(crate) silenced: Vec<OpenSocket>,
+    engine: Engine,
+    /// Connects before the first step that needs it; where that is filed.
+    late: Option<StepId>,
     pub(crate) person: Person,
 }
 
@@ -310,6 +360,10 @@ pub(crate) struct Person {
     pub(crate) due: Instant,
     pub(crate) answered: bool,
     pub(crate) ears: Option<Rc<RefCell<Ears>>>,
+    /// Only of those whose flow waits for something.
+    pub(crate) inbox: Option<Rc<RefCell<Inbox>>>,
+    /// When the frame of the step before was sent, if it was one.
+    pub(crate) sent: Option<Instant>,
     /// Whom to blame for what the server says next.
     pub(crate) last_emit: StepId,
     pub(crate) last_message: Option<u32>,
@@ -338,6 +392,8 @@ impl Person {
         Hearing {
             worker: Rc::clone(&self.worker),
             ears: self.ears.clone(),
+            inbox: self.inbox.clone(),
+            measured: self.measured,
             step: self.last_emit,
             unconfirmed: self.unconfirmed,
         }
@@ -349,36 +405,75 @@ impl Person {
 pub(crate) struct Hearing {
     worker: Rc<Worker>,
     ears: Option<Rc<RefCell<Ears>>>,
+    inbox: Option<Rc<RefCell<Inbox>>>,
+    measured: bool,
     step: StepId,
     unconfirmed: Option<u32>,
 }
 
 impl Hearing {
+    pub(crate) fn came(&self, came: &Came<'_>) {
+        match came {
+            Came::Packet(incoming) => self.packet(incoming),
+            Came::Frame(message, received) => self.frame(message, *received),
+        }
+    }
+
+    /// Counts a frame of a plain WebSocket, keeps it for a wait, and looks for marks in it.
+    fn frame(&self, message: &Message<'_>, received: Instant) {
+        self.worker.trace(|tracer| tracer.frame(message));
+        let shared = &self.worker.shared;
+        if self.measured {
+            self.worker.recorder.borrow_mut().add(shared.ws.received, 1);
+        }
+        if let (Some(ears), Message::Text(text)) = (&self.ears, message) {
+            let mut ears = ears.borrow_mut();
+            ears.came(text);
+            if let Some(listening) = shared.listening_for()
+                && ears.hear(listening, text, received, &mut self.worker.recorder.borrow_mut())
+            {
+                shared.count_heard(self.worker.index, 1);
+            }
+        }
+        self.keep("", "", received, || frame_text(message));
+    }
+
+    /// Into the inbox, if anybody waits for such messages.
+    fn keep(&self, namespace: &str, event: &str, received: Instant, data: impl FnOnce() -> String) {
+        let Some(inbox) = &self.inbox else { return };
+        let kept = inbox.borrow_mut().offer(namespace, event, received, data);
+        if let Err(Full(step)) = kept {
+            let cause = format!("inbox full: more than {MOST_LETTERS} messages or 1 MiB wait unread");
+            self.worker.error(step, &cause, "inbox full", || cause.clone());
+        }
+    }
+
     /// Counts every event, notes marks, and files what complains as an error. Cheap for what is merely heard.
     pub(crate) fn packet(&self, incoming: &Incoming<'_>) {
+        self.worker.trace(|tracer| tracer.packet(incoming));
         match incoming.kind {
             Kind::Event => {
                 let Some(name) = incoming.event_name() else {
                     self.worker.recorder.borrow_mut().server_event("(unreadable name)");
                     return;
                 };
-                let mut recorder = self.worker.recorder.borrow_mut();
-                recorder.server_event(name);
+                self.worker.recorder.borrow_mut().server_event(name);
                 let shared = &self.worker.shared;
                 if let (Some(ears), Some(marks)) = (&self.ears, &shared.marks)
                     && name == marks.event()
                 {
                     let mut ears = ears.borrow_mut();
                     ears.came(incoming.data);
+                    let recorder = &mut self.worker.recorder.borrow_mut();
                     if let Some(listening) = shared.listening_for()
-                        && ears.hear(listening, incoming.data, incoming.received, &mut recorder)
+                        && ears.hear(listening, incoming.data, incoming.received, recorder)
                     {
                         shared.count_heard(self.worker.index, 1);
                     }
                 } else if matches!(name, "exception" | "error" | "connect_error") {
-                    drop(recorder);
                     self.complaint(name, incoming.data);
                 }
+                self.keep(incoming.namespace, name, incoming.received, || incoming.data.to_owned());
             }
             Kind::Disconnect => {
                 let cause = format!("disconnected from {} by the server", incoming.namespace);
@@ -475,7 +570,7 @@ pub(crate) async fn while_hearing<T>(
 ) -> T {
     let mut work = pin!(work);
     if let Some(open) = socket {
-        let visited = open.client.visit_while(work.as_mut(), |incoming| hearing.packet(&incoming)).await;
+        let visited = open.link.visit_while(work.as_mut(), |came| hearing.came(&came)).await;
         open.tell_upgrade();
         match visited {
             Ok(done) => return done,
@@ -499,6 +594,11 @@ impl Actor {
         Self {
             socket: None,
             namespaces: Vec::new(),
+            auth: None,
+            left: true,
+            silenced: Vec::new(),
+            engine: flow.engine,
+            late: None,
             person: Person {
                 worker: Rc::clone(worker),
                 vars,
@@ -509,6 +609,8 @@ impl Actor {
                 due,
                 answered: false,
                 ears: None,
+                inbox: None,
+                sent: None,
                 last_emit: flow.connect,
                 last_message: None,
                 unconfirmed: None,
@@ -518,8 +620,14 @@ impl Actor {
 
     /// Connects when the engine needs it, then takes the steps.
     pub(crate) async fn perform(&mut self, flow: &Flow) -> Result<(), Failed> {
-        if flow.engine == Engine::SocketIo {
-            Box::pin(self.connect(flow.connect)).await?;
+        if flow.kept.inbox {
+            self.person.inbox = Some(Rc::new(RefCell::new(flow.kept.new_inbox())));
+        }
+        self.late = None;
+        match flow.connects {
+            Connects::AtStart => self.connect_unasked(flow.connect).await?,
+            Connects::BeforeFirstUse => self.late = Some(flow.connect),
+            Connects::ByStep | Connects::Never => {}
         }
         let (with_http, without) = flow.steps.split_at(flow.http_ends);
         if !with_http.is_empty() {
@@ -529,25 +637,60 @@ impl Actor {
         self.walk(without).await
     }
 
+    /// Without a step of its own.
+    async fn connect_unasked(&mut self, step: StepId) -> Result<(), Failed> {
+        let worker = &self.person.worker;
+        worker.trace(|tracer| tracer.note(worker.shared.names.step_label(step)));
+        // Boxed: who is connected needs no room for it.
+        Box::pin(self.connect(step, &ConnectStep::default())).await
+    }
+
+    pub(crate) async fn connect(&mut self, step: StepId, over: &ConnectStep) -> Result<(), Failed> {
+        self.namespaces.clear();
+        match self.engine {
+            Engine::WebSocket => self.connect_websocket(step, over).await,
+            Engine::SocketIo | Engine::Http => self.connect_socketio(step, over).await,
+        }?;
+        self.left = false;
+        Ok(())
+    }
+
     /// Takes the steps in order; the first that fails ends it.
     pub(crate) async fn walk(&mut self, steps: &[FlowStep]) -> Result<(), Failed> {
         for step in steps {
-            match &step.action {
-                FlowAction::Think { pause, jitter } => {
-                    let pause = self.pause_length(step.id, pause, *jitter)?;
-                    self.pause(pause).await;
-                }
-                FlowAction::Emit(action) => self.emit(action, step.id).await?,
-                FlowAction::Http(action) => {
-                    if self.wanted(action) {
-                        let hearing = self.person.hearing();
-                        let Actor { socket, person, .. } = self;
-                        while_hearing(socket, &hearing, Box::pin(person.request(action, step.id))).await?;
-                    }
-                }
-                FlowAction::Log(text) => self.log(text),
-                FlowAction::Loop(inner) => Box::pin(self.repeat(inner, step.id)).await?,
+            if let Some(connect) = self.late.filter(|_| step.action.needs_socket()) {
+                self.late = None;
+                self.connect_unasked(connect).await?;
             }
+            let sent = self.person.sent.take();
+            if self.person.worker.tracer.is_some() {
+                Box::pin(self.traced(step, sent)).await?;
+            } else {
+                self.take(step, sent).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn take(&mut self, step: &FlowStep, sent: Option<Instant>) -> Result<(), Failed> {
+        match &step.action {
+            FlowAction::Think { pause, jitter } => {
+                let pause = self.pause_length(step.id, pause, *jitter)?;
+                self.pause(pause).await;
+            }
+            FlowAction::Emit(action) => self.emit(action, step.id).await?,
+            FlowAction::Send(action) => self.send(action, step.id).await?,
+            // Boxed: users that only emit and think need no room for it.
+            FlowAction::Socket(action) => Box::pin(self.socket_step(action, step.id, sent)).await?,
+            FlowAction::Http(action) => {
+                if self.wanted(action) {
+                    let hearing = self.person.hearing();
+                    let Actor { socket, person, .. } = self;
+                    while_hearing(socket, &hearing, Box::pin(person.request(action, step.id))).await?;
+                }
+            }
+            FlowAction::Log(text) => self.log(text),
+            FlowAction::Loop(inner) => Box::pin(self.repeat(inner, step.id)).await?,
         }
         Ok(())
     }
@@ -595,6 +738,7 @@ impl Actor {
 
     fn log(&mut self, text: &Template) {
         let text = text.render_text(&self.person.vars, &mut self.person.rng).into_owned();
+        self.person.worker.trace(|tracer| tracer.note(&format!("  {text}")));
         // Nobody listens any more when the run is being torn down.
         let _ = self.person.worker.shared.log.send(text);
     }
@@ -653,7 +797,7 @@ impl Actor {
         if let Some(open) = &mut self.socket {
             let hearing = self.person.hearing();
             let sleep = tokio::time::sleep_until(until);
-            let visited = open.client.visit_while(sleep, |incoming| hearing.packet(&incoming)).await;
+            let visited = open.link.visit_while(sleep, |came| hearing.came(&came)).await;
             open.tell_upgrade();
             match visited {
                 Ok(()) => return,
@@ -670,10 +814,12 @@ impl Actor {
     pub(crate) async fn leave(&mut self) {
         if let Some(open) = self.socket.take() {
             let hearing = self.person.hearing();
-            let OpenSocket { client, mut posts, open, .. } = *open;
-            let given = client.posted().map_or(0, |(given, _)| given);
+            let OpenSocket { mut link, mut posts, open, .. } = *open;
+            self.left = true;
+            let posted = link.socketio().and_then(|client| client.posted());
+            let given = posted.map_or(0, |(given, _)| given);
             // Boxed: a user that thinks need not hold the room for it.
-            let closed = Box::pin(client.close_visiting(|incoming| hearing.packet(&incoming))).await;
+            let closed = Box::pin(link.close_visiting(|came| hearing.came(&came))).await;
             if let Closed::Unsent { packets, .. } = &closed {
                 let taken = given.saturating_sub(*packets);
                 for (_, message) in posts.drain(..).filter(|(at, _)| *at > taken) {
@@ -770,6 +916,10 @@ pub(crate) async fn live(worker: &Rc<Worker>, arrival: u64, due: Due) -> Actor {
     let mut actor = Actor::new(worker, &scenario.flow, vars, rng, due);
     actor.person.measured = true;
     let done = actor.perform(&scenario.flow).await;
+    worker.trace(|tracer| {
+        let end = if done.is_ok() { "completed" } else { "FAILED" };
+        tracer.note(&format!("user {end} after {:.3} s", started.elapsed().as_secs_f64()));
+    });
     {
         let mut recorder = worker.recorder.borrow_mut();
         match done {

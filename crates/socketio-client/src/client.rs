@@ -226,6 +226,20 @@ pub struct Message {
     pub received: Instant,
 }
 
+impl Message {
+    /// As a visitor sees it.
+    pub fn as_incoming(&self) -> Incoming<'_> {
+        Incoming {
+            kind: self.kind,
+            namespace: &self.namespace,
+            ack: self.ack,
+            data: &self.data,
+            attachments: &self.attachments,
+            received: self.received,
+        }
+    }
+}
+
 /// One Socket.IO connection. Dropping it drops the TCP connection without a word, as a client does that
 /// loses its network; see [`Client::close`].
 ///

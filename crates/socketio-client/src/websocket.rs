@@ -321,7 +321,12 @@ impl Connection {
         self.last_read
     }
 
-    pub(crate) fn limit_receive_buffer(&self, bytes: usize) -> io::Result<()> {
+    /// How many bytes the kernel takes for this connection before the server has to wait, about. It keeps what it has
+    /// taken already.
+    ///
+    /// # Errors
+    /// As the system's `setsockopt`.
+    pub fn limit_receive_buffer(&self, bytes: usize) -> io::Result<()> {
         self.stream.limit_receive_buffer(bytes)
     }
 

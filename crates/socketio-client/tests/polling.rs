@@ -771,3 +771,26 @@ async fn an_idle_client_is_small() {
     drop(client);
     server.join();
 }
+
+#[tokio::test]
+async fn a_slow_reader_asks_for_more_when_the_last_is_paid_for() {
+    let server = server(|mut requests| {
+        requests.greet("[]");
+        let poll = requests.get();
+        let began = Instant::now();
+        // 30 bytes at 100 bytes a second.
+        poll.answer(r#"42["aaaaaaaaaaaaaaaaaaaaaaaa"]"#);
+        let poll = requests.get();
+        let took = began.elapsed();
+        assert!((250..2_000).contains(&took.as_millis()), "{took:?}");
+        poll.answer(r#"42["b"]"#);
+        drop(requests.get());
+    });
+    let mut client = client(&server).await;
+    client.set_read_rate(std::num::NonZeroU32::new(100));
+    let data = [client.next().await.unwrap().data, client.next().await.unwrap().data];
+    assert_eq!(data, [r#"["aaaaaaaaaaaaaaaaaaaaaaaa"]"#, r#"["b"]"#]);
+    let _ = timeout(Duration::from_millis(500), client.next()).await;
+    drop(client);
+    server.join();
+}

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use socketio_client::{Backoff, Client, Kind};
+use socketio_client::{Backoff, Kind};
 
 use super::{Listener, Turns, set_place, step};
 use crate::delivery::{Presence, Stand};
+use crate::link::{Came, Link};
 use crate::outcome::Nanos;
 use crate::run::Order;
 use crate::script::model::{Back, Cut, Slow, Storm};
@@ -69,7 +70,7 @@ impl Listener {
         let mut agenda = Agenda::default();
         let mut until = Until::Start;
         // Connections that hang since a storm: nobody reads them, and nobody ends them.
-        let mut hanging: Vec<Client> = Vec::new();
+        let mut hanging: Vec<Link> = Vec::new();
         loop {
             match self.hear(actor, until).await {
                 Next::Finished => break,
@@ -204,7 +205,7 @@ impl Listener {
     }
 
     /// The connection ends as the storm says, and comes back as it says. False when the run ended first.
-    async fn storm(&mut self, actor: &mut Actor, storm: Storm, hanging: &mut Vec<Client>) -> bool {
+    async fn storm(&mut self, actor: &mut Actor, storm: Storm, hanging: &mut Vec<Link>) -> bool {
         let gone = Instant::now();
         self.tell_gone(gone);
         {
@@ -214,7 +215,7 @@ impl Listener {
         match storm.how {
             Cut::Close => actor.leave().await,
             Cut::Drop => actor.socket = None,
-            Cut::Silent => hanging.extend(actor.socket.take().map(|open| open.into_client())),
+            Cut::Silent => hanging.extend(actor.socket.take().map(|open| open.into_link())),
         }
         if storm.back == Back::Never {
             return true;
@@ -345,9 +346,9 @@ impl Listener {
         let slow = self.worker.shared.script.config.listeners[self.group].slow;
         let (Some(slow), Some(open)) = (slow, &mut actor.socket) else { return };
         // Where the system refuses, it reads slowly all the same, and the server notices later.
-        let _ = open.client.limit_receive_buffer(SLOW_BUFFER);
+        let _ = open.link.limit_receive_buffer(SLOW_BUFFER);
         if let Slow::BytesPerSecond(rate) = slow {
-            open.client.set_read_rate(Some(rate));
+            open.link.set_read_rate(Some(rate));
         }
     }
 }
@@ -355,10 +356,12 @@ impl Listener {
 /// Hears whatever comes until the connection ends, or the server takes the namespace away: a listener without one is
 /// as deaf as one without a connection.
 async fn hear_out(open: &mut OpenSocket, hearing: &Hearing) {
-    let ended = open.client.visit(|incoming| {
-        hearing.packet(&incoming);
-        match incoming.kind {
-            Kind::Disconnect if incoming.namespace == "/" => ControlFlow::Break(()),
+    let ended = open.link.visit(|came| {
+        hearing.came(&came);
+        match came {
+            Came::Packet(incoming) if incoming.kind == Kind::Disconnect && incoming.namespace == "/" => {
+                ControlFlow::Break(())
+            }
             _ => ControlFlow::Continue(()),
         }
     });

@@ -4,6 +4,7 @@
 //! gives the orders, reads what the workers hand over each second, watches the target and tells the progress.
 
 mod crew;
+mod debug;
 mod pacer;
 mod prepare;
 mod show;
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 pub(crate) use crew::{Order, Report};
+pub use debug::{Debugged, debug};
 pub(crate) use prepare::Padded;
 pub use so_far::SoFar;
 

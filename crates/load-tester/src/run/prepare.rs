@@ -16,9 +16,10 @@ use crate::listeners::{Audience, Turns};
 use crate::metrics::Names;
 use crate::outcome::{counters, names};
 use crate::plan::Plan;
-use crate::script::model::{Action, Engine, EngineRevision, Script, Step};
+use crate::script::model::{Action, ConnectStep, Engine, EngineRevision, Script, Step};
 use crate::socketio::SocketTemplate;
 use crate::virtual_user::{ListenerFlow, ScenarioFlow, Shared};
+use crate::websocket::WebSocketTemplate;
 
 /// Makes every flow ready and asks the target what must be known of it.
 pub(super) async fn prepare(
@@ -38,6 +39,8 @@ pub(super) async fn prepare(
         delivery: config.delivery.as_ref(),
         ack_all: options.ack,
         who: "",
+        config,
+        last_connect: ConnectStep::default(),
     };
     let mut scenarios = Vec::new();
     for scenario in &script.scenarios {
@@ -51,7 +54,7 @@ pub(super) async fn prepare(
     let mut first = 0;
     maker.who = "listener: ";
     for group in &config.listeners {
-        let flow = maker.flow(Engine::SocketIo, &group.flow)?;
+        let flow = maker.flow(group.engine, &group.flow)?;
         let moving = match &group.moving {
             None => None,
             Some(moving) => {
@@ -116,6 +119,7 @@ pub(super) async fn prepare(
         };
         socket = SocketTemplate::new(config, revision, &addresses, tls.clone())?;
     }
+    let ws = WebSocketTemplate::new(config, &addresses, tls.clone(), &mut names)?;
     socket.count_late_heartbeats(&audience.late_heartbeats);
     let weights = scenarios.iter().map(|scenario| u64::from(scenario.weight)).sum();
     if weights == 0 {
@@ -140,6 +144,7 @@ pub(super) async fn prepare(
         seed: config.seed,
         vars: OnceLock::new(),
         socket,
+        ws,
         tls: tls.map_or_else(OnceLock::new, |tls| Some(tls).into()),
         addresses,
         delivery: config.delivery.clone(),
@@ -155,7 +160,7 @@ pub(super) async fn prepare(
 
 pub(super) fn uses_socketio(script: &Script) -> bool {
     let scenarios = script.scenarios.iter().chain(&script.before).chain(&script.after);
-    !script.config.listeners.is_empty()
+    script.config.listeners.iter().any(|group| group.engine == Engine::SocketIo)
         || scenarios.into_iter().any(|scenario| scenario.engine == Engine::SocketIo)
 }
 

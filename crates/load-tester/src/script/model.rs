@@ -60,6 +60,7 @@ pub struct Config {
     /// False with `-k` or `tls.rejectUnauthorized: false`.
     pub tls_verify: bool,
     pub socketio: SocketIoConfig,
+    pub ws: WsConfig,
     pub think_jitter: Option<Jitter>,
     pub listeners: Vec<ListenerGroup>,
     pub delivery: Option<DeliveryConfig>,
@@ -134,6 +135,14 @@ pub struct SocketIoConfig {
     pub revision: Option<EngineRevision>,
 }
 
+/// `config.ws`: how users of the ws engine connect, unless their `connect` step says otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct WsConfig {
+    /// Late templates: rendered when the user connects.
+    pub headers: Vec<(String, Template)>,
+    pub subprotocols: Vec<String>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     Polling,
@@ -188,6 +197,17 @@ pub enum Engine {
     WebSocket,
 }
 
+impl Engine {
+    /// As scripts call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::SocketIo => "socketio",
+            Self::WebSocket => "ws",
+        }
+    }
+}
+
 /// One step of a flow, with the line it stands on for error reports.
 #[derive(Debug, Clone)]
 pub struct Step {
@@ -199,14 +219,86 @@ pub struct Step {
 pub enum Action {
     Http(Box<HttpStep>),
     Emit(Box<EmitStep>),
-    /// WebSocket engine: one text frame.
-    Send(Template),
+    /// WebSocket engine: one frame.
+    Send(Box<SendStep>),
+    /// Connects now, not at the start.
+    Connect(Box<ConnectStep>),
+    Disconnect(Leaving),
+    /// Connects again as the nearest `connect` before it says, or as `config` says.
+    Reconnect {
+        after: Duration,
+    },
+    /// Socket.IO: from here on such events are kept for `wait`.
+    Listen(Box<ListenStep>),
+    Wait(Box<WaitStep>),
+    /// Reads slowly for a while.
+    Read {
+        /// `None`: not at all.
+        bytes_per_second: Option<NonZeroU32>,
+        time: Duration,
+    },
     Think {
         pause: Think,
         jitter: Option<Jitter>,
     },
     Log(Template),
     Loop(Box<LoopStep>),
+}
+
+#[derive(Debug, Clone)]
+pub struct SendStep {
+    /// Text goes as it is, anything else as JSON.
+    pub payload: Template,
+    /// The text is base64 of a binary frame.
+    pub binary: bool,
+    /// `capture` or `match` of its own: what comes next that fits is its answer.
+    pub answer: Option<(Vec<Capture>, Vec<Match>)>,
+}
+
+/// In place of what `config.socketio` or `config.ws` says; what is `None` stays as it is there.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectStep {
+    /// Of a plain WebSocket: an address, or a path on the target.
+    pub target: Option<Template>,
+    pub query: Option<Vec<(String, Template)>>,
+    pub headers: Option<Vec<(String, Template)>>,
+    pub auth: Option<Template>,
+    pub subprotocols: Option<Vec<String>>,
+}
+
+/// How a connection ends from this side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaving {
+    /// Says goodbye, as the official clients do.
+    Close,
+    /// The TCP connection ends without a word.
+    Drop,
+    /// The connection stays open, and nothing is read or answered any more.
+    Silent,
+}
+
+#[derive(Debug, Clone)]
+pub struct ListenStep {
+    pub events: Vec<Template>,
+    /// `/` unless given.
+    pub namespace: Template,
+}
+
+#[derive(Debug, Clone)]
+pub struct WaitStep {
+    /// `None`: any frame of a plain WebSocket.
+    pub event: Option<Template>,
+    /// `/` unless given.
+    pub namespace: Template,
+    /// `None`: `config.timeout`.
+    pub timeout: Option<Duration>,
+    /// At least 1.
+    pub count: u64,
+    /// A message that does not fit is left for another step.
+    pub captures: Vec<Capture>,
+    pub matches: Vec<Match>,
+    /// The variable that gets the list of what came.
+    pub collect: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -361,6 +453,8 @@ pub struct Match {
 pub struct ListenerGroup {
     pub name: Option<String>,
     pub count: usize,
+    /// Socket.IO unless given; never HTTP.
+    pub engine: Engine,
     /// Sets `lng`, `lat`, `radius` for each listener, seeded.
     pub place: Option<Place>,
     /// Rows given to the listeners in order (same keys as `config.payload`).

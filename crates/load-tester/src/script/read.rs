@@ -25,6 +25,7 @@ mod emit;
 mod monitor;
 mod request;
 mod scenario;
+mod socket;
 
 /// A text the script came from.
 #[derive(Debug)]
@@ -66,8 +67,22 @@ pub(super) struct Read {
 }
 
 const VERBS: [&str; 7] = ["get", "post", "put", "patch", "delete", "head", "options"];
-const OTHER_ACTIONS: [&str; 10] =
-    ["emit", "send", "think", "log", "loop", "function", "parallel", "connect", "wait", "whileTrue"];
+const OTHER_ACTIONS: [&str; 14] = [
+    "emit",
+    "send",
+    "think",
+    "log",
+    "loop",
+    "function",
+    "parallel",
+    "connect",
+    "wait",
+    "whileTrue",
+    "listen",
+    "disconnect",
+    "reconnect",
+    "read",
+];
 const MAX_LISTENERS: u64 = 1_000_000;
 const MAX_STEPS_DEPTH: usize = 32;
 

@@ -49,12 +49,12 @@ pub fn describe(script: &Script) -> String {
         line(
             &mut text,
             label,
-            &format!("{} ({}{share}): {}", scenario.name, engine(scenario.engine), steps(&scenario.flow)),
+            &format!("{} ({}{share}): {}", scenario.name, scenario.engine.name(), steps(&scenario.flow)),
         );
     }
     for (label, scenario) in [("before", &script.before), ("after", &script.after)] {
         if let Some(scenario) = scenario {
-            line(&mut text, label, &format!("{}: {}", engine(scenario.engine), steps(&scenario.flow)));
+            line(&mut text, label, &format!("{}: {}", scenario.engine.name(), steps(&scenario.flow)));
         }
     }
     for payload in &config.payloads {
@@ -174,14 +174,6 @@ fn users(count: u64) -> String {
     if count == 1 { "1 user".into() } else { format!("{count} users") }
 }
 
-fn engine(engine: Engine) -> &'static str {
-    match engine {
-        Engine::Http => "http",
-        Engine::SocketIo => "socketio",
-        Engine::WebSocket => "ws",
-    }
-}
-
 /// `GET /, emit save_msg (acknowledged), think 1s`.
 fn steps(flow: &[Step]) -> String {
     let parts: Vec<String> = flow
@@ -189,8 +181,7 @@ fn steps(flow: &[Step]) -> String {
         .map(|step| match &step.action {
             Action::Http(request) => request.name.clone(),
             Action::Emit(emit) => {
-                let event =
-                    emit.event.as_constant().map_or_else(|| "{{...}}".into(), super::template::text_of);
+                let event = word(&emit.event);
                 let answer = match (&emit.acknowledge, &emit.response) {
                     (Some(_), Some(_)) => " (acknowledged and answered)",
                     (Some(_), None) => " (acknowledged)",
@@ -199,7 +190,29 @@ fn steps(flow: &[Step]) -> String {
                 };
                 format!("emit {event}{answer}")
             }
+            Action::Send(send) if send.answer.is_some() => "send (answered)".into(),
             Action::Send(_) => "send".into(),
+            Action::Connect(connect) => match &connect.target {
+                Some(target) => format!("connect {}", word(target)),
+                None => "connect".into(),
+            },
+            Action::Disconnect(Leaving::Close) => "disconnect".into(),
+            Action::Disconnect(Leaving::Drop) => "disconnect without a word".into(),
+            Action::Disconnect(Leaving::Silent) => "fall silent".into(),
+            Action::Reconnect { after } if after.is_zero() => "reconnect".into(),
+            Action::Reconnect { after } => format!("reconnect after {}", shown(*after)),
+            Action::Listen(listen) => {
+                format!("listen for {}", listen.events.iter().map(word).collect::<Vec<_>>().join(" and "))
+            }
+            Action::Wait(wait) => {
+                let what = wait.event.as_ref().map_or("a frame".into(), word);
+                let count = if wait.count > 1 { format!("{} ", wait.count) } else { String::new() };
+                format!("wait for {count}{what}")
+            }
+            Action::Read { bytes_per_second: None, time } => format!("read nothing for {}", shown(*time)),
+            Action::Read { bytes_per_second: Some(rate), time } => {
+                format!("read {rate} bytes/s for {}", shown(*time))
+            }
             Action::Think { pause: Think::Fixed(pause), .. } => format!("think {}", shown(*pause)),
             Action::Think { .. } => "think".into(),
             Action::Log(_) => "log".into(),
@@ -216,6 +229,11 @@ fn steps(flow: &[Step]) -> String {
         })
         .collect();
     if parts.is_empty() { "nothing".into() } else { parts.join(", ") }
+}
+
+/// A name in a step.
+fn word(template: &super::template::Template) -> std::borrow::Cow<'_, str> {
+    template.as_constant().map_or("{{...}}".into(), super::template::text_of)
 }
 
 fn unconfirmed(flow: &[Step]) -> usize {
@@ -244,6 +262,9 @@ fn listeners(group: &ListenerGroup) -> String {
     let mut text = group.count.to_string();
     if let Some(name) = &group.name {
         let _ = write!(text, " ({name})");
+    }
+    if group.engine == Engine::WebSocket {
+        text += " over ws";
     }
     if let Some(place) = &group.place {
         let (from, to) = place.radius_m;

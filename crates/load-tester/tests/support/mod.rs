@@ -53,6 +53,14 @@ pub struct Server {
     pub idled: Mutex<Vec<Duration>>,
     /// Those that emitted `store`.
     pub standing: Mutex<Vec<Arc<Socket>>>,
+    /// Heads of the requests that asked for a WebSocket.
+    pub handshakes: Mutex<Vec<String>>,
+    /// CONNECT packets.
+    pub connects: Mutex<Vec<String>>,
+    /// WebSockets that ended without a close frame.
+    pub cut_off: AtomicUsize,
+    /// Called for each answer to a ping.
+    pub on_pong: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// A session that began by polling; its `sid` is its number.
@@ -99,6 +107,18 @@ impl Socket {
 
     pub fn emit(&self, event: &str, argument: &Value) {
         self.send(&format!("42{}", json!([event, argument])));
+    }
+
+    /// One Engine.IO packet.
+    pub fn raw(&self, packet: &str) {
+        self.send(packet);
+    }
+
+    /// Ends the connection without a word.
+    pub fn cut(&self) {
+        if let Out::Frames(stream) = &*self.out.lock().unwrap() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 
     pub fn ack(&self, id: u64, argument: &Value) {
@@ -157,6 +177,10 @@ impl Server {
             peers: Mutex::default(),
             idled: Mutex::default(),
             standing: Mutex::default(),
+            handshakes: Mutex::default(),
+            connects: Mutex::default(),
+            cut_off: AtomicUsize::new(0),
+            on_pong: OnceLock::new(),
         });
         let this = Arc::clone(&server);
         std::thread::spawn(move || {
@@ -195,6 +219,7 @@ impl Server {
                 })
             };
             if let Some(key) = header("sec-websocket-key:") {
+                self.handshakes.lock().unwrap().push(head.clone());
                 return self.upgrade(stream, reader, &path, &key);
             }
             let mut body =
@@ -244,8 +269,10 @@ impl Server {
                 socket
             }
         };
+        let mut closed = false;
         while let Some((opcode, payload)) = read_frame(&mut reader) {
             if opcode == 8 {
+                closed = true;
                 self.closed_politely.fetch_add(1, Ordering::Relaxed);
                 let _ = end.write_all(&[0x88, 0]);
                 break;
@@ -254,6 +281,9 @@ impl Server {
                 continue;
             }
             self.packet(&socket, &String::from_utf8(payload).ok()?);
+        }
+        if !closed {
+            self.cut_off.fetch_add(1, Ordering::Relaxed);
         }
         let _ = end.shutdown(Shutdown::Both);
         None
@@ -325,8 +355,17 @@ impl Server {
     }
 
     fn packet(self: &Arc<Self>, socket: &Arc<Socket>, text: &str) -> Option<()> {
-        if text.starts_with("40") {
-            socket.send(r#"40{"sid":"s"}"#);
+        if let Some(namespace) = text.strip_prefix("40") {
+            self.connects.lock().unwrap().push(text.to_owned());
+            if namespace.starts_with("/refused") {
+                socket.send(r#"44/refused,{"message":"no entry for 17"}"#);
+            } else {
+                socket.send(r#"40{"sid":"s"}"#);
+            }
+        } else if text == "3" {
+            if let Some(on_pong) = self.on_pong.get() {
+                on_pong();
+            }
         } else if let Some(event) = text.strip_prefix("42") {
             let at = event.find('[')?;
             let ack = event[..at].parse().ok();

@@ -62,14 +62,30 @@ impl Reader<'_> {
                 );
             }
         }
+        let engine = match node.get("engine").filter(|engine| !engine.is_null()) {
+            None => Engine::SocketIo,
+            Some(engine_node) => match self.engine_name(engine_node)? {
+                Engine::Http => {
+                    let help = "listeners hear through `socketio` or `ws`".to_owned();
+                    self.error(engine_node.place, "over http nobody can listen", help);
+                    return None;
+                }
+                engine => engine,
+            },
+        };
         let seen = std::mem::replace(&mut self.seen, Seen::ByListeners(names));
         let returning = node.get("returning").filter(|returning| !returning.is_null());
         let flow = match node.get("flow") {
-            Some(flow) => self.flow(flow, Engine::SocketIo, 0),
+            Some(flow) => self.flow(flow, engine, 0),
             None => Vec::new(),
         };
         let returning = returning.and_then(|returning| self.returning(returning, &flow));
         let moving = node.get("moving").filter(|moving| !moving.is_null());
+        if let Some(moving) = moving.filter(|_| engine == Engine::WebSocket) {
+            let help = "an acknowledgement tells when a listener has moved, and plain WebSockets have none"
+                .to_owned();
+            self.error(moving.place, "listeners of the ws engine stand still", help);
+        }
         let moving = moving.and_then(|moving| self.moving(moving, place.is_some()));
         self.seen = seen;
         let leaves = returning.as_ref().is_some_and(|returning| returning.every.is_some());
@@ -84,7 +100,19 @@ impl Reader<'_> {
         };
         let reconnect = self.opt_bool(node, "reconnect").unwrap_or(true);
         let count = count as usize;
-        Some(ListenerGroup { name, count, place, payloads, flow, moving, returning, slow, storms, reconnect })
+        Some(ListenerGroup {
+            name,
+            count,
+            engine,
+            place,
+            payloads,
+            flow,
+            moving,
+            returning,
+            slow,
+            storms,
+            reconnect,
+        })
     }
 
     fn slow(&mut self, node: &Node) -> Option<model::Slow> {

@@ -58,6 +58,7 @@ impl Reader<'_> {
             self.check_keys(ws, Section::Ws);
             tls_verify &= self.opt_bool(ws, "rejectUnauthorized").unwrap_or(true);
         }
+        let ws_config = ws.map(|ws| self.ws(ws)).unwrap_or_default();
 
         let timeout = [Some(node), inner, ws]
             .into_iter()
@@ -115,6 +116,7 @@ impl Reader<'_> {
                 auth: None,
                 revision: None,
             },
+            ws: ws_config,
             think_jitter,
             listeners: Vec::new(),
             delivery: None,
@@ -561,17 +563,7 @@ impl Reader<'_> {
             }
         }
         if let Some(query) = get("query") {
-            config.socketio.query = match query.as_str() {
-                Some(text) => {
-                    let pairs = url::form_urlencoded::parse(text.trim_start_matches('?').as_bytes());
-                    let pairs: Vec<(String, String)> = pairs.into_owned().collect();
-                    pairs
-                        .into_iter()
-                        .filter_map(|(name, value)| Some((name, self.text_at(&value, query.place)?)))
-                        .collect()
-                }
-                None => self.template_map(query, "`query`"),
-            };
+            config.socketio.query = self.query(query);
         }
         if let Some(headers) = get("extraHeaders") {
             config.socketio.extra_headers = self.template_map(headers, "`extraHeaders`");

@@ -57,15 +57,7 @@ impl Reader<'_> {
         };
         let (namespace, response, acknowledge) =
             (option("namespace"), option("response"), option("acknowledge"));
-        let namespace = match namespace {
-            Some((node, _)) => {
-                let name = node.as_str().unwrap_or("/").to_owned();
-                let name =
-                    if name.starts_with('/') || name.starts_with("{{") { name } else { format!("/{name}") };
-                self.text_at(&name, node.place)?
-            }
-            None => Template::constant("/".into()),
-        };
+        let namespace = self.namespace(namespace.map(|(node, _)| node))?;
         let response = match response {
             Some((node, paths_see)) => Some(self.response(node, paths_see)?),
             None => None,

@@ -12,15 +12,6 @@ impl Reader<'_> {
             Some(engine) => self.engine_name(engine)?,
             None => self.engine,
         };
-        if engine == Engine::WebSocket {
-            let place = node.get("engine").map_or(node.place, |engine| engine.place);
-            self.error(
-                place,
-                "the ws engine is not there yet",
-                "drumfire speaks `http` and `socketio`; for plain WebSocket use Artillery meanwhile"
-                    .to_owned(),
-            );
-        }
         let name = node.get("name").and_then(|name| self.early_text(name, "`name`"));
         let weight = match node.get("weight").filter(|weight| !weight.is_null()) {
             None => 1,
@@ -125,7 +116,11 @@ impl Reader<'_> {
                 Some((key, _)) => {
                     let known = VERBS.into_iter().chain(OTHER_ACTIONS);
                     let help = compat::suggestion(&key.name, known).map_or_else(
-                        || "steps are get, post, put, patch, delete, head, options, emit, think, log and loop".to_owned(),
+                        || {
+                            "steps are get, post, put, patch, delete, head, options, emit, send, listen, wait, connect, \
+                             disconnect, reconnect, read, think, log and loop"
+                                .to_owned()
+                        },
                         |near| format!("did you mean `{near}`?"),
                     );
                     self.error(key.place, format!("there is no step `{}`", key.name), help);
@@ -198,15 +193,28 @@ impl Reader<'_> {
                 None => self.unknown_key(sibling.place, &sibling.name, siblings.iter().copied()),
             }
         }
+        if let Some(wanted) = foreign(name, engine) {
+            let own = engine.name();
+            let help = match (name, engine) {
+                ("send", Engine::SocketIo) => "write `emit: [event, data]`".to_owned(),
+                ("emit", Engine::WebSocket) => "write `send: ...`".to_owned(),
+                ("listen", Engine::WebSocket) => {
+                    "frames have no name: `wait` sees every one, choose with its `match`".to_owned()
+                }
+                _ => format!("add `engine: {wanted}` to this scenario"),
+            };
+            self.error(key.place, format!("`{name}` is no step of the {own} engine"), help);
+            return None;
+        }
         match name {
-            "emit" | "send" if engine == Engine::Http => {
-                let wanted = if name == "emit" { "socketio" } else { "ws" };
-                let help = format!("add `engine: {wanted}` to this scenario");
-                self.error(key.place, format!("`{name}` is no step of the http engine"), help);
-                None
-            }
             "emit" => self.emit(node, value),
-            "send" => Some(Action::Send(self.template(value)?)),
+            "send" => self.send(value),
+            "connect" => self.connect(value, engine),
+            "disconnect" => self.disconnect(value),
+            "reconnect" => self.reconnect(value),
+            "listen" => self.listen(value),
+            "wait" => self.wait(value, engine),
+            "read" => self.slow_reading(value),
             "think" => {
                 let jitter = match node.get("jitter") {
                     Some(jitter) => Some(self.jitter(jitter)?),
@@ -325,5 +333,15 @@ impl Reader<'_> {
             return None;
         }
         Some(LoopTimes::Count { from: 0, to: Some(number as i64) })
+    }
+}
+
+/// The engine a step belongs to when it is not this one.
+fn foreign(step: &str, engine: Engine) -> Option<&'static str> {
+    match (step, engine) {
+        ("emit" | "listen", Engine::Http | Engine::WebSocket)
+        | ("wait" | "connect" | "disconnect" | "reconnect" | "read", Engine::Http) => Some("socketio"),
+        ("send", Engine::Http | Engine::SocketIo) => Some("ws"),
+        _ => None,
     }
 }

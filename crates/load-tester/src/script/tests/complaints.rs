@@ -88,6 +88,9 @@ fn planted(section: Section, key: &str) -> Option<String> {
         Section::Response => {
             with("", &format!("engine: socketio\nflow: [{{emit: [a], response: {{on: b, {entry}}}}}]"))
         }
+        Section::WsConnect => {
+            with("", &format!("engine: ws\nflow: [{{connect: {{target: 'ws://h', {entry}}}}}]"))
+        }
         Section::Capture => with("", &format!("flow: [{{get: {{url: /, capture: {{as: a, {entry}}}}}}}]")),
         Section::Match => with("", &format!("flow: [{{get: {{url: /, match: {{value: 1, {entry}}}}}}}]")),
         _ => return None,

@@ -86,3 +86,18 @@ fn every_row_is_tested() {
         );
     }
 }
+
+/// What the page teaches is read without a complaint.
+#[test]
+fn every_example_of_the_scripts_page_is_a_script() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/drumfire-scripts.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let examples: Vec<&str> =
+        page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    // Parts of a script, which show one key, are not.
+    let whole: Vec<_> = examples.into_iter().filter(|example| example.contains("scenarios:")).collect();
+    assert!(whole.len() >= 6);
+    for example in whole {
+        assert_eq!(warnings(example), [""; 0], "{example}");
+    }
+}

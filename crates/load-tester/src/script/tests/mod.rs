@@ -8,6 +8,7 @@ mod journal;
 mod monitor;
 mod properties;
 mod scenarios;
+mod sockets;
 
 use std::collections::BTreeSet;
 use std::path::Path;

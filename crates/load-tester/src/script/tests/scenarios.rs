@@ -11,12 +11,16 @@ fn engines() {
     assert_eq!(engine("x-a: 1", "engine: socketio"), Engine::SocketIo);
     assert_eq!(engine("x-a: 1", "engine: socketio-v3"), Engine::SocketIo);
     assert_eq!(engine("engine: socketio", ""), Engine::SocketIo);
+    assert_eq!(engine("x-a: 1", "engine: ws"), Engine::WebSocket);
     let v3 = good(&with("engines: {socketio-v3: {path: /x/}}", "engine: socketio-v3\nflow: []"));
     assert_eq!(v3.config.socketio.path, "/x/");
     assert_errors!(
         "engines",
         &[
-            &with("", "engine: ws\nflow: [{send: hi}]"),
+            &with("", "engine: socketio\nflow: [{send: hi}]"),
+            &with("", "engine: ws\nflow: [{emit: [a]}]"),
+            &with("", "engine: ws\nflow: [{listen: a}]"),
+            &with("", "flow: [{wait: a}]"),
             &with("", "engine: sokcetio\nflow: []"),
             &with("", "engine: websocket\nflow: []"),
             &with("", "engine: playwright\nflow: []"),
