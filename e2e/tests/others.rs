@@ -18,6 +18,8 @@ const LONG: Duration = Duration::from_secs(60);
 enum Other {
     /// Socket.IO of that generation.
     Node(&'static str),
+    /// Plain WebSockets, served and heard by `ws`.
+    Ws,
     /// python-socketio.
     Python,
 }
@@ -26,6 +28,7 @@ impl Other {
     fn start(self, script: &str, arguments: &[&str]) -> LineProgram {
         match self {
             Self::Node(kind) => LineProgram::node(&format!("{script}.mjs"), &[&[kind], arguments].concat()),
+            Self::Ws => LineProgram::node(&format!("{script}.mjs"), &[&["ws"], arguments].concat()),
             Self::Python => LineProgram::python(&format!("{script}.py"), arguments),
         }
     }
@@ -48,23 +51,36 @@ impl Load {
         self.listeners * self.messages()
     }
 
-    fn script(self, url: &str) -> Value {
+    fn script(self, url: &str, other: Other) -> Value {
+        let (engine, join, say) = match other {
+            Other::Node(_) | Other::Python => (
+                "socketio",
+                json!([{"emit": ["join", "{{ name }}"], "acknowledge": true}]),
+                json!([{"emit": ["say", {"text": "hello"}], "acknowledge": true}]),
+            ),
+            Other::Ws => (
+                "ws",
+                json!([
+                    {"send": {"event": "join", "name": "{{ name }}"}},
+                    {"wait": {"match": {"json": "$.event", "value": "joined"}}},
+                ]),
+                json!([{"send": {"event": "say", "text": "hello"}}]),
+            ),
+        };
         json!({
             "config": {
-                "target": url,
+                "target": if engine == "ws" { url.replacen("http", "ws", 1) } else { url.to_owned() },
                 "socketio": {"transports": ["websocket"]},
                 "phases": [{"duration": self.seconds, "arrivalRate": self.messages_per_s}],
                 "listeners": [{
+                    "engine": engine,
                     "count": self.listeners,
                     "payload": {"path": "names.csv", "fields": ["name"], "order": "sequence"},
-                    "flow": [{"emit": ["join", "{{ name }}"], "acknowledge": true}],
+                    "flow": join,
                 }],
                 "delivery": {"event": "said", "stamp": "text", "read": "text", "expect": "all"},
             },
-            "scenarios": [{
-                "engine": "socketio",
-                "flow": [{"emit": ["say", {"text": "hello"}], "acknowledge": true}],
-            }],
+            "scenarios": [{"engine": engine, "flow": say}],
         })
     }
 }
@@ -89,7 +105,7 @@ impl Run {
 
         let stage = Stage::empty();
         stage.write("names.csv", &(0..load.listeners).map(|n| format!("{n}\n")).collect::<String>());
-        stage.write("room.json", &load.script(&url).to_string());
+        stage.write("room.json", &load.script(&url, other).to_string());
         drumfire(
             &["run", "-q", "-o", "result.json", "--pairs", "pairs.csv", "room.json"],
             stage.dir(),
@@ -208,6 +224,16 @@ fn socket_io_4_8_is_heard_as_its_client_hears_it() {
 #[test]
 fn python_socketio_is_heard_as_its_client_hears_it() {
     all_is_heard(Other::Python, PYTHON_ROOM);
+}
+
+#[test]
+fn plain_websockets_are_heard_as_their_client_hears_them() {
+    all_is_heard(Other::Ws, ROOM);
+}
+
+#[test]
+fn what_plain_websockets_lose_is_missed() {
+    what_is_lost_is_missed(Other::Ws, LOSSY_ROOM);
 }
 
 #[test]
