@@ -12,6 +12,7 @@ Examples:
   drumfire run scenario.yml                        run it
   drumfire run -o result.json scenario.yml         and keep the result
   drumfire report result.json                      write result.json.html
+  drumfire compare before.json after.json          is it better or worse, and is that more than noise
 
 Scripts are Artillery's (https://www.artillery.io/docs); docs/artillery-compat.md says what differs.
 Exit codes: 0; 1 script error or a failed `ensure`; 3 figures not to be believed, where something is claimed of
@@ -49,6 +50,18 @@ Examples:
   drumfire report result.json                      writes result.json.html
   drumfire report -o night.html artillery.json     reads results of Artillery 1.6, 1.7 and 2, too";
 
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  drumfire compare before.json after.json
+  drumfire compare before/ after/                  directories of repeated runs: the noise is what they differ by
+  drumfire compare 'a-*.json' b-1.json,b-2.json    wildcards (quoted) and lists
+  drumfire compare a.json b.json -o compare.html   as a page
+  drumfire compare a.json b.json --fail-if 'delivery.p99 > 10%' --fail-if 'delivery.completeness > 0.01pp'
+
+Names of figures: docs/metrics.md.
+Exit codes: 0 no worse than allowed; 1 worse; 3 nothing can be claimed: an invalid run, or runs of different scripts,
+phases or listeners.";
+
 /// Runs Artillery load scripts and reports honestly what happened.
 #[derive(Debug, Parser)]
 #[command(name = "drumfire", version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
@@ -68,6 +81,9 @@ pub enum Command {
     /// Say what a script would do, and what is wrong with it, without running it.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Box<CheckArgs>),
+    /// Hold two results, or two groups of repeated runs, against each other.
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(CompareArgs),
 }
 
 /// Which script, and what is changed in it.
@@ -238,6 +254,43 @@ pub struct ReportArgs {
 pub struct CheckArgs {
     #[command(flatten)]
     pub script: ScriptArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Before: a result, a directory of results, a wildcard, or several with commas between.
+    #[arg(value_name = "A")]
+    pub a: String,
+    /// After.
+    #[arg(value_name = "B")]
+    pub b: String,
+    /// Write the comparison as an HTML page.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// What makes it fail, in place of the key figures: worse beyond noise and by more than this. Several may be given.
+    #[arg(long, value_name = "RULE", value_parser = crate::compare::Rule::parse)]
+    pub fail_if: Vec<crate::compare::Rule>,
+    /// How much worse a key figure may get, in per cent [default: 5].
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub allow: Option<f64>,
+    /// A verdict though script, phases or listeners differ.
+    #[arg(long)]
+    pub force: bool,
+    /// Print every figure, not only those that decide or differ.
+    #[arg(long)]
+    pub all: bool,
+    /// Of the redraws that estimate the noise.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Print the first sentence only.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `5` or `5%`.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_end_matches('%').trim_end().parse::<f64>();
+    number.ok().filter(|n| n.is_finite() && *n >= 0.0).ok_or_else(|| "a number of per cent, e.g. 5%".to_owned())
 }
 
 #[cfg(test)]

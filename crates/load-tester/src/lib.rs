@@ -29,7 +29,9 @@ pub mod monitor; // CPU and memory of the target and of ourselves
 pub mod outcome; // what a run measured, before any output format
 
 // What is judged and told.
+pub mod compare; // is one run better than another, and is that more than noise
 pub mod ensure; // limits judged after the run
 pub mod exit; // the exit code, and what outranks what
+pub mod metric; // the names of figures, and what a run answers to them
 pub mod report; // one file per output format
 pub mod validity; // may the numbers be believed

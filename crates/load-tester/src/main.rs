@@ -7,7 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use load_tester::cli::{CheckArgs, Cli, Command, Format, ReportArgs, RunArgs, ScriptArgs};
+use load_tester::cli::{CheckArgs, Cli, Command, CompareArgs, Format, ReportArgs, RunArgs, ScriptArgs};
+use load_tester::compare::{self, Comparison, Side};
 use load_tester::exit;
 use load_tester::report::{self, Console};
 use load_tester::run::{Progress, RunOptions, run};
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run_command(&args),
         Command::Report(args) => report_command(&args),
         Command::Check(args) => check_command(&args),
+        Command::Compare(args) => compare_command(&args),
     };
     ExitCode::from(code.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -100,6 +102,26 @@ fn check_command(args: &CheckArgs) -> anyhow::Result<u8> {
     let Some(script) = load(&args.script) else { return Ok(SCRIPT_ERROR) };
     print(&summary::describe(&script));
     Ok(0)
+}
+
+fn compare_command(args: &CompareArgs) -> anyhow::Result<u8> {
+    let (a, b) = (Side::read(&args.a)?, Side::read(&args.b)?);
+    let options = compare::Options {
+        fail_if: args.fail_if.clone(),
+        allow: args.allow,
+        force: args.force,
+        seed: args.seed,
+    };
+    let comparison = Comparison::new(a, b, &options).map_err(anyhow::Error::msg)?;
+    if args.quiet {
+        print(&format!("{}\n", comparison.sentence()));
+    } else {
+        print(&compare::text::render(&comparison, args.all));
+    }
+    if let Some(path) = &args.output {
+        report::json::write_text(&compare::html::render(&comparison), path)?;
+    }
+    Ok(comparison.exit_code())
 }
 
 /// Reads the script and tells what is wrong with it; `None` when it cannot be run.

@@ -18,6 +18,7 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::delivery::{Marks, Messages};
 use crate::flow::{Flow, FlowAction, Maker, any_step, shortest_life};
 use crate::ledger::Ledger;
+use crate::metric::Totals;
 use crate::metrics::{Collector, Count, Names, Recorder, merge_windows};
 use crate::monitor::Watch;
 use crate::outcome::{
@@ -240,7 +241,10 @@ async fn conduct(
         shared.plan.len()
     };
     let mut checks = match &shared.script.config.ensure {
-        Some(limits) => ensure::judge(limits, ensure::Figures { total: &total, delivery: delivery.as_ref() }),
+        Some(limits) => {
+            let target = target.as_ref().map_or(&[][..], |target| &target.samples);
+            ensure::judge(limits, Totals { total: &total, delivery: delivery.as_ref(), target, tester: &tester })
+        }
         None => Vec::new(),
     };
     checks.extend(collector.expectations.iter().map(|(label, seen)| Check {

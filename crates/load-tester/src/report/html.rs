@@ -14,7 +14,7 @@ use super::terms::{Term, terms};
 use super::units::{bytes, count, duration, figure, instant, latency, percent, rate, sum_of, thousands};
 use crate::outcome::{CheckKind, PhaseInfo, names};
 
-const STYLE: &str = include_str!("page.css");
+pub(crate) const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 /// Rows of one table.
 const MOST_ROWS: usize = 200;
@@ -217,7 +217,7 @@ fn axis(loaded: &Loaded) -> Span {
     Span { from_s: 0.0, to_s: loaded.end_s().max(1.0) }
 }
 
-fn x_ticks(axis: Span) -> Vec<(f64, String)> {
+pub(crate) fn x_ticks(axis: Span) -> Vec<(f64, String)> {
     let length = axis.to_s - axis.from_s;
     let step = [1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0]
         .into_iter()

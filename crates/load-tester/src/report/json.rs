@@ -446,6 +446,11 @@ fn decode_histogram(text: &str) -> Result<Histogram<u64>, String> {
 
 /// Reads a result of ours or of Artillery.
 pub fn read(path: &Path) -> Result<Loaded, Error> {
+    read_with_seconds(path, &mut |_| {})
+}
+
+/// The same, and hands over each second of ours (ten of them in a long run) with its histograms.
+pub(crate) fn read_with_seconds(path: &Path, each: &mut dyn FnMut(&Window)) -> Result<Loaded, Error> {
     let failed = |cause| Error::Read { path: path.to_owned(), cause };
     let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
@@ -454,11 +459,19 @@ pub fn read(path: &Path) -> Result<Loaded, Error> {
         let size = fs::metadata(path).map_or(MOST_BYTES + 1, |m| m.len());
         return Err(Error::TooLarge { path: path.to_owned(), bytes: size });
     }
-    parse(&bytes, path)
+    parse_with_seconds(&bytes, path, each)
 }
 
 /// Reads a result file's bytes; `path` is only for messages and headings.
 pub fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, Error> {
+    parse_with_seconds(bytes, path, &mut |_| {})
+}
+
+pub(crate) fn parse_with_seconds(
+    bytes: &[u8],
+    path: &Path,
+    each: &mut dyn FnMut(&Window),
+) -> Result<Loaded, Error> {
     let foreign =
         |what: &str, remedy| Error::Foreign { path: path.to_owned(), what: what.to_owned(), remedy };
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
@@ -503,7 +516,7 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, Error> {
     let name =
         path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
     let mut loaded = match file {
-        FileIn { drumfire: Some(block), .. } => ours(&block).map_err(|what| Error::Foreign {
+        FileIn { drumfire: Some(block), .. } => ours(&block, each).map_err(|what| Error::Foreign {
             path: path.to_owned(),
             what,
             remedy: "copy the file again, or read it with the drumfire that wrote it",
@@ -538,7 +551,7 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, Error> {
     Ok(loaded)
 }
 
-fn ours(block: &Block) -> Result<Loaded, String> {
+fn ours(block: &Block, each: &mut dyn FnMut(&Window)) -> Result<Loaded, String> {
     if block.format > FORMAT {
         return Err(format!(
             "written by a newer drumfire (format {}, this one reads up to {FORMAT})",
@@ -552,6 +565,7 @@ fn ours(block: &Block) -> Result<Loaded, String> {
     let mut slices = Vec::new();
     for seconds in block.seconds.chunks(loaded::seconds_per_slice(block.seconds.len())) {
         let windows = seconds.iter().map(BlockWindow::window).collect::<Result<Vec<_>, _>>()?;
+        windows.iter().for_each(&mut *each);
         slices.extend(loaded::merge(&windows).map(|w| Slice::of_window(&w)));
     }
     let active = loaded::active(block.seconds.iter().map(|w| (w.start_s, w.length_s, &w.counters)));

@@ -16,7 +16,14 @@ mod plain;
 mod story;
 mod svg;
 mod terms;
-mod units;
+pub(crate) mod units;
 
 pub use console::{Console, Format};
 pub use loaded::{Loaded, Origin, Run, Slice, Summary};
+
+/// What a page of another kind is drawn with.
+pub(crate) mod charts_of {
+    pub(crate) use super::html::x_ticks;
+    pub(crate) use super::svg::{Chart, Mark, Series, Span, draw};
+}
+pub(crate) use html::STYLE;
