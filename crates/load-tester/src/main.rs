@@ -111,6 +111,7 @@ fn compare_command(args: &CompareArgs) -> anyhow::Result<u8> {
         allow: args.allow,
         force: args.force,
         seed: args.seed,
+        redraws: None,
     };
     let comparison = Comparison::new(a, b, &options).map_err(anyhow::Error::msg)?;
     if args.quiet {

@@ -297,7 +297,7 @@ impl Metric {
             Unit::Percent => format!("{} %", share(value)),
             Unit::Count => thousands(value.max(0.0).round() as u64),
             Unit::Megabytes => format!("{} MB", figure(value)),
-            Unit::Cores => format!("{} cores", figure(value)),
+            Unit::Cores => format!("{} CPU", figure(value)),
         }
     }
 }
@@ -613,7 +613,7 @@ impl Unit {
             Self::Percent => "%",
             Self::Count => "count",
             Self::Megabytes => "MB",
-            Self::Cores => "cores",
+            Self::Cores => "cores (CPU)",
         }
     }
 }

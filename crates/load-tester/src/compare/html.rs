@@ -75,6 +75,7 @@ struct Drawn {
 /// The page.
 pub fn render(comparison: &Comparison) -> String {
     let (status, mood) = status(comparison);
+    let refused = comparison.refusal().is_some();
     let errors = text::errors(comparison);
     let more = errors.len().saturating_sub(MOST_ERRORS);
     let page = Page {
@@ -84,7 +85,7 @@ pub fn render(comparison: &Comparison) -> String {
         mood,
         sides: vec![("A", text::describe(&comparison.a)), ("B", text::describe(&comparison.b))],
         refusals: comparison.invalid.clone(),
-        tiles: comparison.rows.iter().filter(|row| row.key).take(8).map(Tile::of).collect(),
+        tiles: comparison.rows.iter().filter(|row| row.key).take(8).map(|row| Tile::of(row, refused)).collect(),
         tables: tables(comparison),
         charts: charts(comparison),
         differences: comparison
@@ -145,12 +146,13 @@ impl Verdict {
 }
 
 impl Tile {
-    fn of(row: &Row) -> Self {
+    fn of(row: &Row, refused: bool) -> Self {
         Self {
             label: row.metric.name.clone(),
             value: row.change_text(),
             below: format!("{} → {} · noise {}", row.metric.text(row.a), row.metric.text(row.b), row.band_text()),
             mood: match row.verdict {
+                _ if refused => "",
                 Verdict::Worse => "bad",
                 Verdict::Better => "good",
                 _ => "",
@@ -160,7 +162,12 @@ impl Tile {
 }
 
 impl Cells {
-    fn of(row: &Row) -> Self {
+    /// Where nothing may be claimed, no figure has a verdict.
+    fn of(row: &Row, refused: bool) -> Self {
+        let mut shown = row.clone();
+        if refused {
+            shown.verdict = Verdict::Same;
+        }
         Self {
             name: row.metric.name.clone(),
             key: row.key,
@@ -168,9 +175,9 @@ impl Cells {
             b: row.metric.text(row.b),
             change: row.change_text(),
             noise: row.band_text(),
-            verdict: row.verdict.words(),
-            mood: row.verdict.mood(),
-            band: band(row),
+            verdict: if refused { "–" } else { row.verdict.words() },
+            mood: shown.verdict.mood(),
+            band: band(&shown),
         }
     }
 }
@@ -215,13 +222,14 @@ fn tables(comparison: &Comparison) -> Vec<Table> {
             2
         }
     };
+    let refused = comparison.refusal().is_some();
     let titles = ["What decides", "Delivery", "Load and answers", "Connecting", "The target", "The tester itself"];
     titles
         .into_iter()
         .enumerate()
         .map(|(number, title)| {
             let all = comparison.rows.iter().filter(|row| group(row) == number);
-            let rows = all.filter(|row| row.key || row.a != 0.0 || row.b != 0.0).map(Cells::of).collect();
+            let rows = all.filter(|row| row.key || row.a != 0.0 || row.b != 0.0).map(|row| Cells::of(row, refused)).collect();
             Table { title, rows }
         })
         .filter(|table| !table.rows.is_empty())

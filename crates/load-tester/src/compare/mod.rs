@@ -52,6 +52,8 @@ pub struct Options {
     /// A verdict even over different scripts, phases or listeners.
     pub force: bool,
     pub seed: u64,
+    /// Redraws of each run that estimate the noise; `None`: 400.
+    pub redraws: Option<usize>,
 }
 
 /// `delivery.p99 > 10%`: fails when this figure is worse by more than that.
@@ -182,6 +184,8 @@ fn short(value: f64) -> String {
         format!("{value:.0}")
     } else if size >= 0.095 {
         format!("{value:.1}")
+    } else if size >= 0.0095 {
+        format!("{value:.2}")
     } else if size >= 0.0005 {
         format!("{value:.3}")
     } else {
@@ -245,7 +249,7 @@ impl Comparison {
         let key_count = compared.iter().filter(|(_, key)| *key).count().max(1);
         let level = 1.0 - FALSE_ALARMS / key_count as f64;
         let metrics: Vec<Metric> = compared.iter().map(|(metric, _)| metric.clone()).collect();
-        let (method, bands) = noise::bands(&a, &b, &metrics, level, options.seed);
+        let (method, bands) = noise::bands(&a, &b, &metrics, level, (options.redraws.unwrap_or(noise::DRAWS), options.seed));
         let rows = compared
             .into_iter()
             .zip(bands)
@@ -364,7 +368,7 @@ impl Comparison {
                 format!("B is {}{allowed}: {}; nothing got better.", word(worse, "slower", "worse"), tell(worse))
             }
             (better, worse) => {
-                format!("B is better in one thing and worse in another: worse{allowed} {}; better {}.", tell(worse), tell(better))
+                format!("B is worse in some things{allowed}: {}; and better in others: {}.", tell(worse), tell(better))
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::metric::{Metric, Source, Statistic, Sum};
 use crate::outcome::names;
 
 /// Redraws of each run.
-const DRAWS: usize = 400;
+pub(super) const DRAWS: usize = 400;
 /// Fewer seconds than this tell nothing about how they vary.
 const LEAST_SECONDS: usize = 8;
 /// The histogram of a total knows its values to one in a thousand.
@@ -24,8 +24,8 @@ const RESOLUTION: f64 = 0.001;
 pub(crate) enum Method {
     /// Between runs, so many on each side.
     Runs(usize, usize),
-    /// Within the runs.
-    Seconds,
+    /// Within the runs, redrawn so often.
+    Seconds(usize),
     /// Artillery's files keep no distribution of a window.
     Nothing,
 }
@@ -39,8 +39,8 @@ impl Method {
                  difference, {level} confidence for each figure, so that all key figures together are wrong in at \
                  most 5 of 100 comparisons of equal runs."
             ),
-            Self::Seconds => format!(
-                "Noise is estimated from the seconds of each run: block bootstrap within phases, {DRAWS} redraws, t \
+            Self::Seconds(redraws) => format!(
+                "Noise is estimated from the seconds of each run: block bootstrap within phases, {redraws} redraws, t \
                  interval of the difference, {level} confidence for each figure, so that all key figures together are \
                  wrong in at most about 5 of 100 comparisons of equal runs. It cannot see what differs between one \
                  start of the server and the next: give several runs of each side for that."
@@ -58,7 +58,7 @@ pub(crate) fn bands(
     b: &Side,
     metrics: &[Metric],
     level: f64,
-    seed: u64,
+    (redraws, seed): (usize, u64),
 ) -> (Method, Vec<Option<f64>>) {
     if a.runs.len() >= 2 && b.runs.len() >= 2 {
         let bands = metrics.iter().map(|metric| between_runs(&a.values(metric)?, &b.values(metric)?, level));
@@ -67,7 +67,7 @@ pub(crate) fn bands(
     let mut random = fastrand::Rng::with_seed(seed);
     let mut resampled = |side: &Side| -> Vec<Option<Spread>> {
         let runs: Vec<Vec<Option<Spread>>> =
-            side.runs.iter().map(|run| Redrawn::new(run, &mut random).spreads(metrics)).collect();
+            side.runs.iter().map(|run| Redrawn::new(run, redraws, &mut random).spreads(metrics)).collect();
         // The mean of n runs varies by the root of the sum of squares, over n.
         (0..metrics.len())
             .map(|index| {
@@ -83,7 +83,7 @@ pub(crate) fn bands(
     let (in_a, in_b) = (resampled(a), resampled(b));
     let bands: Vec<Option<f64>> =
         in_a.into_iter().zip(in_b).map(|(a, b)| half_width(a?, b?, level)).collect();
-    let method = if bands.iter().any(Option::is_some) { Method::Seconds } else { Method::Nothing };
+    let method = if bands.iter().any(Option::is_some) { Method::Seconds(redraws) } else { Method::Nothing };
     (method, bands)
 }
 
@@ -129,10 +129,10 @@ struct Redrawn<'r> {
 }
 
 impl<'r> Redrawn<'r> {
-    fn new(run: &'r Run, random: &mut fastrand::Rng) -> Self {
+    fn new(run: &'r Run, redraws: usize, random: &mut fastrand::Rng) -> Self {
         let strata = strata(run);
         let block = |length: usize| ((length as f64).sqrt().round() as usize).max(1);
-        let draws = if run.seconds.len() < LEAST_SECONDS { 0 } else { DRAWS };
+        let draws = if run.seconds.len() < LEAST_SECONDS { 0 } else { redraws };
         let draws = (0..draws)
             .map(|_| {
                 let mut taken = vec![0; run.seconds.len()];

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use crate::metric::Metric;
-use crate::outcome::{ProcessSample, Window};
+use crate::outcome::{Outcome, ProcessSample, Window};
 use crate::report::{Loaded, json};
 
 /// More would be a mistake in a wildcard.
@@ -77,14 +77,9 @@ impl Run {
         Ok(Self::of(path, loaded, seconds))
     }
 
-    /// From a file's bytes; for tests.
-    ///
-    /// # Errors
-    /// When they are no result.
-    pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, json::Error> {
-        let mut seconds = Vec::new();
-        let loaded = json::parse_with_seconds(bytes, path, &mut |window| seconds.push(Second::of(window)))?;
-        Ok(Self::of(path, loaded, seconds))
+    /// A run that has just ended, under the name its file would have.
+    pub fn of_outcome(path: &Path, outcome: &Outcome) -> Self {
+        Self::of(path, Loaded::of(outcome), outcome.seconds.iter().map(Second::of).collect())
     }
 
     fn of(path: &Path, loaded: Loaded, mut seconds: Vec<Second>) -> Self {

@@ -19,20 +19,21 @@ pub fn render(comparison: &Comparison, all: bool) -> String {
     for (label, side) in [("A", &comparison.a), ("B", &comparison.b)] {
         text += &wrapped(&format!("{label}  {}", describe(side)), "   ");
     }
+    let refused = comparison.refusal().is_some();
     let shown: Vec<&Row> = comparison.rows.iter().filter(|row| all || worth_showing(row)).collect();
     if !shown.is_empty() {
-        let _ = writeln!(text, "\n  {:<26} {:>10} {:>10} {:>9} {:>8}  verdict", "", "A", "B", "change", "noise");
+        let _ = writeln!(text, "\n  {:<26} {:>10} {:>10} {:>9} {:>9}  verdict", "", "A", "B", "change", "noise");
         for row in &shown {
             let _ = writeln!(
                 text,
-                "{} {:<26} {:>10} {:>10} {:>9} {:>8}  {}",
+                "{} {:<26} {:>10} {:>10} {:>9} {:>9}  {}",
                 if row.key { "*" } else { " " },
                 cut(&row.metric.name, 26),
                 row.metric.text(row.a),
                 row.metric.text(row.b),
                 row.change_text(),
                 row.band_text(),
-                row.verdict.short(row.fails),
+                if refused { "–" } else { row.verdict.short(row.fails) },
             );
         }
         let hidden = comparison.rows.len() - shown.len();

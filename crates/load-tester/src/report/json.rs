@@ -467,7 +467,7 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, Error> {
     parse_with_seconds(bytes, path, &mut |_| {})
 }
 
-pub(crate) fn parse_with_seconds(
+fn parse_with_seconds(
     bytes: &[u8],
     path: &Path,
     each: &mut dyn FnMut(&Window),
