@@ -12,6 +12,7 @@ pub mod script; // Artillery YAML -> a Script that has been checked whole
 
 // What is done.
 pub mod capture; // JSON paths and regular expressions over answers
+pub mod limit; // the most the target holds
 mod flow; // a scenario made ready to be walked
 pub mod http; // requests of a user
 pub mod listeners; // connections that stand and listen

@@ -134,6 +134,28 @@ pub(crate) fn listener_on(addresses: &[SocketAddr]) -> Option<u32> {
     None
 }
 
+/// Connections of this machine to a port that are not gone yet; those that only wait out their time count as gone.
+pub(crate) fn connections_to(port: u16) -> usize {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    let open = tables.iter().filter_map(|table| fs::File::open(table).ok());
+    open.map(|table| open_to(BufReader::new(table), port)).sum()
+}
+
+/// State `06` is TIME_WAIT, `0A` LISTEN, `07` CLOSE.
+fn open_to(mut table: impl BufRead, port: u16) -> usize {
+    let wanted = format!(":{port:04X}");
+    let (mut count, mut line) = (0, String::new());
+    while table.read_line(&mut line).is_ok_and(|length| length > 0) {
+        let mut fields = line.split_ascii_whitespace();
+        let remote = fields.nth(2).is_some_and(|remote| remote.ends_with(&wanted));
+        if remote && fields.next().is_some_and(|state| !matches!(state, "06" | "07" | "0A")) {
+            count += 1;
+        }
+        line.clear();
+    }
+    count
+}
+
 fn is_ours(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified()
 }
@@ -166,6 +188,12 @@ mod tests {
              1: 0100007F:2335 0100007F:A001 01 00000000:00000000 00:00000000 00000000  1000        0 4712 1 0 20 4 30 10 -1\n\
              2: 0100007F:2336 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4713 1 0 100 0 0 10 0\n";
         assert_eq!(listening_inodes(table.as_bytes(), 9013), [4711]);
+        let table = "  sl  local_address rem_address   st\n\
+             0: 0100007F:A001 0100007F:2335 01 rest\n\
+             1: 0100007F:A002 0100007F:2335 06 rest\n\
+             2: 0100007F:2335 0100007F:A001 01 rest\n\
+             3: 0100007F:A003 0100007F:2335 08 rest\n";
+        assert_eq!(open_to(table.as_bytes(), 9013), 2);
     }
 
     #[cfg(target_os = "linux")]
