@@ -63,7 +63,9 @@ fn look_up(figures: &dyn Figures, name: &str) -> Result<f64, String> {
         return Ok(count as f64);
     }
     match Metric::named(name) {
-        Ok(metric) => metric.of(figures).ok_or_else(|| format!("no samples: nothing was recorded under {name}")),
+        Ok(metric) => {
+            metric.of(figures).ok_or_else(|| format!("no samples: nothing was recorded under {name}"))
+        }
         Err(unknown) => Err(unknown.to_string()),
     }
 }

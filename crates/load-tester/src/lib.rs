@@ -7,14 +7,16 @@
 pub mod cli;
 
 // What is asked.
+pub mod init; // a script to begin with
 pub mod plan; // phases -> the instant each virtual user is due; pure
+pub mod quick; // flags -> the script a person would write
 pub mod script; // Artillery YAML -> a Script that has been checked whole
 
 // What is done.
 pub mod capture; // JSON paths and regular expressions over answers
-pub mod limit; // the most the target holds
 mod flow; // a scenario made ready to be walked
 pub mod http; // requests of a user
+pub mod limit; // the most the target holds
 pub mod listeners; // connections that stand and listen
 pub mod run; // threads, pacer, listeners first, results last
 mod signals; // the first ends gently, the second at once

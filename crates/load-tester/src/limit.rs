@@ -18,6 +18,7 @@ use crate::monitor;
 use crate::outcome::Outcome;
 use crate::report::units::{duration, figure, rate, thousands};
 use crate::script::LoadOptions;
+use crate::script::model::Script;
 use crate::signals::Signals;
 
 /// Unless a condition speaks of errors: this many of them for a hundred users are no service.
@@ -79,7 +80,9 @@ impl Condition {
         });
         match unknown {
             Some(why) => Err(format!("{why}; names stand in docs/metrics.md")),
-            None if metrics.is_empty() => Err(format!("{text:?} asks for no figure, e.g. 'delivery.p99 < 100ms'")),
+            None if metrics.is_empty() => {
+                Err(format!("{text:?} asks for no figure, e.g. 'delivery.p99 < 100ms'"))
+            }
             None => Ok(Self { text: text.to_owned(), expression, metrics }),
         }
     }
@@ -146,10 +149,17 @@ impl Options {
     ///
     /// # Errors
     /// When `--overrides` is no JSON object.
-    pub fn load_options(&self, base: &LoadOptions, load: f64, length: Duration) -> Result<LoadOptions, String> {
+    pub fn load_options(
+        &self,
+        base: &LoadOptions,
+        load: f64,
+        length: Duration,
+    ) -> Result<LoadOptions, String> {
         let mut over = match &base.overrides {
             None => json!({}),
-            Some(text) => serde_json::from_str(text).map_err(|error| format!("--overrides is no JSON: {error}"))?,
+            Some(text) => {
+                serde_json::from_str(text).map_err(|error| format!("--overrides is no JSON: {error}"))?
+            }
         };
         if !over.is_object() || over.get("config").is_some_and(|config| !config.is_object()) {
             return Err("--overrides takes a JSON object, and `config` in it another".to_owned());
@@ -158,11 +168,35 @@ impl Options {
         Ok(LoadOptions { overrides: Some(over.to_string()), ..base.clone() })
     }
 
+    /// Can the script answer what is asked?
+    ///
+    /// # Errors
+    /// In words, when a figure of a condition is never measured by it.
+    pub fn check(&self, script: &Script) -> Result<(), String> {
+        for metric in self.until.iter().flat_map(|condition| &condition.metrics) {
+            if metric.name.trim_start_matches("drumfire.").starts_with("delivery")
+                && script.config.delivery.is_none()
+            {
+                return Err(format!(
+                    "{}: this script measures no delivery: give it `config.delivery`",
+                    metric.name
+                ));
+            }
+        }
+        if self.to.is_some_and(|to| to < self.from) {
+            return Err("--to is below --from".to_owned());
+        }
+        Ok(())
+    }
+
     /// The conditions as they are judged: with one on errors, unless the user's speak of them.
     fn conditions(&self) -> Vec<Condition> {
         let mut all = self.until.clone();
         let speaks = |condition: &Condition| {
-            condition.metrics.iter().any(|metric| metric.name.starts_with("errors") || metric.name == "completed.share")
+            condition
+                .metrics
+                .iter()
+                .any(|metric| metric.name.starts_with("errors") || metric.name == "completed.share")
         };
         if !all.iter().any(speaks) {
             all.push(Condition::parse(ERRORS).expect("is one"));
@@ -172,7 +206,11 @@ impl Options {
 
     /// Users at once are whole; so are rates above ten a second.
     fn rounded(&self, load: f64) -> f64 {
-        if self.what == What::Users || load >= 10.0 { load.round().max(1.0) } else { (load * 10.0).round().max(1.0) / 10.0 }
+        if self.what == What::Users || load >= 10.0 {
+            load.round().max(1.0)
+        } else {
+            (load * 10.0).round().max(1.0) / 10.0
+        }
     }
 
     fn unit(&self) -> &'static str {
@@ -183,8 +221,8 @@ impl Options {
     }
 }
 
-/// Makes the run of a step.
-pub type Runner<'r> = dyn FnMut(f64, Duration) -> anyhow::Result<Outcome> + 'r;
+/// Makes the run of a step, or names the signal that came before it.
+pub type Runner<'r> = dyn FnMut(f64, Duration) -> anyhow::Result<Result<Outcome, &'static str>> + 'r;
 
 /// Searches. `run` makes one step, `tell` is called with each when it is over.
 ///
@@ -204,11 +242,17 @@ pub fn search(
         interrupted: None,
     };
     let conditions = options.conditions();
-    let mut attempt = |search: &mut Search, load: f64, confirming: bool| -> anyhow::Result<Step> {
+    let mut attempt = |search: &mut Search, load: f64, confirming: bool| -> anyhow::Result<Option<Step>> {
         let length = if confirming { options.step * CONFIRMING } else { options.step };
         let mut tries = 0;
         loop {
-            let outcome = run(load, length)?;
+            let outcome = match run(load, length)? {
+                Ok(outcome) => outcome,
+                Err(signal) => {
+                    search.interrupted = Some(signal.to_owned());
+                    return Ok(None);
+                }
+            };
             let step = judge(&conditions, load, length, &outcome, confirming);
             tell(options, &step, &outcome);
             search.steps.push(step.clone());
@@ -217,7 +261,7 @@ pub fn search(
                 search.interrupted = Some(signal.clone());
             }
             if !matches!(step.verdict, Verdict::Tester(_)) || tries >= TRIES {
-                return Ok(step);
+                return Ok(Some(step));
             }
         }
     };
@@ -226,7 +270,7 @@ pub fn search(
     let mut load = options.rounded(options.from.min(highest));
     let close = |low: f64, high: f64| high / low - 1.0 <= options.precision / 100.0;
     while search.steps.len() < MOST_STEPS && search.interrupted.is_none() {
-        let step = attempt(&mut search, load, false)?;
+        let Some(step) = attempt(&mut search, load, false)? else { break };
         match step.verdict {
             Verdict::Held => search.held = Some(step),
             Verdict::Failed(_) | Verdict::Tester(_) => search.beyond = Some(step),
@@ -253,7 +297,7 @@ pub fn search(
     // Held once may have been luck; the answer has to hold again, and for longer.
     for _ in 0..MOST_CONFIRMATIONS {
         let Some(held) = search.held.clone().filter(|_| search.interrupted.is_none()) else { break };
-        let step = attempt(&mut search, held.load, true)?;
+        let Some(step) = attempt(&mut search, held.load, true)? else { break };
         match step.verdict {
             Verdict::Held => {
                 search.held = Some(step);
@@ -261,14 +305,15 @@ pub fn search(
                 break;
             }
             Verdict::Failed(_) | Verdict::Tester(_) => {
-                let below = search.steps.iter().filter(|other| {
-                    other.verdict == Verdict::Held && other.load < held.load
-                });
+                let below = search
+                    .steps
+                    .iter()
+                    .filter(|other| other.verdict == Verdict::Held && other.load < held.load);
                 let below = below.max_by(|a, b| a.load.total_cmp(&b.load)).map(|step| step.load);
                 let lower = options.rounded(held.load / (1.0 + options.precision / 100.0));
                 search.beyond = Some(step.clone());
                 let next = below.map_or(lower, |below| below.max(lower));
-                search.held = (next < held.load).then(|| Step { load: next, ..held });
+                search.held = (next < held.load).then_some(Step { load: next, ..held });
             }
             Verdict::Interrupted(_) => break,
         }
@@ -280,13 +325,7 @@ pub fn search(
     Ok(search)
 }
 
-fn judge(
-    conditions: &[Condition],
-    load: f64,
-    length: Duration,
-    outcome: &Outcome,
-    confirming: bool,
-) -> Step {
+fn judge(conditions: &[Condition], load: f64, length: Duration, outcome: &Outcome, confirming: bool) -> Step {
     let target = outcome.target.as_ref().map_or(&[][..], |target| &target.samples);
     let totals = Totals {
         total: &outcome.total,
@@ -361,7 +400,13 @@ pub fn head(options: &Options) -> String {
         .map(|metric| format!("{:>width$}", metric.name, width = metric.name.len().max(9)))
         .collect();
     let asked = if options.what == What::Rate { "users/s" } else { "at once" };
-    let _ = writeln!(text, "\n{asked:>9} {:>11} {:>9}  {}  verdict", "requests/s", "most users", names.join("  "));
+    let _ = writeln!(
+        text,
+        "\n{asked:>9} {:>11} {:>9}  {}  verdict",
+        "requests/s",
+        "most users",
+        names.join("  ")
+    );
     text
 }
 
@@ -382,7 +427,7 @@ pub fn row(step: &Step) -> String {
         Verdict::Held if step.confirming => format!("held for {}", duration(step.seconds)),
         Verdict::Held => "held".to_owned(),
         Verdict::Failed(_) => "failed".to_owned(),
-        Verdict::Tester(why) => format!("tester's limit: {why}"),
+        Verdict::Tester(_) => "tester's limit".to_owned(),
         Verdict::Interrupted(signal) => format!("ended by {signal}"),
     };
     format!(
@@ -458,7 +503,8 @@ impl Search {
 
     /// All steps and the answer, for `-o`.
     pub fn to_json(&self, script: &str, command_line: &str) -> String {
-        let conditions: Vec<String> = self.options.conditions().into_iter().map(|condition| condition.text).collect();
+        let conditions: Vec<String> =
+            self.options.conditions().into_iter().map(|condition| condition.text).collect();
         let value = json!({
             "drumfire_limit": {
                 "format": 1,
@@ -587,11 +633,16 @@ mod tests {
     #[test]
     fn the_limit_is_found_within_the_precision_wherever_it_lies() {
         for capacity in [0.3, 1.0, 7.0, 10.0, 53.0, 320.0, 9_999.0, 123_456.0] {
-            let search = found(&options(UNTIL), &mut |load, _| Ok(outcome(load, capacity, f64::INFINITY)));
+            let search =
+                found(&options(UNTIL), &mut |load, _| Ok(Ok(outcome(load, capacity, f64::INFINITY))));
             let (held, beyond) = (search.held.clone().unwrap(), search.beyond.clone().unwrap());
             assert!(held.load <= capacity && beyond.load > capacity, "{capacity}: {}", search.answer());
             // One more or less below twenty a second is as fine as it gets.
-            assert!(beyond.load / held.load <= 1.05 || beyond.load - held.load <= 1.0, "{capacity}: {}", search.answer());
+            assert!(
+                beyond.load / held.load <= 1.05 || beyond.load - held.load <= 1.0,
+                "{capacity}: {}",
+                search.answer()
+            );
             assert!(search.confirmed && held.confirming && search.exit_code() == 0);
             assert!(search.steps.len() < 30, "{capacity}: {} steps", search.steps.len());
         }
@@ -599,7 +650,7 @@ mod tests {
 
     #[test]
     fn a_tester_that_gives_out_first_is_told_apart() {
-        let search = found(&options(UNTIL), &mut |load, _| Ok(outcome(load, 1000.0, 100.0)));
+        let search = found(&options(UNTIL), &mut |load, _| Ok(Ok(outcome(load, 1000.0, 100.0))));
         assert_eq!(search.exit_code(), 3);
         assert!(search.held.as_ref().is_some_and(|step| step.load > 90.0 && step.load <= 100.0));
         let answer = search.answer();
@@ -613,7 +664,7 @@ mod tests {
     fn a_rate_that_held_by_luck_is_lowered_until_it_holds_for_long() {
         let search = found(&options(UNTIL), &mut |load, length| {
             let capacity = if length > Duration::from_secs(5) { 90.0 } else { 100.0 };
-            Ok(outcome(load, capacity, f64::INFINITY))
+            Ok(Ok(outcome(load, capacity, f64::INFINITY)))
         });
         let held = search.held.clone().unwrap();
         assert!(search.confirmed && held.load <= 90.0 && held.load > 80.0, "{}", search.answer());
@@ -626,11 +677,11 @@ mod tests {
         bounded.to = Some(50.0);
         let search = found(&bounded, &mut |load, _| {
             assert!(load <= 50.0);
-            Ok(outcome(load, 1e9, f64::INFINITY))
+            Ok(Ok(outcome(load, 1e9, f64::INFINITY)))
         });
         assert_eq!((search.held.as_ref().map(|step| step.load), search.exit_code()), (Some(50.0), 0));
         assert!(search.answer().contains("raise --to"), "{}", search.answer());
-        let search = found(&options(UNTIL), &mut |load, _| Ok(outcome(load, 0.0, f64::INFINITY)));
+        let search = found(&options(UNTIL), &mut |load, _| Ok(Ok(outcome(load, 0.0, f64::INFINITY))));
         assert_eq!((search.held.is_none(), search.exit_code()), (true, 1));
         assert!(search.answer().starts_with("Nothing held, not even 0.100 users/s"), "{}", search.answer());
     }
@@ -640,10 +691,14 @@ mod tests {
         let search = found(&options(UNTIL), &mut |load, _| {
             let mut outcome = outcome(load, 1000.0, f64::INFINITY);
             outcome.interrupted = (load > 30.0).then_some("SIGINT");
-            Ok(outcome)
+            Ok(Ok(outcome))
         });
         assert_eq!(search.exit_code(), 130);
-        assert!(search.answer().starts_with("Until the interruption held: 20.0 users/s"), "{}", search.answer());
+        assert!(
+            search.answer().starts_with("Until the interruption held: 20.0 users/s"),
+            "{}",
+            search.answer()
+        );
         let text = search.to_json("a.yml", "drumfire limit a.yml");
         let file: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(file["drumfire_limit"]["steps"][2]["verdict"], "interrupted");
@@ -659,7 +714,9 @@ mod tests {
         };
         assert_eq!(judged(UNTIL), Verdict::Failed("errors.share = 5 (asked: errors.share <= 1%)".to_owned()));
         assert_eq!(judged(&["errors.share < 10%"]), Verdict::Held);
-        assert!(matches!(judged(&["delivery.p99 < 1s", "errors < 9"]), Verdict::Failed(why) if why.contains("no samples")));
+        assert!(
+            matches!(judged(&["delivery.p99 < 1s", "errors < 9"]), Verdict::Failed(why) if why.contains("no samples"))
+        );
         assert!(Condition::parse("delivery.p9x < 3").unwrap_err().contains("did you mean delivery.p9"));
         assert!(Condition::parse("1 < 2").unwrap_err().contains("asks for no figure"));
     }
@@ -677,7 +734,10 @@ mod tests {
         };
         let over = read(What::Rate, 300.0);
         assert_eq!((&over["x"], &over["config"]["timeout"]), (&json!(1), &json!(3)));
-        assert_eq!(over["config"]["phases"], json!([{"name": "step", "duration": 5.0, "arrivalRate": 300.0}]));
+        assert_eq!(
+            over["config"]["phases"],
+            json!([{"name": "step", "duration": 5.0, "arrivalRate": 300.0}])
+        );
         assert_eq!(
             read(What::Users, 2000.0)["config"]["phases"],
             json!([

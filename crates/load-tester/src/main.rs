@@ -7,13 +7,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use load_tester::cli::{CheckArgs, Cli, Command, CompareArgs, Format, ReportArgs, RunArgs, ScriptArgs};
-use load_tester::compare::{self, Comparison, Side};
+use load_tester::cli::{CheckArgs, Cli, Command, Format, ReportArgs, RunArgs, ScriptArgs};
 use load_tester::exit;
 use load_tester::report::{self, Console};
 use load_tester::run::{Progress, RunOptions, run};
 use load_tester::script::model::{Script, Warning};
 use load_tester::script::{self, summary};
+
+mod commands;
 
 /// Thousands of small allocations a second, many threads.
 #[global_allocator]
@@ -34,7 +35,11 @@ fn main() -> ExitCode {
         Command::Run(args) => run_command(&args),
         Command::Report(args) => report_command(&args),
         Command::Check(args) => check_command(&args),
-        Command::Compare(args) => compare_command(&args),
+        Command::Compare(args) => commands::compare(&args),
+        Command::Limit(args) => commands::limit(&args),
+        Command::Quick(args) => commands::quick(&args),
+        Command::Init(args) => commands::init(&args),
+        Command::Completions(args) => commands::completions(&args),
     };
     ExitCode::from(code.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -44,6 +49,10 @@ fn main() -> ExitCode {
 
 fn run_command(args: &RunArgs) -> anyhow::Result<u8> {
     let Some(script) = load(&args.script) else { return Ok(SCRIPT_ERROR) };
+    run_script(&script, args)
+}
+
+fn run_script(script: &Script, args: &RunArgs) -> anyhow::Result<u8> {
     let flags = args.cloud_flags();
     if !flags.is_empty() {
         eprintln!("note: {} taken and ignored: nothing is sent anywhere", flags.join(", "));
@@ -66,7 +75,7 @@ fn run_command(args: &RunArgs) -> anyhow::Result<u8> {
     };
     let mut teller = Teller { console: None, format, quiet: args.quiet };
     let mut windows = args.windows.as_deref().map(create).transpose()?;
-    let outcome = run(&script, &options, &mut |progress| {
+    let outcome = run(script, &options, &mut |progress| {
         if let (Some(file), Progress::Window { window, delivery }) = (&mut windows, progress)
             && let Err(error) = file.write_all(report::json::window_line(window, *delivery).as_bytes())
         {
@@ -104,30 +113,13 @@ fn check_command(args: &CheckArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn compare_command(args: &CompareArgs) -> anyhow::Result<u8> {
-    let (a, b) = (Side::read(&args.a)?, Side::read(&args.b)?);
-    let options = compare::Options {
-        fail_if: args.fail_if.clone(),
-        allow: args.allow,
-        force: args.force,
-        seed: args.seed,
-        redraws: None,
-    };
-    let comparison = Comparison::new(a, b, &options).map_err(anyhow::Error::msg)?;
-    if args.quiet {
-        print(&format!("{}\n", comparison.sentence()));
-    } else {
-        print(&compare::text::render(&comparison, args.all));
-    }
-    if let Some(path) = &args.output {
-        report::json::write_text(&compare::html::render(&comparison), path)?;
-    }
-    Ok(comparison.exit_code())
-}
-
 /// Reads the script and tells what is wrong with it; `None` when it cannot be run.
 fn load(args: &ScriptArgs) -> Option<Script> {
-    match script::load(&args.load_options()) {
+    told(script::load(&args.load_options()))
+}
+
+fn told(read: Result<Script, script::ScriptError>) -> Option<Script> {
+    match read {
         Ok(script) => {
             warn(&script.warnings);
             Some(script)

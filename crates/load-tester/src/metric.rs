@@ -63,8 +63,8 @@ impl Statistic {
 }
 
 const STATISTICS: [&str; 15] = [
-    "min", "mean", "median", "p50", "p75", "p90", "p95", "p99", "p999", "p99.9", "p9999", "p99.99", "max", "stddev",
-    "count",
+    "min", "mean", "median", "p50", "p75", "p90", "p95", "p99", "p999", "p99.9", "p9999", "p99.99", "max",
+    "stddev", "count",
 ];
 
 /// A sum over counts, or something that is added up like one.
@@ -89,12 +89,19 @@ pub(crate) enum Sum {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Source {
-    Statistic { histogram: String, statistic: Statistic },
+    Statistic {
+        histogram: String,
+        statistic: Statistic,
+    },
     /// All engines' answers in one distribution: v1's `latency`.
     Answers(Statistic),
     Counter(String),
     Errors,
-    Ratio { of: Sum, over: Sum, times: f64 },
+    Ratio {
+        of: Sum,
+        over: Sum,
+        times: f64,
+    },
     TargetMemory,
     TesterMemory,
 }
@@ -132,11 +139,23 @@ const HISTOGRAMS: &[(&str, &str, &str)] = &[
     ("delivery.median", names::DELIVERY_MEDIAN, "each message at its middle listener"),
     ("delivery.last", names::DELIVERY_LAST, "each message at its last listener"),
     ("delivery.ack", names::DELIVERY_ACK, "the acknowledgement of a stamped message"),
-    ("response_from_due", names::RESPONSE_FROM_DUE, "a user's first answer, from the instant the user was due"),
+    (
+        "response_from_due",
+        names::RESPONSE_FROM_DUE,
+        "a user's first answer, from the instant the user was due",
+    ),
     ("start_lateness", names::START_LATENESS, "the tester's own: started minus due"),
-    ("http.response_time", names::HTTP_RESPONSE_TIME, "first byte of an HTTP answer, from sending the request"),
+    (
+        "http.response_time",
+        names::HTTP_RESPONSE_TIME,
+        "first byte of an HTTP answer, from sending the request",
+    ),
     ("http.total", "http.total", "the whole HTTP answer"),
-    ("socketio.response_time", names::SOCKETIO_RESPONSE_TIME, "ack or response of an emit; never an unanswered emit"),
+    (
+        "socketio.response_time",
+        names::SOCKETIO_RESPONSE_TIME,
+        "ack or response of an emit; never an unanswered emit",
+    ),
     ("websocket.response_time", "websocket.response_time", "what a WebSocket step waited for"),
     ("connect", names::CONNECT_TOTAL, "a user's whole Socket.IO connect"),
     ("connect.dns", names::CONNECT_STAGES[0], "its stages"),
@@ -168,9 +187,17 @@ const COUNTERS: &[(&str, Better, &str)] = &[
     ("websocket.messages_sent", Better::Neither, ""),
     ("plugins.expect.ok", Better::More, ""),
     ("plugins.expect.failed", Better::Less, ""),
-    ("drumfire.connections.lost", Better::Less, "connections that ended without our doing, or were cut by the script"),
+    (
+        "drumfire.connections.lost",
+        Better::Less,
+        "connections that ended without our doing, or were cut by the script",
+    ),
     ("drumfire.connections.back", Better::More, "those of them whose owner is back"),
-    ("drumfire.heartbeats.late", Better::Less, "pings later than the server's own interval and timeout allow"),
+    (
+        "drumfire.heartbeats.late",
+        Better::Less,
+        "pings later than the server's own interval and timeout allow",
+    ),
 ];
 
 /// Counts of deliveries: `delivery.X`, in full `drumfire.delivery.X`. Nothing without `config.delivery`.
@@ -291,7 +318,9 @@ impl Metric {
     /// With its unit, e.g. `4.12 ms`, `300.0/s`, `99.98 %`.
     pub fn text(&self, value: f64) -> String {
         match self.unit {
-            Unit::Milliseconds if value.abs() < 0.1 && value != 0.0 => format!("{} µs", figure(value * 1000.0)),
+            Unit::Milliseconds if value.abs() < 0.1 && value != 0.0 => {
+                format!("{} µs", figure(value * 1000.0))
+            }
             Unit::Milliseconds => latency(value),
             Unit::PerSecond => format!("{}/s", rate(value)),
             Unit::Percent => format!("{} %", share(value)),
@@ -328,7 +357,8 @@ fn split(name: &str) -> Option<(&str, Statistic)> {
 }
 
 fn histogram(prefix: &str) -> Option<String> {
-    if let Some((_, full, _)) = HISTOGRAMS.iter().find(|(short, full, _)| *short == prefix || *full == prefix) {
+    if let Some((_, full, _)) = HISTOGRAMS.iter().find(|(short, full, _)| *short == prefix || *full == prefix)
+    {
         return Some((*full).to_owned());
     }
     let class = prefix.strip_prefix("drumfire.").unwrap_or(prefix).strip_prefix("delivery.class.");
@@ -438,7 +468,12 @@ impl Figures for Totals<'_> {
     }
 
     fn errors(&self) -> u64 {
-        self.total.counters.iter().filter(|(name, _)| name.starts_with("errors.")).map(|(_, count)| count).sum()
+        self.total
+            .counters
+            .iter()
+            .filter(|(name, _)| name.starts_with("errors."))
+            .map(|(_, count)| count)
+            .sum()
     }
 
     fn statistic(&self, histogram: &str, statistic: Statistic) -> Option<f64> {
@@ -633,7 +668,8 @@ mod tests {
                 assert_eq!(source(short), source(full), "{short}.{statistic}");
             }
         }
-        let same = |a: &str, b: &str| assert_eq!(Metric::named(a).unwrap().source, Metric::named(b).unwrap().source);
+        let same =
+            |a: &str, b: &str| assert_eq!(Metric::named(a).unwrap().source, Metric::named(b).unwrap().source);
         same("delivery.p99.9", "drumfire.delivery.p999");
         same("delivery.missing", "drumfire.delivery.missing");
         same("delivery.median", "drumfire.delivery.p50");
@@ -689,6 +725,9 @@ mod tests {
             std::fs::write(path, document()).unwrap();
         }
         let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(written == document(), "docs/metrics.md is out of date: UPDATE_DOCS=1 cargo test -p load-tester metric");
+        assert!(
+            written == document(),
+            "docs/metrics.md is out of date: UPDATE_DOCS=1 cargo test -p load-tester metric"
+        );
     }
 }

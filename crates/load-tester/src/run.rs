@@ -243,7 +243,10 @@ async fn conduct(
     let mut checks = match &shared.script.config.ensure {
         Some(limits) => {
             let target = target.as_ref().map_or(&[][..], |target| &target.samples);
-            ensure::judge(limits, Totals { total: &total, delivery: delivery.as_ref(), target, tester: &tester })
+            ensure::judge(
+                limits,
+                Totals { total: &total, delivery: delivery.as_ref(), target, tester: &tester },
+            )
         }
         None => Vec::new(),
     };

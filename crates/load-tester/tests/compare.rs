@@ -54,7 +54,11 @@ fn make(made: Made) -> Outcome {
                 let one = made.delivery_ms * (level + 0.3 * gauss(&mut noise)).exp();
                 record(&mut w, names::RESPONSE_FROM_DUE, one * 1.4);
                 for _ in 0..3 {
-                    record(&mut w, names::DELIVERY, made.delivery_ms * (level + 0.3 * gauss(&mut noise)).exp());
+                    record(
+                        &mut w,
+                        names::DELIVERY,
+                        made.delivery_ms * (level + 0.3 * gauss(&mut noise)).exp(),
+                    );
                 }
             }
             let lost = (0..1000).filter(|_| noise.unit() * 10_000.0 < made.lost as f64).count() as u64;
@@ -114,7 +118,8 @@ fn run_of(name: &str, outcome: &Outcome) -> Run {
 
 fn side(name: &str, outcomes: &[Outcome]) -> Side {
     let runs = outcomes.iter().enumerate();
-    let file = |index| if outcomes.len() == 1 { format!("{name}.json") } else { format!("{name}-{index}.json") };
+    let file =
+        |index| if outcomes.len() == 1 { format!("{name}.json") } else { format!("{name}-{index}.json") };
     Side { name: name.to_owned(), runs: runs.map(|(index, one)| run_of(&file(index + 1), one)).collect() }
 }
 
@@ -158,8 +163,15 @@ fn equal_runs_are_the_same() {
     insta::assert_snapshot!(text::render(&comparison, true));
     // A run against itself above all.
     let comparison = compare(&[make(USUAL)], &[make(USUAL)]);
-    assert!(comparison.rows.iter().filter(|row| row.key).all(|row| row.verdict == Verdict::Same), "{comparison:?}");
-    assert!(comparison.sentence().starts_with("A and B are the same within noise"), "{}", comparison.sentence());
+    assert!(
+        comparison.rows.iter().filter(|row| row.key).all(|row| row.verdict == Verdict::Same),
+        "{comparison:?}"
+    );
+    assert!(
+        comparison.sentence().starts_with("A and B are the same within noise"),
+        "{}",
+        comparison.sentence()
+    );
 }
 
 #[test]
@@ -235,7 +247,8 @@ fn what_is_allowed_is_worse_and_passes() {
     }
     let fail_if = vec![Rule::parse("http.response_time.p99 > 1%").expect("a rule")];
     let options = Options { fail_if, ..Options::default() };
-    let error = Comparison::new(side("before", &usual), side("after", &slower), &options).expect_err("not measured");
+    let error =
+        Comparison::new(side("before", &usual), side("after", &slower), &options).expect_err("not measured");
     assert_eq!(error, "--fail-if: http.response_time.p99 was not measured in before");
 }
 
@@ -245,8 +258,7 @@ fn artillerys_emits_nobody_answered_are_no_latency_here_either() {
     let v1 = "artillery-1.7.9.json";
     let v2 = "artillery-2.0.21.json";
     for (a, b) in [(v1, v1), (v2, v2), (v1, v2)] {
-        let comparison =
-            Comparison::new(artillery(a), artillery(b), &Options::default()).expect("compares");
+        let comparison = Comparison::new(artillery(a), artillery(b), &Options::default()).expect("compares");
         for row in &comparison.rows {
             let name = row.metric.name.as_str();
             assert!(!name.starts_with("socketio.response_time") && !name.starts_with('p'), "{name}");
@@ -272,7 +284,8 @@ fn false_alarms_are_as_rare_as_stated() {
                 &[run(1001 + 2 * pair)],
                 &Options { seed: pair, redraws: Some(60), ..Options::default() },
             );
-            let different = |verdict| matches!(verdict, Verdict::Better | Verdict::Worse | Verdict::Different);
+            let different =
+                |verdict| matches!(verdict, Verdict::Better | Verdict::Worse | Verdict::Different);
             u64::from(comparison.rows.iter().any(|row| row.key && different(row.verdict)))
         })
         .sum();
@@ -295,12 +308,15 @@ fn a_difference_of_a_quarter_is_found() {
 fn the_page_holds_both_sides_and_needs_nothing_from_elsewhere() {
     let worse = Made { seed: 2, lost: 100, errors: 1, cpu: 0.6, ..USUAL };
     let page = html::render(&compare(&[make(USUAL)], &[make(worse)]));
-    for expected in ["before.json", "after.json", "B is ", "Delivery by percentile", "no acknowledgement within"] {
+    for expected in
+        ["before.json", "after.json", "B is ", "Delivery by percentile", "no acknowledgement within"]
+    {
         assert!(page.contains(expected), "{expected}");
     }
     assert!(!page.contains("<script") && !page.contains("http-equiv") && !page.contains("src="));
     if let Some(folder) = std::env::var_os("SAMPLE_PAGES") {
-        let write = |name: &str, page: &str| std::fs::write(Path::new(&folder).join(name), page).expect("written");
+        let write =
+            |name: &str, page: &str| std::fs::write(Path::new(&folder).join(name), page).expect("written");
         write("worse.html", &page);
         let runs = |first: u64, ms| -> Vec<Outcome> {
             (first..first + 4).map(|seed| make(Made { seed, delivery_ms: ms, ..USUAL })).collect()

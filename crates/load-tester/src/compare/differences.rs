@@ -20,7 +20,8 @@ pub(super) fn between(a: &Side, b: &Side) -> Vec<Difference> {
     for (what, grave, of) in asked() {
         let (in_a, in_b) = (values(a, of), values(b, of));
         if in_a != in_b || in_a.len() > 1 {
-            let text = |values: Vec<String>| if values.is_empty() { "–".to_owned() } else { values.join(" | ") };
+            let text =
+                |values: Vec<String>| if values.is_empty() { "–".to_owned() } else { values.join(" | ") };
             all.push(Difference { what: what.to_owned(), a: text(in_a), b: text(in_b), grave });
         }
     }
@@ -64,15 +65,11 @@ fn asked() -> [Question; 13] {
             })
         }),
         ("target", false, |run| Some(run.loaded.run.as_ref()?.meta.target.clone())),
-        ("target process", false, |run| {
-            Some(run.loaded.run.as_ref()?.target.as_ref()?.command.clone())
-        }),
+        ("target process", false, |run| Some(run.loaded.run.as_ref()?.target.as_ref()?.command.clone())),
         ("script", false, |run| Some(run.loaded.run.as_ref()?.meta.script.clone())),
         ("host", false, |run| Some(run.loaded.run.as_ref()?.meta.host.clone())),
         ("worker threads", false, |run| Some(run.loaded.run.as_ref()?.meta.workers.to_string())),
-        ("Engine.IO revision", false, |run| {
-            Some(run.loaded.run.as_ref()?.meta.engine_revision?.to_string())
-        }),
+        ("Engine.IO revision", false, |run| Some(run.loaded.run.as_ref()?.meta.engine_revision?.to_string())),
         ("seed", false, |run| Some(run.loaded.run.as_ref()?.meta.seed.to_string())),
     ]
 }

@@ -85,7 +85,13 @@ pub fn render(comparison: &Comparison) -> String {
         mood,
         sides: vec![("A", text::describe(&comparison.a)), ("B", text::describe(&comparison.b))],
         refusals: comparison.invalid.clone(),
-        tiles: comparison.rows.iter().filter(|row| row.key).take(8).map(|row| Tile::of(row, refused)).collect(),
+        tiles: comparison
+            .rows
+            .iter()
+            .filter(|row| row.key)
+            .take(8)
+            .map(|row| Tile::of(row, refused))
+            .collect(),
         tables: tables(comparison),
         charts: charts(comparison),
         differences: comparison
@@ -98,7 +104,11 @@ pub fn render(comparison: &Comparison) -> String {
             .take(MOST_ERRORS)
             .map(|(name, a, b)| (name.clone(), thousands(*a), thousands(*b)))
             .collect(),
-        more_errors: if more > 0 { format!("and {} more", count(more as u64, "kind", "kinds")) } else { String::new() },
+        more_errors: if more > 0 {
+            format!("and {} more", count(more as u64, "kind", "kinds"))
+        } else {
+            String::new()
+        },
         left_out: text::left_out(comparison),
         method: comparison.method.text(comparison.confidence),
         rules: text::rules(comparison),
@@ -150,7 +160,12 @@ impl Tile {
         Self {
             label: row.metric.name.clone(),
             value: row.change_text(),
-            below: format!("{} → {} · noise {}", row.metric.text(row.a), row.metric.text(row.b), row.band_text()),
+            below: format!(
+                "{} → {} · noise {}",
+                row.metric.text(row.a),
+                row.metric.text(row.b),
+                row.band_text()
+            ),
             mood: match row.verdict {
                 _ if refused => "",
                 Verdict::Worse => "bad",
@@ -191,7 +206,9 @@ fn band(row: &Row) -> String {
         let share = (value.abs() / scale).min(1.0).sqrt();
         50.0 + share.copysign(value) * 48.0
     };
-    let mut svg = String::from(r#"<svg class="band" viewBox="0 0 100 16" preserveAspectRatio="none" aria-hidden="true">"#);
+    let mut svg = String::from(
+        r#"<svg class="band" viewBox="0 0 100 16" preserveAspectRatio="none" aria-hidden="true">"#,
+    );
     if let Some(noise) = row.band() {
         let (from, to) = (x(-noise), x(noise));
         svg += &format!(r#"<rect class="noise" x="{from:.1}" y="2" width="{:.1}" height="12"/>"#, to - from);
@@ -212,7 +229,10 @@ fn tables(comparison: &Comparison) -> Vec<Table> {
             0
         } else if name.starts_with("delivery") || name == "rate.deliveries" {
             1
-        } else if name.starts_with("connect") || name.starts_with("listener_connect") || name.starts_with("reconnect") {
+        } else if name.starts_with("connect")
+            || name.starts_with("listener_connect")
+            || name.starts_with("reconnect")
+        {
             3
         } else if name.starts_with("target") {
             4
@@ -223,13 +243,17 @@ fn tables(comparison: &Comparison) -> Vec<Table> {
         }
     };
     let refused = comparison.refusal().is_some();
-    let titles = ["What decides", "Delivery", "Load and answers", "Connecting", "The target", "The tester itself"];
+    let titles =
+        ["What decides", "Delivery", "Load and answers", "Connecting", "The target", "The tester itself"];
     titles
         .into_iter()
         .enumerate()
         .map(|(number, title)| {
             let all = comparison.rows.iter().filter(|row| group(row) == number);
-            let rows = all.filter(|row| row.key || row.a != 0.0 || row.b != 0.0).map(|row| Cells::of(row, refused)).collect();
+            let rows = all
+                .filter(|row| row.key || row.a != 0.0 || row.b != 0.0)
+                .map(|row| Cells::of(row, refused))
+                .collect();
             Table { title, rows }
         })
         .filter(|table| !table.rows.is_empty())
@@ -239,15 +263,23 @@ fn tables(comparison: &Comparison) -> Vec<Table> {
 // ------------------------------------------------------------------------------------------------------------- charts
 
 fn charts(comparison: &Comparison) -> Vec<Drawn> {
-    let p99 = |name: &'static str| move |loaded: &Loaded, slice: &Slice| {
-        let _ = loaded;
-        slice.summary(name).map(|summary| summary.p99)
+    let p99 = |name: &'static str| {
+        move |loaded: &Loaded, slice: &Slice| {
+            let _ = loaded;
+            slice.summary(name).map(|summary| summary.p99)
+        }
     };
     let mut all = Vec::new();
     let mut add = |title, note, unit, log, of: &dyn Fn(&Loaded, &Slice) -> Option<f64>| {
         all.extend(over_time(comparison, title, note, unit, log, of));
     };
-    add("Delivery, p99", "From sending a message to a listener hearing it.", "ms", true, &p99(names::DELIVERY));
+    add(
+        "Delivery, p99",
+        "From sending a message to a listener hearing it.",
+        "ms",
+        true,
+        &p99(names::DELIVERY),
+    );
     add(
         "Response from due, p99",
         "From the instant a user was due to the first answer.",
@@ -255,22 +287,34 @@ fn charts(comparison: &Comparison) -> Vec<Drawn> {
         true,
         &p99(names::RESPONSE_FROM_DUE),
     );
-    add("HTTP response time, p99", "From sending a request to its first byte.", "ms", true, &p99(names::HTTP_RESPONSE_TIME));
+    add(
+        "HTTP response time, p99",
+        "From sending a request to its first byte.",
+        "ms",
+        true,
+        &p99(names::HTTP_RESPONSE_TIME),
+    );
     add("Users started", "Arrivals a second.", "/s", false, &|_, slice| {
         Some(slice.launched() as f64 / slice.length_s.max(0.001))
     });
     add("Errors", "All kinds, a second.", "/s", false, &|loaded, slice| {
         (loaded.total.error_count() > 0).then(|| slice.error_count() as f64 / slice.length_s.max(0.001))
     });
-    add("The target's processor", "All threads together; 1 is one core.", "cores", false, &|loaded, slice| {
-        let samples = &loaded.run.as_ref()?.target.as_ref()?.samples;
-        let inside = samples.iter().filter(|sample| {
-            sample.at_s > slice.start_s && sample.at_s <= slice.start_s + slice.length_s + 1e-6
-        });
-        let inside: Vec<_> = inside.cloned().collect();
-        let (used_ms, watched_s) = cpu_ms(&inside)?;
-        Some(used_ms / 1000.0 / watched_s)
-    });
+    add(
+        "The target's processor",
+        "All threads together; 1 is one core.",
+        "cores",
+        false,
+        &|loaded, slice| {
+            let samples = &loaded.run.as_ref()?.target.as_ref()?.samples;
+            let inside = samples.iter().filter(|sample| {
+                sample.at_s > slice.start_s && sample.at_s <= slice.start_s + slice.length_s + 1e-6
+            });
+            let inside: Vec<_> = inside.cloned().collect();
+            let (used_ms, watched_s) = cpu_ms(&inside)?;
+            Some(used_ms / 1000.0 / watched_s)
+        },
+    );
     for (title, name) in [
         ("Delivery by percentile", names::DELIVERY),
         ("Response from due by percentile", names::RESPONSE_FROM_DUE),
@@ -400,7 +444,8 @@ fn percentiles(comparison: &Comparison, title: &'static str, name: &str) -> Opti
         at_least: None,
     };
     let plot = draw(&chart, axis, &[]);
-    let ticks = [(0.0, "0"), (50.0, "50 %"), (90.0, "90 %"), (99.0, "99 %"), (99.9, "99.9 %"), (99.99, "99.99 %")];
+    let ticks =
+        [(0.0, "0"), (50.0, "50 %"), (90.0, "90 %"), (99.0, "99 %"), (99.9, "99.9 %"), (99.99, "99.99 %")];
     let x_ticks = ticks
         .into_iter()
         .map(|(percent, label)| ((1.0 - percent / 100.0_f64).log10().abs() / decades, label.to_owned()))

@@ -75,12 +75,15 @@ impl Rule {
     /// # Errors
     /// In words, when it is not `METRIC > NUMBER UNIT` or names an unknown figure.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let (name, limit) = text.split_once('>').ok_or_else(|| {
-            format!("{text:?} is no rule: write METRIC > LIMIT, e.g. 'delivery.p99 > 10%'")
-        })?;
+        let (name, limit) = text
+            .split_once('>')
+            .ok_or_else(|| format!("{text:?} is no rule: write METRIC > LIMIT, e.g. 'delivery.p99 > 10%'"))?;
         let metric = Metric::named(name.trim()).map_err(|unknown| unknown.to_string())?;
         if metric.better == Better::Neither {
-            return Err(format!("{} says how much was asked, so it gets neither better nor worse", metric.name));
+            return Err(format!(
+                "{} says how much was asked, so it gets neither better nor worse",
+                metric.name
+            ));
         }
         let limit = limit.trim_start_matches('=').trim();
         let digits = limit.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(limit.len());
@@ -92,9 +95,10 @@ impl Rule {
             ("us" | "µs", Unit::Milliseconds) => absolute(0.001),
             ("ms", Unit::Milliseconds) => absolute(1.0),
             ("s", Unit::Milliseconds) => absolute(1000.0),
-            ("/s", Unit::PerSecond) | ("MB", Unit::Megabytes) | ("cores", Unit::Cores) | ("", Unit::Count) => {
-                absolute(1.0)
-            }
+            ("/s", Unit::PerSecond)
+            | ("MB", Unit::Megabytes)
+            | ("cores", Unit::Cores)
+            | ("", Unit::Count) => absolute(1.0),
             (unit, _) => Err(format!("{unit:?} is no unit of {}: use %, or its own unit", metric.name)),
         }?;
         Ok(Self { metric, limit })
@@ -249,7 +253,8 @@ impl Comparison {
         let key_count = compared.iter().filter(|(_, key)| *key).count().max(1);
         let level = 1.0 - FALSE_ALARMS / key_count as f64;
         let metrics: Vec<Metric> = compared.iter().map(|(metric, _)| metric.clone()).collect();
-        let (method, bands) = noise::bands(&a, &b, &metrics, level, (options.redraws.unwrap_or(noise::DRAWS), options.seed));
+        let (method, bands) =
+            noise::bands(&a, &b, &metrics, level, (options.redraws.unwrap_or(noise::DRAWS), options.seed));
         let rows = compared
             .into_iter()
             .zip(bands)
@@ -321,7 +326,8 @@ impl Comparison {
             return format!("No verdict: {why}");
         }
         let of = |verdict| {
-            let mut rows: Vec<&Row> = self.rows.iter().filter(|row| row.key && row.verdict == verdict).collect();
+            let mut rows: Vec<&Row> =
+                self.rows.iter().filter(|row| row.key && row.verdict == verdict).collect();
             // What fails first, then what changed most.
             let size = |row: &Row| row.change().map_or(f64::INFINITY, f64::abs);
             rows.sort_by(|x, y| y.fails.cmp(&x.fails).then(size(y).total_cmp(&size(x))));
@@ -365,10 +371,18 @@ impl Comparison {
                 format!("B is {}: {}; nothing got worse.", word(better, "faster", "better"), tell(better))
             }
             ([], worse) => {
-                format!("B is {}{allowed}: {}; nothing got better.", word(worse, "slower", "worse"), tell(worse))
+                format!(
+                    "B is {}{allowed}: {}; nothing got better.",
+                    word(worse, "slower", "worse"),
+                    tell(worse)
+                )
             }
             (better, worse) => {
-                format!("B is worse in some things{allowed}: {}; and better in others: {}.", tell(worse), tell(better))
+                format!(
+                    "B is worse in some things{allowed}: {}; and better in others: {}.",
+                    tell(worse),
+                    tell(better)
+                )
             }
         }
     }
@@ -376,7 +390,8 @@ impl Comparison {
 
 /// `delivery p99 4.10 ms -> 2.00 ms (-51 %, noise ±6 %)`.
 fn told(row: &Row) -> String {
-    let noise = if row.noise.is_some() { format!("noise {}", row.band_text()) } else { "noise unknown".to_owned() };
+    let noise =
+        if row.noise.is_some() { format!("noise {}", row.band_text()) } else { "noise unknown".to_owned() };
     format!(
         "{} {} -> {} ({}, {noise})",
         row.metric.name,
@@ -403,7 +418,11 @@ impl Row {
             },
             Some(_) => {
                 let widest = if points { WIDEST_POINTS } else { WIDEST };
-                if self.band().is_some_and(|band| band <= widest) { Verdict::Same } else { Verdict::CannotTell }
+                if self.band().is_some_and(|band| band <= widest) {
+                    Verdict::Same
+                } else {
+                    Verdict::CannotTell
+                }
             }
         };
     }
@@ -468,9 +487,12 @@ fn listed(a: &Side, b: &Side) -> Vec<Metric> {
     let mut classes: BTreeSet<String> = BTreeSet::new();
     for run in a.runs.iter().chain(&b.runs) {
         let known = run.loaded.run.iter().flat_map(|run| run.histograms.keys());
-        classes.extend(known.filter_map(|name| name.strip_prefix("drumfire.")).filter(|name| {
-            name.strip_prefix("delivery.class.").is_some_and(|class| !class.is_empty())
-        }).map(str::to_owned));
+        classes.extend(
+            known
+                .filter_map(|name| name.strip_prefix("drumfire."))
+                .filter(|name| name.strip_prefix("delivery.class.").is_some_and(|class| !class.is_empty()))
+                .map(str::to_owned),
+        );
     }
     histograms.splice(1..1, classes);
     for histogram in histograms {
@@ -505,7 +527,8 @@ fn unlike(metric: &Metric, a: &Side, b: &Side) -> Option<&'static str> {
     let has = |side: &Side| side.figure(metric).is_some();
     match &metric.source {
         Source::Statistic { histogram, statistic } if *statistic != Statistic::Count => {
-            if histogram == names::SOCKETIO_RESPONSE_TIME && foreign().next().is_some() && (has(a) || has(b)) {
+            if histogram == names::SOCKETIO_RESPONSE_TIME && foreign().next().is_some() && (has(a) || has(b))
+            {
                 return Some("Artillery's response times of emits hold those nobody answered");
             }
             if histogram == names::SESSION_LENGTH && mixed && has(a) && has(b) {

@@ -45,9 +45,11 @@ impl Method {
                  wrong in at most about 5 of 100 comparisons of equal runs. It cannot see what differs between one \
                  start of the server and the next: give several runs of each side for that."
             ),
-            Self::Nothing => "No noise is known: files of Artillery keep no distribution of a window. Give several \
+            Self::Nothing => {
+                "No noise is known: files of Artillery keep no distribution of a window. Give several \
                               runs of each side."
-                .to_owned(),
+                    .to_owned()
+            }
         }
     }
 }
@@ -219,7 +221,8 @@ impl<'r> Redrawn<'r> {
                 return None;
             }
             let Some(quantile) = quantile else {
-                let sum: f64 = values.iter().zip(counts).map(|(value, count)| *value as f64 * *count as f64).sum();
+                let sum: f64 =
+                    values.iter().zip(counts).map(|(value, count)| *value as f64 * *count as f64).sum();
                 return Some(sum / all as f64 / 1000.0);
             };
             let wanted = ((quantile * all as f64).ceil() as u64).max(1);
@@ -265,7 +268,8 @@ impl<'r> Redrawn<'r> {
     }
 
     fn sums(&self, series: &[f64]) -> Vec<f64> {
-        let sum = |taken: &Vec<u32>| taken.iter().zip(series).map(|(times, value)| f64::from(*times) * value).sum();
+        let sum =
+            |taken: &Vec<u32>| taken.iter().zip(series).map(|(times, value)| f64::from(*times) * value).sum();
         self.draws.iter().map(sum).collect()
     }
 
@@ -276,9 +280,10 @@ impl<'r> Redrawn<'r> {
         Some(match sum {
             // Heard pairs of files that keep no count of them by the second: the samples of their times.
             Sum::Counters([one @ "drumfire.delivery.heard"]) if !self.adds_up(one) => self.series(|second| {
-                second.histograms.get(names::DELIVERY).map_or(0.0, |values| {
-                    values.iter().map(|(_, count)| *count as f64).sum()
-                })
+                second
+                    .histograms
+                    .get(names::DELIVERY)
+                    .map_or(0.0, |values| values.iter().map(|(_, count)| *count as f64).sum())
             }),
             Sum::Counters(all) => {
                 let mut sum = vec![0.0; self.run.seconds.len()];
@@ -308,7 +313,9 @@ impl<'r> Redrawn<'r> {
 
     /// Do the seconds hold this count of deliveries, all of it?
     fn adds_up(&self, name: &str) -> bool {
-        let Some(delivery) = self.run.loaded.run.as_ref().and_then(|run| run.delivery.as_ref()) else { return false };
+        let Some(delivery) = self.run.loaded.run.as_ref().and_then(|run| run.delivery.as_ref()) else {
+            return false;
+        };
         let whole = crate::delivery::figures(delivery).get(name).copied();
         let sum: u64 = self.run.seconds.iter().filter_map(|second| second.counters.get(name)).sum();
         whole == Some(sum)

@@ -59,7 +59,12 @@ impl Second {
         Self {
             start_s: window.start_s,
             length_s: window.length_s,
-            errors: window.counters.iter().filter(|(name, _)| name.starts_with("errors.")).map(|(_, n)| n).sum(),
+            errors: window
+                .counters
+                .iter()
+                .filter(|(name, _)| name.starts_with("errors."))
+                .map(|(_, n)| n)
+                .sum(),
             histograms: histograms.collect(),
             counters: window.counters.clone(),
             target: Use::default(),

@@ -22,7 +22,8 @@ pub fn render(comparison: &Comparison, all: bool) -> String {
     let refused = comparison.refusal().is_some();
     let shown: Vec<&Row> = comparison.rows.iter().filter(|row| all || worth_showing(row)).collect();
     if !shown.is_empty() {
-        let _ = writeln!(text, "\n  {:<26} {:>10} {:>10} {:>9} {:>9}  verdict", "", "A", "B", "change", "noise");
+        let _ =
+            writeln!(text, "\n  {:<26} {:>10} {:>10} {:>9} {:>9}  verdict", "", "A", "B", "change", "noise");
         for row in &shown {
             let _ = writeln!(
                 text,
@@ -58,7 +59,8 @@ pub fn render(comparison: &Comparison, all: bool) -> String {
             let _ = writeln!(text, "{:>24} {:>10}  {}", thousands(*a), thousands(*b), cut(name, 42));
         }
         if errors.len() > MOST_ERRORS {
-            let _ = writeln!(text, "  and {} more", count((errors.len() - MOST_ERRORS) as u64, "kind", "kinds"));
+            let _ =
+                writeln!(text, "  and {} more", count((errors.len() - MOST_ERRORS) as u64, "kind", "kinds"));
         }
     }
     let left_out = left_out(comparison);
@@ -77,7 +79,9 @@ pub fn render(comparison: &Comparison, all: bool) -> String {
 /// What decides, in words.
 pub(super) fn rules(comparison: &Comparison) -> String {
     match &comparison.rules {
-        Some(_) => "Exit code 1 when a figure marked * is worse beyond noise and beyond its --fail-if.".to_owned(),
+        Some(_) => {
+            "Exit code 1 when a figure marked * is worse beyond noise and beyond its --fail-if.".to_owned()
+        }
         None => format!(
             "Exit code 1 when a figure marked * is worse beyond noise and by more than {} % (shares: by more than \
              {} percentage points); 3 when nothing can be claimed.",
@@ -135,7 +139,8 @@ impl Verdict {
 /// Files and when they ran.
 pub(super) fn describe(side: &Side) -> String {
     let names: Vec<String> = side.runs.iter().map(super::Run::name).collect();
-    let target = side.runs[0].loaded.run.as_ref().map(|run| format!(", {}", run.meta.target)).unwrap_or_default();
+    let target =
+        side.runs[0].loaded.run.as_ref().map(|run| format!(", {}", run.meta.target)).unwrap_or_default();
     match &names[..] {
         [one] => format!("{one}{target}"),
         [first, .., last] => {
@@ -173,7 +178,8 @@ pub(super) fn errors(comparison: &Comparison) -> Vec<(String, u64, u64)> {
 pub(super) fn left_out(comparison: &Comparison) -> Vec<String> {
     let mut by_reason: Vec<(&str, Vec<String>)> = Vec::new();
     for (name, why) in &comparison.left_out {
-        let stem = name.rsplit_once('.').filter(|(_, end)| end.starts_with('p') || *end == "max" || *end == "mean");
+        let stem =
+            name.rsplit_once('.').filter(|(_, end)| end.starts_with('p') || *end == "max" || *end == "mean");
         let stem = stem.map_or(name.as_str(), |(stem, _)| stem.trim_end_matches(".p99")).to_owned();
         match by_reason.iter_mut().find(|(known, _)| known == why) {
             Some((_, names)) if names.contains(&stem) => {}

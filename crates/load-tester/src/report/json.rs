@@ -467,11 +467,7 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, Error> {
     parse_with_seconds(bytes, path, &mut |_| {})
 }
 
-fn parse_with_seconds(
-    bytes: &[u8],
-    path: &Path,
-    each: &mut dyn FnMut(&Window),
-) -> Result<Loaded, Error> {
+fn parse_with_seconds(bytes: &[u8], path: &Path, each: &mut dyn FnMut(&Window)) -> Result<Loaded, Error> {
     let foreign =
         |what: &str, remedy| Error::Foreign { path: path.to_owned(), what: what.to_owned(), remedy };
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
