@@ -84,14 +84,13 @@ fn tests() -> Result<Part> {
         });
     // One plain line that a reader, or a program, finds in the log.
     println!("tests: {} passed, {} failed, {} skipped", count.passed, count.failed, count.ignored);
-    let failed = count.failures.join("\n  ");
     match result {
         Ok(_) if count.passed == 0 => bail!("no test ran"),
         Ok(mut part) => {
             part.note = count.words();
             Ok(part)
         }
-        Err(error) if !failed.is_empty() => Err(error.context(format!("{}:\n  {failed}", count.words()))),
+        Err(error) if !count.failures.is_empty() => Err(error.context(count.failed())),
         Err(error) => Err(error),
     }
 }
@@ -103,7 +102,15 @@ struct Count {
     failed: u64,
     ignored: u64,
     failures: Vec<String>,
+    /// What failed tests said, as far as it goes.
+    said: Vec<String>,
+    /// Lines of the failed test that is speaking which are still taken.
+    speaking: usize,
 }
+
+/// What of one failed test, and of how many of them, is repeated at the end.
+const LINES_OF_A_FAILURE: usize = 12;
+const FAILURES_TOLD: usize = 6;
 
 impl Count {
     fn see(&mut self, line: &str) {
@@ -120,7 +127,27 @@ impl Count {
             line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
         {
             self.failures.push(name.to_owned());
+        } else if line.starts_with("---- ") && line.ends_with(" stdout ----") {
+            self.speaking = LINES_OF_A_FAILURE;
+        } else if line == "failures:" {
+            self.speaking = 0;
+        } else if self.speaking > 0 && !line.trim().is_empty() {
+            self.speaking -= 1;
+            self.said.push(line.to_owned());
         }
+    }
+
+    /// What failed, and the first words of each.
+    fn failed(&self) -> String {
+        let mut text = format!("{}:", self.words());
+        for name in &self.failures {
+            text += &format!("\n  {name}");
+        }
+        for line in self.said.iter().take(LINES_OF_A_FAILURE * FAILURES_TOLD) {
+            let cut: String = line.chars().take(300).collect();
+            text += &format!("\n    {cut}");
+        }
+        text
     }
 
     fn words(&self) -> String {
@@ -140,7 +167,8 @@ fn need_programs() -> Result<()> {
 #[derive(Default)]
 struct Summary {
     parts: Vec<Part>,
-    failed: Vec<&'static str>,
+    /// What failed, and the first words on why.
+    failed: Vec<(&'static str, String)>,
 }
 
 impl Summary {
@@ -153,7 +181,7 @@ impl Summary {
             Ok(parts) => self.parts.extend(parts),
             Err(error) => {
                 eprintln!("\n{error:#}\n");
-                self.failed.push(name);
+                self.failed.push((name, error.to_string()));
             }
         }
     }
@@ -166,10 +194,13 @@ impl Summary {
         for part in &self.parts {
             println!("ok      {:<14} {:>8}  {}", part.name, seconds(part.took), part.note);
         }
-        for name in &self.failed {
-            println!("FAILED  {name}");
-        }
         println!("{:<22} {:>8}", "in all", seconds(started.elapsed()));
+        // Last, so that the end of a log is enough to know why.
+        for (name, why) in &self.failed {
+            let lines: Vec<&str> = why.lines().collect();
+            let lines = &lines[lines.len().saturating_sub(2 * LINES_OF_A_FAILURE * FAILURES_TOLD)..];
+            println!("FAILED  {name}: {}", lines.join("\n        "));
+        }
         Ok(u8::from(!self.failed.is_empty()))
     }
 }
@@ -186,10 +217,22 @@ mod tests {
             "test geo::pole ... FAILED",
             "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 3 filtered out; finished in 0.02s",
             "test result: ok. 12 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 1.00s",
+            "failures:",
+            "",
+            "---- geo::pole stdout ----",
+            "thread 'geo::pole' panicked at src/geo.rs:1:2:",
+            "no such pole",
+            "",
+            "failures:",
+            "    geo::pole",
         ] {
             count.see(line);
         }
         assert_eq!(count.words(), "13 passed, 1 failed, 2 ignored");
         assert_eq!(count.failures, ["geo::pole"]);
+        assert_eq!(
+            count.failed(),
+            "13 passed, 1 failed, 2 ignored:\n  geo::pole\n    thread 'geo::pole' panicked at src/geo.rs:1:2:\n    no such pole"
+        );
     }
 }

@@ -20,6 +20,7 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::sync::oneshot;
 
 use crate::delivery::Publication;
 use crate::metrics::Metrics;
@@ -61,12 +62,29 @@ impl PushQueue {
     }
 }
 
-/// Starts the push thread with its loopback receiver. It ends when the last queue handle is gone.
+/// The push thread, for whoever ends it.
+#[derive(Debug)]
+pub struct PushThread {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl PushThread {
+    /// Waits until what was offered before this has been sent; what is offered later is dropped and counted.
+    /// An error means that the thread had panicked.
+    pub(crate) fn stop(self) -> std::thread::Result<()> {
+        let _ = self.stop.send(());
+        self.thread.join()
+    }
+}
+
+/// Starts the push thread with its loopback receiver. It ends when it is told to, whoever still has a queue.
 ///
 /// # Errors
 /// When the receiver's port or the thread cannot be had.
-pub fn spawn(metrics: Arc<Metrics>) -> anyhow::Result<(PushQueue, JoinHandle<()>)> {
+pub fn spawn(metrics: Arc<Metrics>) -> anyhow::Result<(PushQueue, PushThread)> {
     let (queue, pushes) = tokio::sync::mpsc::channel(QUEUE);
+    let (stop, stopped) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0)))?;
     let receiver = listener.local_addr()?;
@@ -74,19 +92,34 @@ pub fn spawn(metrics: Arc<Metrics>) -> anyhow::Result<(PushQueue, JoinHandle<()>
     let thread = std::thread::Builder::new().name("push".into()).spawn(move || {
         runtime.block_on(async move {
             let serving = tokio::spawn(receive(listener, thread_metrics.clone()));
-            send_all(pushes, receiver, thread_metrics).await;
+            send_all(pushes, stopped, receiver, thread_metrics).await;
             serving.abort();
         });
     })?;
-    Ok((PushQueue { queue, metrics }, thread))
+    Ok((PushQueue { queue, metrics }, PushThread { stop, thread }))
 }
 
 type Connection = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 
-async fn send_all(mut pushes: Receiver<Push>, receiver: SocketAddr, metrics: Arc<Metrics>) {
+async fn send_all(
+    mut pushes: Receiver<Push>,
+    mut stopped: oneshot::Receiver<()>,
+    receiver: SocketAddr,
+    metrics: Arc<Metrics>,
+) {
     let mut connection = None;
     let mut group = Vec::with_capacity(GROUP);
-    while pushes.recv_many(&mut group, GROUP).await > 0 {
+    loop {
+        let taken = tokio::select! {
+            taken = pushes.recv_many(&mut group, GROUP) => taken,
+            _ = &mut stopped, if !pushes.is_closed() => {
+                pushes.close();
+                continue;
+            }
+        };
+        if taken == 0 {
+            return;
+        }
         let mut users: HashMap<u64, Push> = HashMap::with_capacity(group.len());
         for push in group.drain(..) {
             users
@@ -159,5 +192,18 @@ async fn receive(listener: TcpListener, metrics: Arc<Metrics>) {
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_thread_ends_when_it_is_told_to_whoever_still_has_a_queue() {
+        let (queue, thread) = spawn(Arc::new(Metrics::new(Vec::new()))).unwrap();
+        let second = queue.clone();
+        thread.stop().unwrap();
+        assert!(queue.queue.is_closed() && second.queue.is_closed());
     }
 }

@@ -20,6 +20,7 @@ use crate::http::{Routes, fallback};
 use crate::metrics::Metrics;
 use crate::presence::Shard;
 use crate::privacy::Handles;
+use crate::push::PushThread;
 use crate::rotation::Secrets;
 use crate::storage::{SqliteStorage, Storage};
 use crate::store::{self, Store, StoreConfig};
@@ -48,7 +49,7 @@ pub struct Running {
     worker_threads: Vec<JoinHandle<()>>,
     stores: PerWorld<Store>,
     store_threads: Vec<JoinHandle<()>>,
-    push_thread: JoinHandle<()>,
+    push_thread: PushThread,
     drain: Duration,
     tls: Option<Arc<Tls>>,
 }
@@ -244,7 +245,9 @@ impl Running {
         for thread in self.worker_threads {
             join(thread, "worker");
         }
-        join(self.push_thread, "push");
+        if self.push_thread.stop().is_err() {
+            tracing::error!(name = "push", "a thread had panicked");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use socketio_client::Endpoint;
 
 use crate::capture::{JsonPath, Rules};
 use crate::ensure::Expression;
-use crate::metrics::{EndpointId, Names, StepId};
+use crate::metrics::{Names, StepId, TimeId};
 use crate::script::model::{
     Action, DataCheck, DeliveryConfig, EmitStep, Engine, Expectation, HttpStep, Jitter, LoopTimes, PathsSee,
     Step, Think,
@@ -63,7 +63,7 @@ pub(crate) struct LoopAction {
 #[derive(Debug)]
 pub(crate) struct HttpAction {
     pub(crate) spec: HttpStep,
-    pub(crate) endpoint: EndpointId,
+    pub(crate) endpoint: TimeId,
     /// Server and path when neither differs from user to user.
     pub(crate) fixed: Option<FixedTarget>,
     pub(crate) method: http::Method,

@@ -235,7 +235,7 @@ impl Person {
                     5 => recorder.time(Time::Http5xx, took),
                     _ => {}
                 }
-                recorder.endpoint_time(action.endpoint, took);
+                recorder.time_of(action.endpoint, took);
             });
             self.got_answer(incoming.first_byte);
             self.take_cookies(&incoming.headers, &outgoing.url);

@@ -8,7 +8,7 @@ pub mod cli;
 
 // What is asked.
 pub mod init; // a script to begin with
-pub mod plan; // phases -> the instant each virtual user is due; pure
+pub mod plan;
 pub mod quick; // flags -> the script a person would write
 pub mod script; // Artillery YAML -> a Script that has been checked whole
 
@@ -18,6 +18,7 @@ mod flow; // a scenario made ready to be walked
 pub mod http; // requests of a user
 pub mod limit; // the most the target holds
 pub mod listeners; // connections that stand and listen
+mod preflight; // can this machine carry the run at all
 pub mod run; // threads, pacer, listeners first, results last
 mod signals; // the first ends gently, the second at once
 pub mod socketio; // emits, acks and responses of a user

@@ -115,9 +115,13 @@ fn fixed_time_names() -> Vec<String> {
     all
 }
 
-/// Histogram number of an endpoint, from [`Names::endpoint`].
+/// A counter made for this run, from [`Names::counter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EndpointId(usize);
+pub(crate) struct CounterId(usize);
+
+/// A histogram made for this run, from [`Names::time`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimeId(usize);
 
 /// A place in the script where something can fail, from [`Names::step`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -127,7 +131,8 @@ pub(crate) struct StepId(pub(crate) u32);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Names {
     steps: Vec<(String, String)>,
-    endpoints: Vec<String>,
+    counters: Vec<String>,
+    times: Vec<String>,
     scenarios: Vec<String>,
 }
 
@@ -138,14 +143,19 @@ impl Names {
         StepId(u32::try_from(self.steps.len() - 1).unwrap_or(u32::MAX))
     }
 
+    /// A counter of the report beside those of [`Count`]; the same name is the same counter.
+    pub(crate) fn counter(&mut self, name: &str) -> CounterId {
+        CounterId(number_of(&mut self.counters, name))
+    }
+
+    /// A histogram of the report beside those of [`Time`]; the same name is the same histogram.
+    pub(crate) fn time(&mut self, name: &str) -> TimeId {
+        TimeId(FIXED_TIMES + number_of(&mut self.times, name))
+    }
+
     /// The response times of one HTTP endpoint, under Artillery's name for them.
-    pub(crate) fn endpoint(&mut self, name: &str) -> EndpointId {
-        let full = format!("plugins.metrics-by-endpoint.response_time.{name}");
-        let at = self.endpoints.iter().position(|known| *known == full).unwrap_or_else(|| {
-            self.endpoints.push(full);
-            self.endpoints.len() - 1
-        });
-        EndpointId(FIXED_TIMES + at)
+    pub(crate) fn endpoint(&mut self, name: &str) -> TimeId {
+        self.time(&format!("plugins.metrics-by-endpoint.response_time.{name}"))
     }
 
     pub(crate) fn scenario(&mut self, name: String) -> usize {
@@ -156,6 +166,14 @@ impl Names {
     pub(crate) fn step_label(&self, step: StepId) -> &str {
         &self.steps[step.0 as usize].0
     }
+}
+
+/// Where a name stands in the list, at whose end it is put when it is new.
+fn number_of(known: &mut Vec<String>, name: &str) -> usize {
+    known.iter().position(|one| one == name).unwrap_or_else(|| {
+        known.push(name.to_owned());
+        known.len() - 1
+    })
 }
 
 /// One delivered message as its hearer saw it: which, who, and how long after it was sent.
@@ -198,6 +216,8 @@ struct ErrorRow {
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     counts: [u64; COUNT_NAMES.len()],
+    /// By [`CounterId`].
+    named: Vec<u64>,
     codes: Vec<(u16, u64)>,
     scenarios: Vec<u64>,
     /// Made when first used: most runs touch few of them.
@@ -229,6 +249,13 @@ impl Recorder {
         self.counts[what as usize] += by;
     }
 
+    pub(crate) fn add(&mut self, what: CounterId, by: u64) {
+        if self.named.len() <= what.0 {
+            self.named.resize(what.0 + 1, 0);
+        }
+        self.named[what.0] += by;
+    }
+
     pub(crate) fn scenario(&mut self, scenario: usize) {
         if self.scenarios.len() <= scenario {
             self.scenarios.resize(scenario + 1, 0);
@@ -253,8 +280,8 @@ impl Recorder {
         self.record(Time::ConnectStages as usize + stage as usize, took);
     }
 
-    pub(crate) fn endpoint_time(&mut self, endpoint: EndpointId, took: Duration) {
-        self.record(endpoint.0, took);
+    pub(crate) fn time_of(&mut self, what: TimeId, took: Duration) {
+        self.record(what.0, took);
     }
 
     fn record(&mut self, index: usize, took: Duration) {
@@ -327,11 +354,11 @@ impl Recorder {
         }
     }
 
-    /// Takes over what of the time before the first phase belongs to the run: errors, how listeners connected, and what was
-    /// heard already of the messages of a thread that was quicker to begin.
+    /// Takes over what of the time before the first phase belongs to the run: errors, how listeners connected, what was
+    /// made for this run by name, and what was heard already of the messages of a thread that was quicker to begin.
     pub(crate) fn begin_with(&mut self, mut before: Self) {
-        for time in [Time::ListenerConnect, Time::Delivery, Time::DeliveryFromDue] {
-            let index = time as usize;
+        let fixed = [Time::ListenerConnect, Time::Delivery, Time::DeliveryFromDue].map(|time| time as usize);
+        for index in fixed.into_iter().chain(FIXED_TIMES..before.times.len()) {
             if let Some(times) = before.times.get_mut(index).and_then(Option::take) {
                 if self.times.len() <= index {
                     self.times.resize_with(index + 1, || None);
@@ -339,6 +366,7 @@ impl Recorder {
                 self.times[index] = Some(times);
             }
         }
+        self.named = before.named;
         self.errors = before.errors;
         self.heard = before.heard;
         self.stands = before.stands;
@@ -350,6 +378,7 @@ impl Recorder {
     /// Ready for the next second, keeping what it has allocated.
     pub(crate) fn clear(&mut self) {
         self.counts = Default::default();
+        self.named.clear();
         self.codes.clear();
         self.scenarios.clear();
         for histogram in self.times.iter_mut().flatten() {
@@ -460,7 +489,7 @@ struct Totals {
 impl Collector {
     pub(crate) fn new(names: Names, workers: usize) -> Self {
         let mut time_names = fixed_time_names();
-        time_names.extend(names.endpoints.iter().cloned());
+        time_names.extend(names.times.iter().cloned());
         let counters = ALWAYS
             .iter()
             .filter_map(|&count| COUNT_NAMES[count as usize])
@@ -561,6 +590,9 @@ impl Collector {
             if let Some(name) = name {
                 add(name, by);
             }
+        }
+        for (name, &by) in self.names.counters.iter().zip(&recorder.named) {
+            add(name, by);
         }
         for &(code, by) in &recorder.codes {
             add(&format!("http.codes.{code}"), by);
@@ -729,7 +761,7 @@ fn new_second() -> Histogram<u64> {
 mod tests {
     use super::*;
 
-    fn names() -> (Names, StepId, EndpointId) {
+    fn names() -> (Names, StepId, TimeId) {
         let mut names = Names::default();
         names.scenario("0".into());
         let step = names.step("emit save_msg (line 3)".into(), "save_msg in /".into());
@@ -755,7 +787,7 @@ mod tests {
         a.scenario(0);
         a.http_code(200);
         a.time(Time::HttpResponse, Duration::from_micros(1_500));
-        a.endpoint_time(endpoint, Duration::from_micros(1_500));
+        a.time_of(endpoint, Duration::from_micros(1_500));
         a.error(2_000_000, step, "exception 400: lng", "exception 400: lng", || "{}".into());
         a.server_event("exception");
         a.users = 3;
@@ -784,6 +816,36 @@ mod tests {
         assert_eq!(errors.len(), 1);
         assert_eq!((errors[0].count, errors[0].sample.as_str()), (2, "earlier"));
         assert!((errors[0].first_s - 0.001).abs() < 1e-9 && (errors[0].last_s - 0.002).abs() < 1e-9);
+    }
+
+    #[test]
+    fn counters_and_times_made_for_a_run_are_told_under_their_names() {
+        let (mut names, _, endpoint) = names();
+        let lost = names.counter("drumfire.lost");
+        let back = names.counter("drumfire.back");
+        let wait = names.time("drumfire.wait");
+        assert_eq!((names.counter("drumfire.lost"), names.time("drumfire.wait")), (lost, wait));
+        assert_ne!(wait, endpoint);
+        let mut before = Recorder::default();
+        before.add(lost, 1);
+        before.time_of(wait, Duration::from_micros(7));
+        before.count(Count::HttpRequests);
+        let mut recorder = Recorder::default();
+        recorder.begin_with(before);
+        recorder.add(lost, 4);
+        recorder.time_of(wait, Duration::from_micros(9));
+        let mut collector = Collector::new(names, 1);
+        collector.add(0, &recorder);
+        recorder.clear();
+        recorder.add(back, 2);
+        collector.add(1, &recorder);
+        let total = collector.total(2.0);
+        assert_eq!((total.counters["drumfire.lost"], total.counters["drumfire.back"]), (5, 2));
+        assert!(!total.counters.contains_key("http.requests"));
+        assert_eq!(total.histograms["drumfire.wait"].len(), 2);
+        let (seconds, _) = collector.finish(2.0);
+        assert!(!seconds[1].counters.contains_key("drumfire.lost"));
+        assert_eq!(seconds[1].counters["drumfire.back"], 2);
     }
 
     #[test]

@@ -135,6 +135,8 @@ pub mod names {
 
 /// Names of counters that are not Artillery's. Those of deliveries are filed under the second the message was sent in.
 pub mod counters {
+    /// Users that were cut off when the run was ended: neither completed nor failed.
+    pub const USERS_UNFINISHED: &str = "drumfire.users.unfinished";
     pub const EXPECTED: &str = "drumfire.delivery.expected";
     pub const HEARD: &str = "drumfire.delivery.heard";
     pub const MISSING: &str = "drumfire.delivery.missing";

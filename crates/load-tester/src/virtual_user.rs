@@ -18,7 +18,7 @@ use socketio_client::{Client, Closed, ConnectError, Incoming, Kind, Stage};
 use crate::delivery::{Ears, Listening, Marks, Messages, Status};
 use crate::flow::{Flow, FlowAction, FlowStep, LoopAction};
 use crate::http::{Origins, Session};
-use crate::metrics::{Count, Names, Recorder, StepId, Time};
+use crate::metrics::{Count, CounterId, Names, Recorder, StepId, Time};
 use crate::outcome::Nanos;
 use crate::plan::Plan;
 use crate::script::model::{DeliveryConfig, Engine, Jitter, LoopTimes, Script, Think};
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) listeners: Vec<ListenerFlow>,
     /// Where a listener's errors outside its flow are filed.
     pub(crate) listening: StepId,
+    /// Users cut off at the run's end.
+    pub(crate) unfinished: CounterId,
     pub(crate) plan: Plan,
     pub(crate) workers: usize,
     pub(crate) seed: u64,

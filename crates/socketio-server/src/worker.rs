@@ -95,6 +95,8 @@ pub struct Worker<A: Application> {
     draining: Cell<Option<CloseCode>>,
     /// Frames pushed to a socket while the application is being asked about it.
     held: RefCell<Vec<Frame>>,
+    /// Nothing is listed any more.
+    drained: Cell<bool>,
     /// Bytes that unfinished messages hold, all sessions together.
     input_held: Cell<usize>,
     /// Bytes that the bodies of requests under way hold.
@@ -120,6 +122,12 @@ struct Lists<A: Application> {
     fresh: Vec<Rc<Session<A>>>,
     /// The rest of bursts too large for one slice.
     bulk: VecDeque<Rc<Session<A>>>,
+}
+
+impl<A: Application> Default for Lists<A> {
+    fn default() -> Self {
+        Self { urgent: VecDeque::new(), fresh: Vec::new(), bulk: VecDeque::new() }
+    }
 }
 
 impl<A: Application> Lists<A> {
@@ -198,7 +206,7 @@ impl<A: Application> Worker<A> {
             polling: RefCell::default(),
             sockets: RefCell::default(),
             generation: Cell::new(0),
-            lists: RefCell::new(Lists { urgent: VecDeque::new(), fresh: Vec::new(), bulk: VecDeque::new() }),
+            lists: RefCell::default(),
             chores: RefCell::default(),
             flusher: RefCell::default(),
             gathered: RefCell::new(Gathered {
@@ -220,6 +228,7 @@ impl<A: Application> Worker<A> {
             all_flushed: Notify::new(),
             draining: Cell::new(None),
             held: RefCell::default(),
+            drained: Cell::new(false),
             input_held: Cell::new(0),
             bodies_held: Cell::new(0),
             lobby: Lobby::new(config.max_waiting),
@@ -399,6 +408,19 @@ impl<A: Application> Worker<A> {
         if tokio::time::timeout_at(until, answered).await.is_err() {
             tracing::debug!(connections = self.visits.get(), "HTTP connections cut at the end of the drain");
         }
+        self.give_up_lists();
+    }
+
+    /// The end of a drain: every end is told, and nothing is flushed any more. A listed session keeps its worker, and
+    /// the runtime may go before the flush task's next turn.
+    fn give_up_lists(&self) {
+        while !self.chores.borrow().is_empty() {
+            self.do_chores();
+        }
+        self.drained.set(true);
+        let lists = std::mem::take(&mut *self.lists.borrow_mut());
+        drop(lists);
+        self.all_flushed.notify_waiters();
     }
 
     /// Waits until HTTP connections are to end with the answer they are giving.
@@ -677,18 +699,22 @@ impl<A: Application> Worker<A> {
 
     pub(crate) fn list(&self, session: &Rc<Session<A>>) {
         self.wake_flusher();
-        self.lists.borrow_mut().fresh.push(Rc::clone(session));
+        if !self.drained.get() {
+            self.lists.borrow_mut().fresh.push(Rc::clone(session));
+        }
     }
 
     pub(crate) fn list_urgent(&self, session: &Rc<Session<A>>) {
         self.wake_flusher();
-        self.lists.borrow_mut().urgent.push_back(Rc::clone(session));
+        if !self.drained.get() {
+            self.lists.borrow_mut().urgent.push_back(Rc::clone(session));
+        }
     }
 
     /// Has the flush task call [`Session::settle`].
     pub(crate) fn chore(&self, session: &Rc<Session<A>>) {
         self.wake_flusher();
-        if !session.has_chore.replace(true) {
+        if !self.drained.get() && !session.has_chore.replace(true) {
             self.chores.borrow_mut().push(Rc::clone(session));
         }
     }

@@ -433,6 +433,24 @@ fn a_drain_ends_at_its_deadline() {
     assert_eq!(done.recv_timeout(support::PATIENCE), Ok(0));
 }
 
+/// A runtime takes up 61 tasks in one go, so that with one of these numbers the drain looks up between the last client's
+/// end and the flush that was to follow it.
+#[test]
+fn nothing_stays_behind_when_a_crowd_leaves_as_the_drain_begins() {
+    for crowd in 50..50 + 61 {
+        let server = Server::start(config());
+        let mut clients: Vec<Client> = (0..crowd).map(|_| server.client(4)).collect();
+        let (told, gone) = server.finish(|| {
+            for client in &mut clients {
+                client.send(r#"421["echo",1]"#);
+            }
+            clients.clear();
+        });
+        assert_eq!(told.iter().filter(|line| line.starts_with("disconnect /")).count(), crowd);
+        assert!(gone, "the application outlives its worker, of {crowd} clients");
+    }
+}
+
 #[test]
 fn counters_return_to_zero() {
     let server = Server::start(config());

@@ -7,12 +7,13 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use serde_json::value::RawValue;
 use socketio_server::{
-    Application, Config, ConnectError, ConnectRequest, Event, Message, Payload, Reason, Seat, Socket, Stats,
-    Worker,
+    Application, CloseCode, Config, ConnectError, ConnectRequest, Event, Message, Payload, Reason, Seat,
+    Socket, Stats, Worker,
 };
 use tokio::sync::mpsc as tokio_mpsc;
 
@@ -96,6 +97,7 @@ pub struct Server {
     log: mpsc::Receiver<String>,
     jobs: Option<tokio_mpsc::UnboundedSender<Job>>,
     thread: Option<std::thread::JoinHandle<()>>,
+    drains: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -123,6 +125,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let stats = Arc::new(Stats::default());
         let worker_stats = Arc::clone(&stats);
+        let drains = Arc::new(AtomicBool::new(false));
+        let drains_at_end = Arc::clone(&drains);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -144,9 +148,31 @@ impl Server {
                         },
                     }
                 }
+                if drains_at_end.load(Ordering::Relaxed) {
+                    worker.drain(CloseCode::SERVICE_RESTART, PATIENCE).await;
+                }
             });
         });
-        Self { address, stats, log, jobs: Some(jobs), thread: Some(thread) }
+        Self { address, stats, log, jobs: Some(jobs), thread: Some(thread), drains }
+    }
+
+    /// Holds the worker's thread while `meanwhile` runs, then drains and ends it. What the application was told since;
+    /// and whether it is gone, as everything is that belongs to a worker that has ended.
+    pub fn finish(mut self, meanwhile: impl FnOnce()) -> (Vec<String>, bool) {
+        self.drains.store(true, Ordering::Relaxed);
+        let (release, held) = mpsc::channel::<()>();
+        let job: Job = Box::new(move |_| _ = held.recv());
+        assert!(self.jobs.take().unwrap().send(job).is_ok(), "the server runs");
+        meanwhile();
+        drop(release);
+        self.thread.take().unwrap().join().unwrap();
+        let mut told = Vec::new();
+        loop {
+            match self.log.try_recv() {
+                Ok(line) => told.push(line),
+                Err(error) => return (told, error == mpsc::TryRecvError::Disconnected),
+            }
+        }
     }
 
     /// Runs `job` on the worker's thread and waits for what it gives.

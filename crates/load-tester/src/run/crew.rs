@@ -1,0 +1,226 @@
+//! The worker threads: the orders they take, the users they start, what they hand over each second.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinSet, LocalSet};
+
+use crate::metrics::{Count, Recorder};
+use crate::timer::Timer;
+use crate::virtual_user::{Shared, Worker, live};
+use crate::{listeners, validity};
+
+/// What the worker threads are told, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Order {
+    /// Listeners stand up.
+    Stand,
+    /// `Shared::zero` is set: the plan begins.
+    Start,
+    /// No more arrivals; users end where they are.
+    StopArrivals,
+    /// Hand over everything and close.
+    Finish,
+}
+
+/// What the worker threads tell.
+#[derive(Debug)]
+pub(crate) enum Report {
+    ListenerReady,
+    ListenerFailed,
+    Second { worker: usize, second: usize, recorder: Box<Recorder> },
+    UsersDone,
+    Final { second: usize, recorder: Box<Recorder> },
+}
+
+/// The worker threads, and the lines to them.
+pub(super) struct Crew {
+    threads: Vec<std::thread::JoinHandle<()>>,
+    pub(super) orders: watch::Sender<Order>,
+    pub(super) reports: mpsc::UnboundedReceiver<Report>,
+    /// Emptied recorders on their way back.
+    pub(super) spares: Vec<mpsc::UnboundedSender<Box<Recorder>>>,
+}
+
+impl Crew {
+    pub(super) fn start(shared: &Arc<Shared>) -> anyhow::Result<Self> {
+        let (orders, order) = watch::channel(Order::Stand);
+        let (report, reports) = mpsc::unbounded_channel();
+        let mut crew = Self { threads: Vec::new(), orders, reports, spares: Vec::new() };
+        for index in 0..shared.workers {
+            let (spare, spares) = mpsc::unbounded_channel();
+            crew.spares.push(spare);
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .context("starting a worker")?;
+            let (shared, order, report) = (Arc::clone(shared), order.clone(), report.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("{}{index}", validity::WORKER_THREAD))
+                .spawn(move || {
+                    // A set polls its outermost future at every wake of any task, so that one had better be small.
+                    let all = async move {
+                        check(tokio::task::spawn_local(work(shared, index, report, order, spares)).await);
+                    };
+                    LocalSet::new().block_on(&runtime, all);
+                });
+            crew.threads.push(thread.context("starting a worker thread")?);
+        }
+        Ok(crew)
+    }
+
+    /// Waits for the threads to end; they close their sockets within a bounded time.
+    pub(super) async fn dismiss(&mut self) {
+        self.orders.send_replace(Order::Finish);
+        let threads = std::mem::take(&mut self.threads);
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                if let Err(panic) = thread.join() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        });
+        if let Err(error) = joined.await
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// One worker thread's whole life.
+async fn work(
+    shared: Arc<Shared>,
+    index: usize,
+    reports: mpsc::UnboundedSender<Report>,
+    mut orders: watch::Receiver<Order>,
+    spares: mpsc::UnboundedReceiver<Box<Recorder>>,
+) {
+    let worker = Worker::new(Arc::clone(&shared), index);
+    let mut crowd = listeners::stand_up(&worker, index, &reports, &orders);
+    // An error means that the conductor is gone.
+    if orders.wait_for(|order| *order >= Order::Start).await.is_ok_and(|order| *order == Order::Start) {
+        let before = std::mem::take(&mut *worker.recorder.borrow_mut());
+        worker.recorder.borrow_mut().begin_with(before);
+        let hand_over =
+            HandOver { worker: Rc::clone(&worker), index, reports: reports.clone(), spares, second: 0 };
+        let hand_over = std::cell::RefCell::new(hand_over);
+        let mut users = JoinSet::new();
+        let mut stop = orders.clone();
+        let run = async {
+            let stopped = tokio::select! {
+                () = pace(&worker, index, &mut users) => false,
+                _ = stop.wait_for(|order| *order >= Order::StopArrivals) => true,
+            };
+            if !stopped {
+                loop {
+                    tokio::select! {
+                        joined = users.join_next() => match joined {
+                            Some(joined) => check(joined),
+                            None => break,
+                        },
+                        _ = stop.wait_for(|order| *order >= Order::StopArrivals) => break,
+                    }
+                }
+            }
+            let cut_off = worker.users.get();
+            if cut_off > 0 {
+                worker.recorder.borrow_mut().add(shared.unfinished, cut_off);
+            }
+            users.shutdown().await;
+            let _ = reports.send(Report::UsersDone);
+            let _ = orders.wait_for(|order| *order >= Order::Finish).await;
+        };
+        tokio::select! {
+            () = run => {}
+            () = HandOver::each_second(&hand_over) => {}
+        }
+        let (second, recorder) = hand_over.borrow_mut().take();
+        let _ = reports.send(Report::Final { second, recorder });
+    } else {
+        let recorder = Box::new(worker.recorder.take());
+        let _ = reports.send(Report::Final { second: 0, recorder });
+    }
+    drop(reports);
+    // Listeners leave as clients do; whoever takes longer is cut off.
+    let _ =
+        tokio::time::timeout(Duration::from_secs(3), async { while crowd.join_next().await.is_some() {} })
+            .await;
+}
+
+/// A user's task cannot fail but by a fault of ours.
+fn check(joined: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = joined
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Starts this worker's users, each at its instant.
+async fn pace(worker: &Rc<Worker>, index: usize, users: &mut JoinSet<()>) {
+    let shared = Arc::clone(&worker.shared);
+    let zero = *shared.zero.get().expect("set before the start");
+    let timer = Timer::new();
+    let mut in_a_row = 0;
+    for (arrival, due) in shared.plan.of_worker(index as u64, shared.workers as u64) {
+        let at = zero + due;
+        if at > Instant::now() {
+            timer.until(at).await;
+            in_a_row = 0;
+        } else {
+            in_a_row += 1;
+            // Behind schedule: those that were started must get their turn too.
+            if in_a_row % 16 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        while let Some(joined) = users.try_join_next() {
+            check(joined);
+        }
+        let most = shared.plan.phases()[shared.plan.phase_of(arrival)].phase.max_vusers;
+        if most.is_some_and(|most| shared.alive.load(Ordering::Relaxed) >= most) {
+            worker.recorder.borrow_mut().count(Count::UsersSkipped);
+            continue;
+        }
+        shared.alive.fetch_add(1, Ordering::Relaxed);
+        users.spawn_local(live(Rc::clone(worker), arrival, at));
+    }
+    // A pause at the end is part of the plan too.
+    timer.until(zero + shared.plan.duration()).await;
+}
+
+/// Gives the recorder away once a second.
+struct HandOver {
+    worker: Rc<Worker>,
+    index: usize,
+    reports: mpsc::UnboundedSender<Report>,
+    spares: mpsc::UnboundedReceiver<Box<Recorder>>,
+    second: usize,
+}
+
+impl HandOver {
+    async fn each_second(this: &std::cell::RefCell<Self>) {
+        let zero = *this.borrow().worker.shared.zero.get().expect("set before the start");
+        loop {
+            let next = zero + Duration::from_secs(this.borrow().second as u64 + 1);
+            tokio::time::sleep_until(next.into()).await;
+            let mut this = this.borrow_mut();
+            let (second, recorder) = this.take();
+            let _ = this.reports.send(Report::Second { worker: this.index, second, recorder });
+            this.second += 1;
+        }
+    }
+
+    fn take(&mut self) -> (usize, Box<Recorder>) {
+        let mut fresh = self.spares.try_recv().unwrap_or_default();
+        std::mem::swap(&mut *fresh, &mut *self.worker.recorder.borrow_mut());
+        fresh.users = self.worker.users.get();
+        fresh.connections = self.worker.connections.get();
+        (self.second, fresh)
+    }
+}

@@ -1,0 +1,296 @@
+//! A whole run: threads, listeners, the pacer, the one reader of what the threads measured.
+//!
+//! Worker threads each have a runtime of their own and every `workers`-th arrival of the plan. The calling thread
+//! gives the orders, reads what the workers hand over each second, watches the target and tells the progress.
+
+mod crew;
+mod prepare;
+mod show;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail};
+use socketio_client::Revision;
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+pub(crate) use crew::{Order, Report};
+pub(crate) use prepare::Padded;
+
+use crate::ledger::Ledger;
+use crate::metric::Totals;
+use crate::metrics::Collector;
+use crate::outcome::{Check, CheckKind, Delivery, Meta, Outcome, PhaseInfo, Window};
+use crate::script::model::Script;
+use crate::script::vars::SharedVars;
+use crate::signals::Signals;
+use crate::virtual_user::{Actor, Worker, rng_of};
+use crate::{ensure, preflight, validity};
+use crew::Crew;
+use prepare::{prepare, uses_socketio};
+use show::{Show, await_listeners};
+
+/// A longer run keeps its older seconds folded: at most so many windows, each a multiple of so many seconds long.
+const MOST_SECONDS: usize = 600;
+const FOLDED_S: usize = 10;
+
+/// What a run needs beside its script.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// Worker threads; `None`: one per core.
+    pub workers: Option<usize>,
+    /// Name of the run in results and marks; `None`: random.
+    pub run_id: Option<String>,
+    /// As typed, for the result's metadata.
+    pub command_line: String,
+    /// Every emit that waits for nothing asks for an acknowledgement.
+    pub ack: bool,
+    /// Writes who heard what as CSV: `FILE` holds a row for each (listener, message) pair heard, and beside it
+    /// `FILE.listeners.csv` and `FILE.messages.csv` say who stood where and what was said where.
+    pub pairs_out: Option<PathBuf>,
+    /// First Ctrl-C or SIGTERM ends the run with its results, the second the process. Off in tests.
+    pub handle_signals: bool,
+}
+
+/// What is told while the run goes on; called on the thread that called [`run`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Progress<'a> {
+    /// Something the reader should know.
+    Notice(&'a str),
+    /// Listeners that stand, of how many. Told about ten times.
+    ListenersConnecting {
+        ready: usize,
+        of: usize,
+    },
+    /// All listeners stand; the first phase begins.
+    ListenersReady(usize),
+    PhaseStarted {
+        index: usize,
+        phase: &'a PhaseInfo,
+    },
+    PhaseCompleted {
+        index: usize,
+        phase: &'a PhaseInfo,
+    },
+    /// Each second: that second, and everything so far.
+    Second {
+        second: &'a Window,
+        total: &'a Window,
+    },
+    /// Each reporting window (`config.stats_interval`, 10 s), and the account of the messages whose deadline is over.
+    Window {
+        window: &'a Window,
+        delivery: Option<&'a Delivery>,
+    },
+    /// The text of a `log` step.
+    Log(&'a str),
+    /// All phases are over; users that are still at work.
+    Draining {
+        users: u64,
+    },
+    /// The last user is done; deliveries are still waited for.
+    AwaitingDeliveries,
+    /// A signal ended the arrivals.
+    Interrupted(&'static str),
+}
+
+/// Runs the script to its end and answers with everything measured.
+///
+/// # Errors
+/// When the run cannot begin: a part of the script that is not supported, descriptors that will not suffice,
+/// listeners that could not stand, a `before` that failed. What fails during the run is in the outcome.
+///
+/// # Panics
+/// When called from within an asynchronous runtime.
+pub fn run(
+    script: &Script,
+    options: &RunOptions,
+    progress: &mut dyn FnMut(&Progress<'_>),
+) -> anyhow::Result<Outcome> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    LocalSet::new().block_on(&runtime, conduct(script, options, progress))
+}
+
+async fn conduct(
+    script: &Script,
+    options: &RunOptions,
+    progress: &mut dyn FnMut(&Progress<'_>),
+) -> anyhow::Result<Outcome> {
+    let workers =
+        options.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let run_id = options.run_id.clone().unwrap_or_else(|| format!("t{:08x}", fastrand::u32(..)));
+    let mut signals = Signals::new(options.handle_signals)?;
+    let (log, mut logged) = mpsc::unbounded_channel();
+    let shared = Arc::new(prepare(script, options, &run_id, workers, log, progress).await?);
+    preflight::check_descriptors(&shared)?;
+
+    let mut collector = Collector::new(shared.names.clone(), workers);
+    let seconds = shared.plan.duration().as_secs() as usize;
+    if seconds > MOST_SECONDS {
+        collector.fold_by(FOLDED_S * seconds.div_ceil(FOLDED_S * MOST_SECONDS));
+    }
+    let conductor = Worker::new(Arc::clone(&shared), 0);
+    let base = SharedVars::new(&shared.script, &[]);
+    let captured = match &shared.before {
+        None => base,
+        Some(flow) => {
+            let mut actor = Actor::new(
+                &conductor,
+                flow,
+                base.user(0, &mut rng_of(shared.seed, 0)),
+                rng_of(shared.seed, 0),
+                Instant::now(),
+            );
+            let done = actor.perform(flow).await;
+            actor.leave().await;
+            if done.is_err() {
+                collector.add_errors(&conductor.recorder.borrow());
+                bail!("`before` failed, so nothing was started: {}", first_error(&mut collector));
+            }
+            SharedVars::new(&shared.script, actor.person.vars.own())
+        }
+    };
+    shared.vars.set(captured).expect("set only here");
+
+    let mut crew = Crew::start(&shared)?;
+    let standing: usize = shared.script.config.listeners.iter().map(|group| group.count).sum();
+    if standing > 0 && !await_listeners(&mut crew, standing, &mut signals, &mut collector, progress).await? {
+        crew.dismiss().await;
+        bail!("interrupted before the first phase");
+    }
+
+    // A moment for every thread to be at its timer when the plan begins.
+    let zero = Instant::now() + Duration::from_millis(20);
+    let started_at = SystemTime::now() + Duration::from_millis(20);
+    shared.zero.set(zero).expect("set only here");
+    let mut show = Show::new(&shared, collector, zero, workers);
+    if let (Some(ledger), Some(path)) = (&mut show.ledger, &options.pairs_out) {
+        ledger.write_pairs(path).with_context(|| format!("writing {}", path.display()))?;
+    }
+    crew.orders.send_replace(Order::Start);
+    let interrupted = show.watch(&mut crew, &mut signals, &mut logged, progress).await?;
+    let duration_s = zero.elapsed().as_secs_f64();
+    if let Some(delivery) = shared.delivery.as_ref().filter(|_| shared.messages.len() == 0) {
+        let path = delivery.stamp.join(".");
+        progress(&Progress::Notice(&format!(
+            "nothing was stamped: no emit has text at `{path}`, so no delivery was measured"
+        )));
+    }
+    if shared.marks.is_some() {
+        progress(&Progress::AwaitingDeliveries);
+        show.await_deliveries(&mut crew, interrupted.is_some()).await.context("writing who heard what")?;
+    }
+    crew.orders.send_replace(Order::Finish);
+    show.finish(&mut crew).await.context("writing who heard what")?;
+    crew.dismiss().await;
+    if shared.messages.unmarked() > 0 {
+        progress(&Progress::Notice(&format!(
+            "{} messages went without a mark and are in no account of deliveries: too many were under way at once",
+            shared.messages.unmarked()
+        )));
+    }
+
+    if let Some(flow) = &shared.after {
+        let vars = shared.vars.get().expect("set above").user(0, &mut rng_of(shared.seed, 0));
+        let mut actor = Actor::new(&conductor, flow, vars, rng_of(shared.seed, 1), Instant::now());
+        conductor.recorder.take();
+        // What fails in it is among the errors; the load itself is over.
+        let _ = actor.perform(flow).await;
+        actor.leave().await;
+        show.collector.add_errors(&conductor.recorder.borrow());
+    }
+    while let Ok(text) = logged.try_recv() {
+        progress(&Progress::Log(&text));
+    }
+
+    let Show { mut collector, ledger, phases, target, tester, .. } = show;
+    let delivery = ledger.map(Ledger::close).transpose().context("writing who heard what")?;
+    let total = collector.total(duration_s);
+    let (seconds, errors) = collector.finish(zero.elapsed().as_secs_f64());
+    let planned = if interrupted.is_some() {
+        ["vusers.created", "vusers.skipped"].iter().filter_map(|name| total.counters.get(*name)).sum()
+    } else {
+        shared.plan.len()
+    };
+    let mut checks = match &shared.script.config.ensure {
+        Some(limits) => {
+            let target = target.as_ref().map_or(&[][..], |target| &target.samples);
+            ensure::judge(
+                limits,
+                Totals { total: &total, delivery: delivery.as_ref(), target, tester: &tester },
+            )
+        }
+        None => Vec::new(),
+    };
+    checks.extend(collector.expectations.iter().map(|(label, seen)| Check {
+        kind: CheckKind::Expect,
+        expression: label.clone(),
+        observed: if seen.failed == 0 {
+            format!("held {} times", seen.held)
+        } else {
+            format!("failed {} of {} times, e.g. {}", seen.failed, seen.held + seen.failed, seen.seen)
+        },
+        passed: seen.failed == 0,
+        strict: true,
+    }));
+    let revision = uses_socketio(&shared.script).then(|| match shared.socket.base().revision {
+        Revision::V3 => 3,
+        Revision::V4 => 4,
+    });
+    Ok(Outcome {
+        meta: Meta {
+            run_id,
+            tool_version: env!("CARGO_PKG_VERSION").into(),
+            script: shared.script.path.display().to_string(),
+            script_sha256: shared.script.sha256.clone(),
+            target: shared.script.config.target.clone(),
+            command_line: options.command_line.clone(),
+            seed: shared.seed,
+            host: host(),
+            workers,
+            engine_revision: revision,
+            started_at_ms: started_at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+            duration_s,
+            phases,
+            listeners: standing,
+            unconfirmed_emits: collector.unconfirmed,
+            confirmed_emits: collector.confirmed,
+        },
+        validity: validity::judge(&total, planned, &tester),
+        seconds,
+        total,
+        errors,
+        server_events: std::mem::take(&mut collector.server_events),
+        scenario_counts: std::mem::take(&mut collector.scenario_counts),
+        delivery,
+        target,
+        stages: Vec::new(),
+        monitored: Vec::new(),
+        tester,
+        checks,
+        interrupted,
+    })
+}
+
+fn first_error(collector: &mut Collector) -> String {
+    let (_, errors) = collector.finish(0.0);
+    match errors.first() {
+        Some(error) => format!("{} ({}): {}: {}", error.step, error.endpoint, error.cause, error.sample),
+        None => "no reason was recorded".into(),
+    }
+}
+
+fn host() -> String {
+    let name = rustix::system::uname();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!(
+        "{} ({} {}, {cores} cores)",
+        name.nodename().to_string_lossy(),
+        name.sysname().to_string_lossy(),
+        name.machine().to_string_lossy()
+    )
+}
