@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 
 use crate::outcome::{Delivery, ProcessSample, Window, names};
 use crate::report::units::{figure, latency, rate, thousands};
-use crate::report::{Loaded, Summary};
+use crate::report::{Loaded, Origin, Summary};
 use crate::script::compat::suggestion;
 
 /// What a figure is measured in; every time is in milliseconds.
@@ -513,7 +513,11 @@ impl Figures for Totals<'_> {
 /// A result file, whichever program wrote it.
 impl Figures for Loaded {
     fn counter(&self, name: &str) -> Option<u64> {
-        self.total.counters.get(name).copied()
+        let counted = self.total.counters.get(name).copied();
+        // Artillery 1 counts all engines' requests together.
+        let all = (self.origin == Origin::ArtilleryV1 && name == "http.requests")
+            .then_some(self.total.requests_started);
+        counted.or(all)
     }
 
     fn errors(&self) -> u64 {

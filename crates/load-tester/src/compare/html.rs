@@ -80,7 +80,7 @@ pub fn render(comparison: &Comparison) -> String {
     let more = errors.len().saturating_sub(MOST_ERRORS);
     let page = Page {
         style: crate::report::STYLE,
-        sentence: comparison.sentence(),
+        sentence: unbroken(&comparison.sentence().replace("->", "→")),
         status,
         mood,
         sides: vec![("A", text::describe(&comparison.a)), ("B", text::describe(&comparison.b))],
@@ -115,6 +115,18 @@ pub fn render(comparison: &Comparison) -> String {
     };
     // Writing to a String cannot fail.
     page.render().unwrap_or_default()
+}
+
+/// A figure stays in one line with its unit.
+fn unbroken(text: &str) -> String {
+    let units = [" %", " pp", " ms", " µs", " s", " MB", " CPU"];
+    let ends = [",", ")", ".", ";", " ", ""];
+    let mut joined = format!("{text}\n");
+    for (unit, end) in units.iter().flat_map(|unit| ends.iter().map(move |end| (unit, end))) {
+        let end = if end.is_empty() { "\n" } else { end };
+        joined = joined.replace(&format!("{unit}{end}"), &format!("\u{a0}{}{end}", &unit[1..]));
+    }
+    joined.trim_end_matches('\n').to_owned()
 }
 
 fn status(comparison: &Comparison) -> (&'static str, &'static str) {
@@ -160,12 +172,12 @@ impl Tile {
         Self {
             label: row.metric.name.clone(),
             value: row.change_text(),
-            below: format!(
+            below: unbroken(&format!(
                 "{} → {} · noise {}",
                 row.metric.text(row.a),
                 row.metric.text(row.b),
                 row.band_text()
-            ),
+            )),
             mood: match row.verdict {
                 _ if refused => "",
                 Verdict::Worse => "bad",

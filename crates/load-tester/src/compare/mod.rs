@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use crate::metric::{Better, Metric, Source, Statistic, Unit};
 use crate::outcome::names;
 use crate::report::Origin;
-use crate::report::units::figure;
+use crate::report::units::{figure, thousands};
 
 pub use differences::Difference;
 pub(crate) use noise::Method;
@@ -157,6 +157,10 @@ impl Row {
     /// `-51 %`, `+0.13 pp`.
     pub(crate) fn change_text(&self) -> String {
         match self.change() {
+            // Twentyfold is read at once, +1,931 % is not.
+            Some(change) if change >= 900.0 && self.metric.unit != Unit::Percent => {
+                format!("×{}", thousands((self.b / self.a).round() as u64))
+            }
             Some(change) => format!("{}{}", signed(change), self.measure()),
             None => "from 0".to_owned(),
         }
@@ -166,6 +170,7 @@ impl Row {
     pub(crate) fn band_text(&self) -> String {
         match (self.noise, self.band()) {
             (None, _) => "–".to_owned(),
+            (_, Some(band)) if band >= 999.5 => "± much".to_owned(),
             (_, Some(band)) => format!("±{}{}", short(band), self.measure()),
             (Some(noise), None) => format!("±{}", figure(noise)),
         }
@@ -299,9 +304,8 @@ impl Comparison {
             self.differences.iter().filter(|d| d.grave).map(|difference| difference.what.as_str()).collect();
         if !grave.is_empty() && !self.forced {
             return Some(format!(
-                "A and B did not do the same: {} differ{} (--force compares all the same).",
-                grave.join(", "),
-                if grave.len() == 1 { "s" } else { "" }
+                "A and B did not do the same ({}); --force compares all the same.",
+                grave.join(", ")
             ));
         }
         if !self.rows.iter().any(|row| row.key) {
