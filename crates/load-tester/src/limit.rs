@@ -32,6 +32,8 @@ const CONFIRMING: u32 = 2;
 /// How often a rate that held once and not again is lowered.
 const MOST_CONFIRMATIONS: usize = 4;
 const MOST_STEPS: usize = 60;
+/// What failed is near what held: a run at that rate refutes the target, whatever lies between.
+const NEAR: f64 = 1.3;
 /// Users that stand at once are brought up in so many a second.
 const USERS_A_SECOND: f64 = 500.0;
 /// Connections that are closed but not gone are waited for so long.
@@ -136,7 +138,8 @@ impl Options {
         match self.what {
             What::Rate => json!([{"name": "step", "duration": seconds, "arrivalRate": load}]),
             What::Users => {
-                let ramp = (load / USERS_A_SECOND).ceil().max(1.0);
+                let ramp = (load / USERS_A_SECOND).ceil().max(1.0) as u64;
+                let load = load as u64;
                 json!([
                     {"name": "up", "duration": ramp, "concurrency": 1, "rampTo": load},
                     {"name": "step", "duration": seconds, "concurrency": load}
@@ -322,6 +325,7 @@ pub fn search(
         // Lowered again and again, and never held for long: nothing is claimed.
         search.held = None;
     }
+    search.settle_beyond();
     Ok(search)
 }
 
@@ -432,7 +436,7 @@ pub fn row(step: &Step) -> String {
     };
     format!(
         "{:>9} {:>11} {:>10}  {}  {verdict}\n",
-        figure(step.load),
+        whole(step.load),
         rate(step.requests_per_second),
         thousands(step.concurrent_users),
         figures.join("  ")
@@ -440,6 +444,31 @@ pub fn row(step: &Step) -> String {
 }
 
 impl Search {
+    /// What failed nearest above what held. Where the tester stumbled in between, a target that failed soon after has been
+    /// found all the same.
+    fn settle_beyond(&mut self) {
+        let low = self.held.as_ref().map_or(0.0, |held| held.load);
+        let nearest = |wanted: fn(&Verdict) -> bool| {
+            let above = self.steps.iter().filter(|step| step.load > low && wanted(&step.verdict));
+            above.min_by(|a, b| a.load.total_cmp(&b.load)).cloned()
+        };
+        let failed = nearest(|verdict| matches!(verdict, Verdict::Failed(_)));
+        let tester = nearest(|verdict| matches!(verdict, Verdict::Tester(_)));
+        // A step that was tried again and judged is no longer the tester's.
+        let tester = tester.filter(|step| {
+            !self.steps.iter().any(|other| {
+                other.load == step.load && matches!(other.verdict, Verdict::Failed(_) | Verdict::Held)
+            })
+        });
+        self.beyond = match (failed, tester) {
+            (Some(failed), Some(tester)) if failed.load > low * NEAR && tester.load < failed.load => {
+                Some(tester)
+            }
+            (Some(failed), _) => Some(failed),
+            (None, tester) => tester,
+        };
+    }
+
     /// 0 found; 1 nothing held; 3 the tester gave out first; 130, 143 a signal.
     pub fn exit_code(&self) -> u8 {
         let tester = matches!(&self.beyond, Some(Step { verdict: Verdict::Tester(_), .. }));
@@ -465,7 +494,7 @@ impl Search {
                 let _ = write!(
                     text,
                     "{what}: {}{unit}, {} requests/s, {} users at once at most; {}",
-                    figure(held.load),
+                    whole(held.load),
                     rate(held.requests_per_second),
                     thousands(held.concurrent_users),
                     held.figures_text()
@@ -478,19 +507,19 @@ impl Search {
             None if self.interrupted.is_some() => text.push_str("Interrupted before anything held."),
             None => {
                 let lowest = self.steps.iter().map(|step| step.load).min_by(f64::total_cmp).unwrap_or(0.0);
-                let _ = write!(text, "Nothing held, not even {}{unit} for long.", figure(lowest));
+                let _ = write!(text, "Nothing held, not even {}{unit} for long.", whole(lowest));
             }
         }
         match &self.beyond {
             Some(Step { verdict: Verdict::Failed(why), load, .. }) => {
-                let _ = write!(text, "\nFailed: {}{unit}: {why}.", figure(*load));
+                let _ = write!(text, "\nFailed: {}{unit}: {why}.", whole(*load));
             }
             Some(Step { verdict: Verdict::Tester(why), load, .. }) => {
                 let _ = write!(
                     text,
                     "\nThe tester was the limit at {}{unit}: {why}. The target may hold more: give the tester more \
                      cores or another machine.",
-                    figure(*load)
+                    whole(*load)
                 );
             }
             _ if self.held.is_some() && self.interrupted.is_none() => {
@@ -521,6 +550,11 @@ impl Search {
         });
         format!("{value:#}\n")
     }
+}
+
+/// Whole numbers as such.
+fn whole(load: f64) -> String {
+    if load.fract() == 0.0 { thousands(load as u64) } else { figure(load) }
 }
 
 /// The file of a step's whole result.
@@ -661,6 +695,19 @@ mod tests {
     }
 
     #[test]
+    fn a_tester_that_stumbles_near_the_edge_hides_nothing() {
+        let search = found(&options(UNTIL), &mut |load, length| {
+            // It cannot keep up for long above 90, but had seen the target fail at 100.
+            let tester = if length > Duration::from_secs(5) { 90.0 } else { f64::INFINITY };
+            Ok(Ok(outcome(load, 100.0, tester)))
+        });
+        let (held, beyond) = (search.held.clone().unwrap(), search.beyond.clone().unwrap());
+        assert!(held.load <= 90.0 && held.load > 80.0, "{}", search.answer());
+        assert!(matches!(beyond.verdict, Verdict::Failed(_)) && beyond.load > 100.0, "{}", search.answer());
+        assert_eq!(search.exit_code(), 0);
+    }
+
+    #[test]
     fn a_rate_that_held_by_luck_is_lowered_until_it_holds_for_long() {
         let search = found(&options(UNTIL), &mut |load, length| {
             let capacity = if length > Duration::from_secs(5) { 90.0 } else { 100.0 };
@@ -695,7 +742,7 @@ mod tests {
         });
         assert_eq!(search.exit_code(), 130);
         assert!(
-            search.answer().starts_with("Until the interruption held: 20.0 users/s"),
+            search.answer().starts_with("Until the interruption held: 20 users/s"),
             "{}",
             search.answer()
         );
@@ -741,8 +788,8 @@ mod tests {
         assert_eq!(
             read(What::Users, 2000.0)["config"]["phases"],
             json!([
-                {"name": "up", "duration": 4.0, "concurrency": 1, "rampTo": 2000.0},
-                {"name": "step", "duration": 5.0, "concurrency": 2000.0}
+                {"name": "up", "duration": 4, "concurrency": 1, "rampTo": 2000},
+                {"name": "step", "duration": 5.0, "concurrency": 2000}
             ])
         );
     }

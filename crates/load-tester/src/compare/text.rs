@@ -178,9 +178,8 @@ pub(super) fn errors(comparison: &Comparison) -> Vec<(String, u64, u64)> {
 pub(super) fn left_out(comparison: &Comparison) -> Vec<String> {
     let mut by_reason: Vec<(&str, Vec<String>)> = Vec::new();
     for (name, why) in &comparison.left_out {
-        let stem =
-            name.rsplit_once('.').filter(|(_, end)| end.starts_with('p') || *end == "max" || *end == "mean");
-        let stem = stem.map_or(name.as_str(), |(stem, _)| stem.trim_end_matches(".p99")).to_owned();
+        let ends = [".p50", ".p95", ".p99", ".p99.9", ".max", ".mean"];
+        let stem = ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned();
         match by_reason.iter_mut().find(|(known, _)| known == why) {
             Some((_, names)) if names.contains(&stem) => {}
             Some((_, names)) => names.push(stem),
