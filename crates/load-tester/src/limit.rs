@@ -448,18 +448,15 @@ impl Search {
     /// found all the same.
     fn settle_beyond(&mut self) {
         let low = self.held.as_ref().map_or(0.0, |held| held.load);
-        let nearest = |wanted: fn(&Verdict) -> bool| {
-            let above = self.steps.iter().filter(|step| step.load > low && wanted(&step.verdict));
-            above.min_by(|a, b| a.load.total_cmp(&b.load)).cloned()
-        };
-        let failed = nearest(|verdict| matches!(verdict, Verdict::Failed(_)));
-        let tester = nearest(|verdict| matches!(verdict, Verdict::Tester(_)));
-        // A step that was tried again and judged is no longer the tester's.
-        let tester = tester.filter(|step| {
-            !self.steps.iter().any(|other| {
-                other.load == step.load && matches!(other.verdict, Verdict::Failed(_) | Verdict::Held)
-            })
-        });
+        let above = || self.steps.iter().filter(|step| step.load > low);
+        let has_failed =
+            |load: f64| above().any(|step| step.load == load && matches!(step.verdict, Verdict::Failed(_)));
+        let least = |a: &&Step, b: &&Step| a.load.total_cmp(&b.load);
+        let failed = above().filter(|step| matches!(step.verdict, Verdict::Failed(_))).min_by(least).cloned();
+        // A step that was tried again and failed is no longer the tester's.
+        let tester =
+            above().filter(|step| matches!(step.verdict, Verdict::Tester(_)) && !has_failed(step.load));
+        let tester = tester.min_by(least).cloned();
         self.beyond = match (failed, tester) {
             (Some(failed), Some(tester)) if failed.load > low * NEAR && tester.load < failed.load => {
                 Some(tester)
@@ -692,6 +689,16 @@ mod tests {
         // Each of its failures was tried twice.
         let stumbled = search.steps.iter().filter(|step| matches!(step.verdict, Verdict::Tester(_)));
         assert_eq!(stumbled.count() % 2, 0);
+    }
+
+    #[test]
+    fn what_held_briefly_and_then_overtook_the_tester_is_the_testers_limit() {
+        let search = found(&options(UNTIL), &mut |load, length| {
+            let tester = if length > Duration::from_secs(5) { 90.0 } else { 100.0 };
+            Ok(Ok(outcome(load, 1e9, tester)))
+        });
+        assert_eq!(search.exit_code(), 3);
+        assert!(search.answer().contains("The tester was the limit at 9"), "{}", search.answer());
     }
 
     #[test]

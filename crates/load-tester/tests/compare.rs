@@ -272,6 +272,33 @@ fn artillerys_emits_nobody_answered_are_no_latency_here_either() {
     }
 }
 
+/// The edges of a run: listeners that connect in its first second, users that end after its last phase.
+#[test]
+fn what_happens_at_the_edges_is_no_noise_and_no_difference() {
+    let with_edges = |seed, connect_ms| {
+        let mut run = make(Made { seed, ..USUAL });
+        for _ in 0..20 {
+            record(&mut run.seconds[0], names::LISTENER_CONNECT, connect_ms);
+        }
+        for (start_s, length_s) in [(40.0, 1.0), (41.0, 0.24)] {
+            let mut tail = window(start_s);
+            tail.length_s = length_s;
+            add(&mut tail, "vusers.completed", 10);
+            run.seconds.push(tail);
+        }
+        let first = run.seconds[0].counters.get_mut("vusers.completed").expect("counted");
+        *first -= 20;
+        run.total = samples::total(&run.seconds);
+        run
+    };
+    let comparison = compare(&[with_edges(1, 5.0)], &[with_edges(3, 9.0)]);
+    assert_eq!(verdict(&comparison, "listener_connect.p50"), Verdict::CannotTell);
+    for name in ["rate.users", "rate.requests", "completed.share"] {
+        let row = comparison.rows.iter().find(|row| row.metric.name == name).expect("measured");
+        assert!(row.verdict == Verdict::Same && row.band().is_some_and(|band| band < 0.1), "{row:?}");
+    }
+}
+
 /// The claim of every report: equal runs are called different in at most 5 of 100 comparisons.
 #[test]
 fn false_alarms_are_as_rare_as_stated() {

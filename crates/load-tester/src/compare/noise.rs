@@ -210,6 +210,12 @@ impl<'r> Redrawn<'r> {
             Statistic::Mean => None,
             _ => return None,
         };
+        // What happened in a few seconds only, such as the connecting of listeners, cannot be redrawn.
+        let seconds =
+            self.run.seconds.iter().filter(|second| second.histograms.contains_key(histogram)).count();
+        if seconds < LEAST_SECONDS {
+            return None;
+        }
         if self.last.as_ref().is_none_or(|(name, ..)| name != histogram) {
             let (values, counts) = self.counts(histogram);
             self.last = Some((histogram.to_owned(), values, counts));
@@ -285,6 +291,11 @@ impl<'r> Redrawn<'r> {
                     .get(names::DELIVERY)
                     .map_or(0.0, |values| values.iter().map(|(_, count)| *count as f64).sum())
             }),
+            // Who ends does so seconds after having begun: what is missing from all is told by those that failed.
+            Sum::Counters(["vusers.completed"]) => {
+                let (created, failed) = (counter("vusers.created"), counter("vusers.failed"));
+                created.iter().zip(failed).map(|(created, failed)| created - failed).collect()
+            }
             Sum::Counters(all) => {
                 let mut sum = vec![0.0; self.run.seconds.len()];
                 for name in all {
@@ -303,12 +314,25 @@ impl<'r> Redrawn<'r> {
                 self.adds_up("drumfire.delivery.expected").then_some(())?;
                 counter("drumfire.delivery.expected")
             }
-            Sum::Seconds => self.series(|second| second.length_s),
+            Sum::Seconds => self.seconds_of_load(),
             Sum::TargetCpu => self.series(|second| second.target.used_ms),
             Sum::TesterCpu => self.series(|second| second.tester.used_ms),
             Sum::TargetWatched => self.series(|second| second.target.watched_s),
             Sum::TesterWatched => self.series(|second| second.tester.watched_s),
         })
+    }
+
+    /// Seconds in which somebody was to arrive; those after the last phase belong to no rate.
+    fn seconds_of_load(&self) -> Vec<f64> {
+        let phases = &self.run.loaded.phases;
+        let loaded = |second: &Second| {
+            phases.iter().any(|phase| {
+                let (from, to) = (phase.start_s - 1e-6, phase.start_s + phase.duration_s - 1e-6);
+                phase.planned > 0 && second.start_s >= from && second.start_s < to
+            })
+        };
+        let any = self.run.seconds.iter().any(loaded);
+        self.series(|second| if !any || loaded(second) { second.length_s } else { 0.0 })
     }
 
     /// Do the seconds hold this count of deliveries, all of it?
