@@ -1,6 +1,7 @@
 //! Official Socket.IO clients in three languages, all spoken through in the same lines (e2e/clients/README.md).
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::lines::LineProgram;
-use crate::{cargo, root, target};
+use crate::{root, target};
 
 /// How long anything asked of a client may take, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,11 +37,7 @@ impl Client {
                 node.arg(home.join("js/driver.mjs")).arg(generation);
                 node
             }
-            Self::Python => {
-                let mut python = Command::new(installed.join("python/bin/python"));
-                python.arg(home.join("python/driver.py"));
-                python
-            }
+            Self::Python => python("driver.py"),
             Self::Java(version) => {
                 let home = installed.join(format!("java-{version}"));
                 let mut java = Command::new("java");
@@ -56,10 +53,16 @@ impl Client {
 /// Installs what is not there or has changed since; once in a run, nothing to do as a rule.
 fn up_to_date() {
     static DONE: OnceLock<()> = OnceLock::new();
-    DONE.get_or_init(|| {
-        let status = cargo().args(["xtask", "clients"]).status();
-        assert!(status.expect("cargo xtask clients").success(), "cargo xtask clients");
-    });
+    DONE.get_or_init(|| xtask::install_clients().expect("the official clients"));
+}
+
+/// Runs `e2e/clients/python/<script>` with python-socketio.
+pub(crate) fn python(script: &str) -> Command {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    let program = PYTHON.get_or_init(|| xtask::install_python().expect("python-socketio"));
+    let mut python = Command::new(program);
+    python.arg(root().join("e2e/clients/python").join(script));
+    python
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

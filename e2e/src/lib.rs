@@ -21,21 +21,13 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 pub use ports::{free_port, lasting_port};
+pub use xtask::root;
+pub(crate) use xtask::{cargo, target};
 
 /// One loaded test at a time in a test binary (cargo runs the binaries one after another).
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The repository's root.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e stands in the root").to_owned()
-}
-
-/// Where builds and what tests install lie.
-pub(crate) fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// Release builds of `dna` and `drumfire`, made once.
@@ -74,21 +66,6 @@ pub(crate) fn cargo_build(what: &[&str]) -> anyhow::Result<impl Fn(&str) -> anyh
             .find_map(|message| message["executable"].as_str().map(PathBuf::from))
             .with_context(|| format!("cargo did not say where {name} is"))
     })
-}
-
-/// As called by hand: what cargo tells a test about its package makes ring, and all that stands on it, compile again.
-pub(crate) fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root());
-    for (name, _) in std::env::vars_os() {
-        if name
-            .to_str()
-            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
-        {
-            cargo.env_remove(name);
-        }
-    }
-    cargo
 }
 
 /// A running `dna`; killed when dropped.
@@ -272,19 +249,12 @@ pub fn sqlite_number(database: &Path, query: &str) -> i64 {
     rows.first().and_then(|row| row.parse().ok()).unwrap_or_else(|| panic!("{query}: {rows:?}"))
 }
 
-/// The folder with the official JavaScript packages; installs them when they are not there.
+/// The folder with the official JavaScript packages; installs them when what is there is not what is locked.
 pub fn node_packages(name: &str) -> PathBuf {
     static INSTALLING: Mutex<()> = Mutex::new(());
     let _one = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = root().join("e2e").join(name);
-    if !dir.join("node_modules/.package-lock.json").exists() {
-        let installed = Command::new("npm")
-            .current_dir(&dir)
-            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
-            .status()
-            .expect("npm is installed (Node 20 or newer)");
-        assert!(installed.success(), "npm ci in {}", dir.display());
-    }
+    xtask::node_packages(&dir).expect("npm packages");
     dir
 }
 

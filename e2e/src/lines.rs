@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::node_packages;
+use crate::{clients, node_packages};
 
 /// Killed when dropped.
 #[derive(Debug)]
@@ -21,6 +21,11 @@ impl LineProgram {
     /// Starts `e2e/js/<script>`.
     pub fn node(script: &str, arguments: &[&str]) -> Self {
         Self::start(Command::new("node").current_dir(node_packages("js")).arg(script).args(arguments))
+    }
+
+    /// Starts `e2e/clients/python/<script>`.
+    pub fn python(script: &str, arguments: &[&str]) -> Self {
+        Self::start(clients::python(script).args(arguments))
     }
 
     pub fn start(command: &mut Command) -> Self {

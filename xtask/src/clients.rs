@@ -55,16 +55,25 @@ pub(crate) fn javascript() -> Result<Vec<Part>> {
     Ok(part.into_iter().collect())
 }
 
+/// Where [`python`] installs it.
+pub(crate) fn python_program() -> PathBuf {
+    python_home().join("bin/python")
+}
+
+fn python_home() -> PathBuf {
+    tree::target().join("clients/python")
+}
+
 pub(crate) fn python() -> Result<Vec<Part>> {
     let requirements = folder().join("python/requirements.txt");
-    let home = tree::target().join("clients/python");
+    let home = python_home();
     let done = home.join("installed");
     if is_newer(&done, [&requirements]) {
         return Ok(Vec::new());
     }
     let venv =
         logged("Python venv", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home), |_| ())?;
-    let mut install = Command::new(home.join("bin/python"));
+    let mut install = Command::new(python_program());
     install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(requirements);
     let client = logged("Python client", &mut install, |_| ())?;
     note(&done)?;

@@ -1,28 +1,35 @@
 //! `cargo xtask demo`: dna, a crowd and the journal's load, end to end.
 
+mod against; // the same load on the chat server of 2018, and the comparison
+mod picture; // both reports in one picture
+
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{self, Part, logged, seconds};
+use crate::command::{self, Interrupted, Part, logged, seconds};
 use crate::{signal, stage, tree, web};
 
-const SCENARIO: &str = "scenarios/journal-heard.yml";
+pub(crate) const SCENARIO: &str = "scenarios/journal-heard.yml";
 /// What the scenario says; `the_scenario_says_the_same` holds them together.
 const ARRIVAL_RATE: u64 = 300;
 const DURATION_S: u64 = 30;
-const LISTENERS: u64 = 2_000;
+pub(crate) const LISTENERS: u64 = 2_000;
 const PLACE: (f64, f64) = (127.0276, 37.4979);
 const LISTEN: &str = "127.0.0.1:9013";
 
+/// Both servers hear the same crowd. With this one the sphere of the server of 2018 and the ellipsoid agree about who
+/// hears Gangnam station; with most others somebody stands on the rim between them and would count as missing.
+pub(crate) const SEED: &str = "901";
+
 /// Users and listeners are different people: limits per user stay out of the picture.
-const FIRST_LISTENER_IDX: u64 = 1_000_001;
+pub(crate) const FIRST_LISTENER_IDX: u64 = 1_000_001;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -35,14 +42,31 @@ pub(crate) struct Options {
     /// Where dna listens.
     #[arg(long, value_name = "ADDRESS", default_value = LISTEN)]
     listen: SocketAddr,
+    /// Put the same load on the chat server of that year first, then on dna, and compare; needs Node and Redis.
+    #[arg(long, value_name = "YEAR")]
+    against: Option<against::Year>,
+    /// Draw both reports beside each other into docs/pictures; needs Chromium.
+    #[arg(long, requires = "against")]
+    picture: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Result<u8> {
     // Asked before the long build and not only after it.
     stage::port_is_free(options.listen)?;
+    if options.against.is_some() {
+        against::need_programs()?;
+    }
+    if options.picture {
+        picture::need_program()?;
+    }
     stage::raise_open_files();
 
-    println!("Demo: dna, {LISTENERS} listeners and the journal's load.\n");
+    match options.against {
+        None => println!("Demo: dna, {LISTENERS} listeners and the journal's load.\n"),
+        Some(_) => println!(
+            "Demo: the chat server of 2018, then dna; {LISTENERS} listeners and the journal's load for each.\n"
+        ),
+    }
     let mut parts = Vec::new();
     match web::need_node() {
         Ok(()) => parts.extend(web::build_if_stale()?),
@@ -53,25 +77,38 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     let stage = Stage::set()?;
     parts.push(stage.make_tokens(options)?);
     stage::port_is_free(options.listen)?;
+    let before = match options.against {
+        Some(year) => Some(against::load(year, &stage, options, &mut parts)?),
+        None => None,
+    };
     let mut dna = stage::serve(options.listen, &stage.data, &stage.log)?;
     let live = format!("http://{}/?world=test&lng={}&lat={}", options.listen, PLACE.0, PLACE.1);
     println!("\nSee it live: {live}\n");
 
     // Whatever happens from here on, dna is told to end.
-    let outcome = stage.load(options, &mut parts);
-    let code = match outcome {
-        Ok(code) => code,
+    let outcome = stage.load(options, &stage.result(before.as_ref().map(|_| "dna")), "run", &mut parts);
+    let (code, after) = match outcome {
+        Ok(outcome) => outcome,
         Err(error) => {
             stage::stop(&mut dna)?;
             return Err(error);
         }
     };
 
-    println!("\nresult    {}", tree::shown(&stage.result));
-    if stage.report.is_file() {
-        println!("report    {}", tree::shown(&stage.report));
+    println!();
+    if let Some(before) = &before {
+        before.print("2018 ");
     }
+    after.print(if before.is_some() { "dna  " } else { "" });
     println!("messages  {}", tree::shown(&stage.data));
+    if let Some(before) = &before
+        && signal::received().is_none()
+    {
+        against::compare(before, &after, &stage.folder.join("compare.html"))?;
+        if options.picture {
+            parts.push(picture::draw(&before.report, &after.report, &stage.folder)?);
+        }
+    }
     let times: Vec<_> = parts.iter().map(|part| format!("{} {}", part.name, seconds(part.took))).collect();
     println!("took      {}", times.join(" · "));
 
@@ -91,11 +128,25 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
 
 /// The files of one demo, all under `target/demo`.
 struct Stage {
+    folder: PathBuf,
     data: PathBuf,
     log: PathBuf,
+    scenario: PathBuf,
+}
+
+/// What a run wrote.
+struct Outcome {
     result: PathBuf,
     report: PathBuf,
-    scenario: PathBuf,
+}
+
+impl Outcome {
+    fn print(&self, whose: &str) {
+        println!("result    {whose}{}", tree::shown(&self.result));
+        if self.report.is_file() {
+            println!("report    {whose}{}", tree::shown(&self.report));
+        }
+    }
 }
 
 impl Stage {
@@ -107,13 +158,12 @@ impl Stage {
         }
         let data = folder.join("data");
         fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
-        Ok(Self {
-            data,
-            log: folder.join("dna.log"),
-            result: folder.join("result.json"),
-            report: folder.join("result.json.html"),
-            scenario: tree::root().join(SCENARIO),
-        })
+        Ok(Self { data, log: folder.join("dna.log"), scenario: tree::root().join(SCENARIO), folder })
+    }
+
+    /// Where the result of a run goes: of the only one, or of the one with that name.
+    fn result(&self, name: Option<&str>) -> PathBuf {
+        self.folder.join(format!("{}.json", name.unwrap_or("result")))
     }
 
     /// One signed token for each user and listener, beside the scenario that names the files.
@@ -129,10 +179,19 @@ impl Stage {
     }
 
     /// The run and its report; drumfire's exit code.
-    fn load(&self, options: &Options, parts: &mut Vec<Part>) -> Result<u8> {
+    fn load(
+        &self,
+        options: &Options,
+        result: &Path,
+        name: &'static str,
+        parts: &mut Vec<Part>,
+    ) -> Result<(u8, Outcome)> {
         let started = Instant::now();
         let mut command = Command::new(tree::binary("drumfire"));
-        command.arg("run").arg("-o").arg(&self.result);
+        command.arg("run").arg("-o").arg(result);
+        if options.against.is_some() {
+            command.args(["--seed", SEED]);
+        }
         if let Some(duration) = options.duration {
             let phases = format!(
                 r#"{{"config":{{"phases":[{{"duration":{duration},"arrivalRate":{ARRIVAL_RATE}}}]}}}}"#
@@ -144,16 +203,18 @@ impl Stage {
         }
         let status =
             wait_through_signals(command.arg(&self.scenario).spawn().context("cannot start drumfire")?)?;
-        parts.push(Part { name: "run", took: started.elapsed(), note: String::new() });
-        if self.result.is_file() {
+        parts.push(Part { name, took: started.elapsed(), note: String::new() });
+        if result.is_file() {
             let started = Instant::now();
-            let report = Command::new(tree::binary("drumfire")).arg("report").arg(&self.result).output()?;
+            let report = Command::new(tree::binary("drumfire")).arg("report").arg(result).output()?;
             if !report.status.success() {
                 bail!("drumfire report failed: {}", String::from_utf8_lossy(&report.stderr).trim());
             }
             parts.push(Part { name: "report", took: started.elapsed(), note: String::new() });
         }
-        Ok(code_of(status))
+        let mut report = result.as_os_str().to_owned();
+        report.push(".html");
+        Ok((code_of(status), Outcome { result: result.to_owned(), report: report.into() }))
     }
 }
 

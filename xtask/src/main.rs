@@ -1,69 +1,7 @@
 //! `cargo xtask <task>`: what the project's people run, in Rust, behind one alias.
 
-mod clients; // official clients in three languages
-mod command; // child processes: quiet, logged, timed
-mod demo; // dna, a crowd and the journal's load, end to end
-mod fuzz; // every fuzz target for a while
-mod journal; // docs/journal.md is walked
-mod licences; // what the libraries' licences ask
-mod signal; // Ctrl-C and SIGTERM as a question one can ask
-mod soak; // an hour of people who come and go
-mod stage; // one dna with its data and its people
-mod suites; // the protocols' official test suites
-mod test; // everything that must hold before a change lands
-mod tidy; // rules no compiler knows
-mod tree; // where things lie
-mod web; // the map page
-
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-
-#[derive(Parser)]
-#[command(name = "cargo xtask", about = "The project's tasks.", disable_help_subcommand = true)]
-struct Arguments {
-    #[command(subcommand)]
-    task: Task,
-}
-
-#[derive(Subcommand)]
-enum Task {
-    /// Build, serve, let 2,000 people listen while the journal's load runs, report, serve on.
-    Demo(demo::Options),
-    /// Everything that must hold: tidy, format, lints, page, release build, all tests.
-    Test(test::Options),
-    /// The protocols' official test suites, from a checkout of the Socket.IO repository.
-    Suites(suites::Options),
-    /// Every fuzz target for a while, two at a time; needs a nightly toolchain and cargo-fuzz.
-    Fuzz(fuzz::Options),
-    /// Let people come, talk and go for an hour at half the measured peak: nothing may grow, go missing or come twice.
-    Soak(soak::Options),
-    /// Check and build the map page.
-    Web,
-    /// Install the official clients the end-to-end tests talk through.
-    Clients,
-    /// Rules no compiler knows: lengths, links, READMEs, arrows between crates, licences.
-    Tidy,
-}
-
 fn main() -> ExitCode {
-    signal::watch();
-    let result = match Arguments::parse().task {
-        Task::Demo(options) => demo::run(&options),
-        Task::Test(options) => test::run(&options),
-        Task::Suites(options) => suites::run(&options),
-        Task::Fuzz(options) => fuzz::run(&options),
-        Task::Soak(options) => soak::run(&options),
-        Task::Web => web::run(),
-        Task::Clients => clients::run(),
-        Task::Tidy => tidy::run(),
-    };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(error) if error.is::<command::Interrupted>() => ExitCode::from(signal::exit_code()),
-        Err(error) => {
-            eprintln!("\nxtask: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    xtask::main()
 }

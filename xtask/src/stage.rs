@@ -51,6 +51,15 @@ pub(crate) fn make_tokens(path: &Path, first: u64, count: u64, data: &Path) -> R
     fs::write(path, tokens.stdout).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// What `dna` with this data directory signs tokens with, for others that are to know them.
+pub(crate) fn secret(data: &Path) -> Result<String> {
+    if let Ok(secret) = std::env::var("DNA_JWT_SECRET") {
+        return Ok(secret);
+    }
+    let path = data.join("jwt-secret");
+    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
 /// Starts `dna` and waits until it is ready.
 pub(crate) fn serve(listen: SocketAddr, data: &Path, log_path: &Path) -> Result<Child> {
     let log = File::create(log_path).with_context(|| format!("cannot write {}", log_path.display()))?;

@@ -4,15 +4,15 @@
 //! What is needed of it is copied to `target/suites`, packages are installed there, nothing in `DIR` changes.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::command::{Part, logged};
+use crate::command::Part;
+use crate::echo::Echo;
 use crate::{tree, web};
 
 /// Where the suites look for the server.
@@ -46,9 +46,6 @@ const SUITES: [Suite; 3] = [
         cases: 32,
     },
 ];
-
-/// The selection of `cargo test --workspace`, which may have built it already.
-const BUILD: [&str; 6] = ["build", "--locked", "--workspace", "--example", "protocol-echo", "--quiet"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -86,7 +83,6 @@ fn all(from: &Path) -> Result<(String, bool)> {
     if TcpListener::bind(ADDRESS).is_err() {
         bail!("the suites look for their server at {ADDRESS}, which is taken: end what listens there");
     }
-    logged("build protocol-echo", tree::cargo().args(BUILD), |_| ())?;
     let (mut passed, mut cases) = (0, 0);
     for suite in &SUITES {
         let report = run_suite(from, suite)?;
@@ -115,15 +111,14 @@ fn run_suite(from: &Path, suite: &Suite) -> Result<Value> {
     let folder = tree::target().join("suites").join(suite.name.replace(' ', "-"));
     copy(&from.join(suite.folder), &folder)?;
     web::install(&folder, "suite packages")?;
-    let mut echo = start_echo(suite.protocol)?;
+    let echo = Echo::start(&ADDRESS.to_string(), suite.protocol, &[])?;
     let mocha = Command::new(folder.join("node_modules/.bin/mocha"))
         .args(["--reporter", "json", "test-suite.js"])
         .current_dir(&folder)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output();
-    let _ = echo.kill();
-    let _ = echo.wait();
+    drop(echo);
     let output = mocha.with_context(|| format!("{}: cannot start mocha", suite.name))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let json = text.find('{').map_or("", |at| &text[at..]);
@@ -148,19 +143,4 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn start_echo(protocol: &str) -> Result<Child> {
-    let program = tree::target().join("debug/examples/protocol-echo");
-    let mut child = Command::new(&program)
-        .args(["--listen", &ADDRESS.to_string(), "--protocol", protocol])
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {}", program.display()))?;
-    let mut first = String::new();
-    BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut first)?;
-    if !first.starts_with("listening") {
-        bail!("protocol-echo did not begin to listen at {ADDRESS}: {first}");
-    }
-    Ok(child)
 }

@@ -10,13 +10,22 @@ use crate::command::{Interrupted, Part, logged, seconds};
 use crate::{clients, signal, suites, tidy, tree, web};
 
 /// Official JavaScript clients and servers, and the real Artillery: what the end-to-end tests stand beside ours.
-const JS_PACKAGES: [(&str, &str); 3] =
-    [("e2e/js", "e2e packages"), ("e2e/artillery-1", "Artillery 1"), ("e2e/artillery-2", "Artillery 2")];
+const JS_PACKAGES: [(&str, &str); 4] = [
+    ("e2e/js", "e2e packages"),
+    ("e2e/artillery-1", "Artillery 1"),
+    ("e2e/artillery-2", "Artillery 2"),
+    ("bench/2018", "2018 packages"),
+];
 
 /// Programs tests call; what each is for, and how Debian and macOS get it.
-const PROGRAMS: [(&str, &str, &str); 2] = [
+const PROGRAMS: [(&str, &str, &str); 3] = [
     ("git", "lists the project's files", "apt-get install git | xcode-select --install"),
     ("sqlite3", "reads what dna stored, independently of dna", "apt-get install sqlite3 | comes with macOS"),
+    (
+        "redis-server",
+        "keeps the sessions of the chat server of 2018",
+        "apt-get install redis-server | brew install redis",
+    ),
 ];
 
 #[derive(clap::Args)]

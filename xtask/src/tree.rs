@@ -6,14 +6,15 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 /// The repository's root.
-pub(crate) fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     // Cargo sets it at run time too; the compiled-in value serves when the binary is called directly.
     let xtask = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or(PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     xtask.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
-pub(crate) fn target() -> PathBuf {
+/// Where builds, results and what is installed lie.
+pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
@@ -27,7 +28,7 @@ pub(crate) fn binary(name: &str) -> PathBuf {
 }
 
 /// As called by hand: what cargo tells this program about its package makes ring, and all that stands on it, compile again.
-pub(crate) fn cargo() -> Command {
+pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     for (name, _) in std::env::vars_os() {

@@ -1,11 +1,12 @@
 //! What was typed: Artillery's commands and flags, and the few of our own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::limit::{Condition, What};
 use crate::quick::Quick;
+use crate::report::Form;
 use crate::script::LoadOptions;
 
 const EXAMPLES: &str = "\
@@ -30,6 +31,7 @@ Examples:
   drumfire run -v '{\"room\": \"lobby\"}' --ack scenario.yml
   drumfire run --overrides '{\"config\": {\"phases\": [{\"duration\": 5, \"arrivalRate\": 10}]}}' scenario.yml
   drumfire run --format v1 scenario.yml            the summary as Artillery 1 prints it
+  drumfire run --junit checks.xml --markdown - scenario.yml     for CI
 
 A small script:
   config:
@@ -53,6 +55,8 @@ Exit codes: 0; 1 when the script cannot be run as written.";
 const REPORT_EXAMPLES: &str = "\
 Examples:
   drumfire report result.json                      writes result.json.html
+  drumfire report --format junit result.json       writes result.json.xml; docs/outputs.md shows every form
+  drumfire report --format text result.json        prints the summary again
   drumfire report -o night.html artillery.json     reads results of Artillery 1.6, 1.7 and 2, too";
 
 const COMPARE_EXAMPLES: &str = "\
@@ -113,7 +117,7 @@ pub enum Command {
     /// Run a script.
     #[command(after_long_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
-    /// Make an HTML page of a result.
+    /// Make a page of a result, or XML, CSV, Markdown, an HdrHistogram log.
     #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportArgs),
     /// Say what a script would do, and what is wrong with it, without running it.
@@ -232,6 +236,21 @@ pub struct RunArgs {
     /// Write each reporting window as a line of JSON when it ends.
     #[arg(long, value_name = "FILE")]
     pub windows: Option<PathBuf>,
+    /// Plain lines in place of the screen, which is shown on a terminal (not in CI, nor with --quiet or TERM=dumb).
+    #[arg(long, visible_alias = "plain")]
+    pub no_tui: bool,
+    /// Write JUnit XML: a case for each `ensure` and `expect`.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write a row of figures for each second; docs/outputs.md has the columns.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Write a summary in Markdown; `-` appends it to GitHub's job summary, elsewhere prints it.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Write an HdrHistogram interval log, a tag for each distribution.
+    #[arg(long, value_name = "FILE")]
+    pub hdr: Option<PathBuf>,
 
     // Artillery Cloud's; taken with a notice.
     #[arg(
@@ -278,6 +297,17 @@ impl RunArgs {
         ];
         given.into_iter().filter_map(|(flag, given)| given.then_some(flag)).collect()
     }
+
+    /// The forms asked for beside the result itself, and where they go.
+    pub fn forms(&self) -> Vec<(Form, &Path)> {
+        let asked = [
+            (Form::Junit, &self.junit),
+            (Form::Csv, &self.csv),
+            (Form::Markdown, &self.markdown),
+            (Form::Hdr, &self.hdr),
+        ];
+        asked.into_iter().filter_map(|(form, path)| Some((form, path.as_deref()?))).collect()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -295,9 +325,41 @@ pub struct ReportArgs {
     /// A result of `run -o`, of drumfire or Artillery.
     #[arg(value_name = "RESULT.json")]
     pub result: PathBuf,
-    /// Where the page goes [default: RESULT.json.html].
+    /// What is made of it.
+    #[arg(long, value_enum, default_value_t = ReportFormat::Html)]
+    pub format: ReportFormat,
+    /// Where it goes, `-` for standard output [default: RESULT.json and .html, .xml, .csv, .md or .hlog; text is printed].
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// One page that needs nothing else.
+    Html,
+    /// XML for CI: a case for each `ensure` and `expect`.
+    Junit,
+    /// A row for each second.
+    Csv,
+    /// For a job's summary or a comment.
+    Markdown,
+    /// HdrHistogram's interval log.
+    Hdr,
+    /// The summary as `run` prints it.
+    Text,
+}
+
+impl ReportFormat {
+    pub fn form(self) -> Form {
+        match self {
+            Self::Html => Form::Html,
+            Self::Junit => Form::Junit,
+            Self::Csv => Form::Csv,
+            Self::Markdown => Form::Markdown,
+            Self::Hdr => Form::Hdr,
+            Self::Text => Form::Text,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -564,8 +626,19 @@ mod tests {
         let all = run(
             "drumfire run a.yml b.yml -i c.yml -t http://x -e live -p p.csv -c c.json -v {\"a\":-1} -k -q -s \
              --overrides {} --scenario-name x --dotenv .env --name n --tags a:b --note hi --record --key k \
-             --format v1 --strict --require-valid --seed 7 --workers 2 --ack --windows w.jsonl",
+             --format v1 --strict --require-valid --seed 7 --workers 2 --ack --windows w.jsonl \
+             --plain --junit j.xml --csv c.csv --markdown - --hdr h.hlog",
         );
+        assert_eq!(
+            all.forms(),
+            [
+                (Form::Junit, Path::new("j.xml")),
+                (Form::Csv, Path::new("c.csv")),
+                (Form::Markdown, Path::new("-")),
+                (Form::Hdr, Path::new("h.hlog")),
+            ]
+        );
+        assert!(all.no_tui);
         let options = all.script.load_options();
         assert_eq!(options.files.len(), 3);
         assert_eq!(options.variables.as_deref(), Some("{\"a\":-1}"));

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::flow::at_path;
-use crate::metrics::{Heard, Recorder, Time};
+use crate::metrics::{Heard, Recorder};
 use crate::outcome::{Delivery, Nanos};
 
 const CHUNK: u32 = 4096;
@@ -59,6 +59,8 @@ pub(crate) enum Status {
     Refused = 3,
     /// The sender got an `exception` after it and no ack: refused, unless somebody hears it all the same.
     Complained = 4,
+    /// The post it stood in was not answered: not sent, unless somebody hears it all the same.
+    Unanswered = 5,
 }
 
 fn tag(message: u32, status: Status) -> u64 {
@@ -168,6 +170,7 @@ impl Messages {
                 2 => Status::NotSent,
                 3 => Status::Refused,
                 4 => Status::Complained,
+                5 => Status::Unanswered,
                 _ => Status::Written,
             },
         };
@@ -249,6 +252,20 @@ pub(crate) struct Stand {
     pub(crate) settled: Nanos,
 }
 
+/// A listener whom the script takes out of the run for a while: not the server's fault, so what it does not hear
+/// meanwhile is not missing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Presence {
+    /// With `recovers` it asks on its return for what it missed.
+    Gone {
+        at: Nanos,
+        recovers: bool,
+    },
+    Back {
+        at: Nanos,
+    },
+}
+
 /// What every hearer of a run looks at.
 #[derive(Clone, Copy)]
 pub(crate) struct Listening<'a> {
@@ -256,16 +273,41 @@ pub(crate) struct Listening<'a> {
     pub(crate) messages: &'a Messages,
     /// The first phase's start.
     pub(crate) zero: Instant,
+    /// Of so many judged messages every hearer still knows whether it heard them.
+    pub(crate) remembered: u32,
 }
 
-/// What one listener heard of the messages that are not yet judged.
+/// How many judged messages hearers remember: as many as fit in 16 MB for all of them.
+pub(crate) fn remembered(listeners: usize) -> u32 {
+    const BITS: usize = 16 << 23;
+    (BITS / listeners.max(1)).clamp(1 << 10, 1 << 16) as u32
+}
+
+/// Later messages of a sender that are looked at for each that comes: enough to see any swap, and a bound where a
+/// sender is far ahead of what was heard.
+const MOST_LATER: usize = 256;
+
+/// What one listener heard of the messages that are not yet judged, and of the last ones that are.
 #[derive(Debug, Default)]
 pub(crate) struct Ears {
     /// Number over all groups, from 0.
     pub(crate) number: u32,
+    /// Reads slowly on purpose: an account of its own, and nobody waits for it.
+    pub(crate) apart: bool,
     heard: Recent,
-    /// The JSON array of what came last, an event or an ack; only for who comes back and says so.
-    last: Option<String>,
+    cursor: Option<Box<Cursor>>,
+}
+
+/// Where a listener that comes back goes on.
+#[derive(Debug)]
+struct Cursor {
+    path: Vec<String>,
+    /// The last name of the path in quotes, by which what has no cursor is passed over without being parsed.
+    name: Option<String>,
+    /// The JSON array of the last event or ack that may have one.
+    last: String,
+    /// The last one found.
+    found: Option<Value>,
 }
 
 impl Ears {
@@ -273,31 +315,40 @@ impl Ears {
         Self { number: u32::try_from(number).unwrap_or(u32::MAX), ..Self::default() }
     }
 
-    /// From here on what came last is remembered.
-    pub(crate) fn remember_last(&mut self) {
-        self.last.get_or_insert_default();
+    /// From here on what stands at `path` in the first object of what comes, events and acks, is remembered.
+    pub(crate) fn remember_cursor(&mut self, path: &[String]) {
+        let name = path.last().filter(|name| name.parse::<usize>().is_err());
+        let name = name.map(|name| Value::from(name.as_str()).to_string());
+        let cursor = Cursor { path: path.to_vec(), name, last: String::new(), found: None };
+        self.cursor = Some(Box::new(cursor));
     }
 
     pub(crate) fn remembers(&self) -> bool {
-        self.last.is_some()
+        self.cursor.is_some()
     }
 
-    /// Something came: an event listened for, or an ack.
+    /// Something came: an event listened for, or an ack. What has no cursor in it takes none away.
     pub(crate) fn came(&mut self, raw: &str) {
-        if let Some(last) = &mut self.last {
-            last.clear();
-            last.push_str(raw);
+        let Some(cursor) = &mut self.cursor else { return };
+        if cursor.name.as_ref().is_none_or(|name| raw.contains(&**name)) {
+            cursor.last.clear();
+            cursor.last.push_str(raw);
         }
     }
 
-    /// What stands at `path` in the first object of what came last.
-    pub(crate) fn last_value(&self, path: &[String]) -> Option<Value> {
-        let all: Vec<Value> = serde_json::from_str(self.last.as_ref()?).ok()?;
-        at_path(all.iter().find(|one| one.is_object())?, path).cloned()
+    /// The cursor that came last.
+    pub(crate) fn cursor(&mut self) -> Option<Value> {
+        let cursor = self.cursor.as_mut()?;
+        let all: Vec<Value> = serde_json::from_str(&cursor.last).unwrap_or_default();
+        let object = all.iter().find(|one| one.is_object());
+        if let Some(found) = object.and_then(|object| at_path(object, &cursor.path)) {
+            cursor.found = Some(found.clone());
+        }
+        cursor.found.clone()
     }
 
     /// One delivery of the listened-for event; `raw` is its JSON array, `received` when its bytes were read.
-    /// True when it carried a mark of this run that was not heard here before.
+    /// True when it carried a mark of this run that was not heard here before, is not too late, and is waited for.
     pub(crate) fn hear(
         &mut self,
         listening: Listening<'_>,
@@ -306,54 +357,66 @@ impl Ears {
         recorder: &mut Recorder,
     ) -> bool {
         let Some(message) = listening.marks.find(raw) else { return false };
-        let Some(said) = self.note(listening.messages, message, recorder) else { return false };
-        let at = received.saturating_duration_since(listening.zero);
-        let after = at.saturating_sub(Duration::from_nanos(said.sent));
-        recorder.time(Time::Delivery, after);
-        recorder.time(Time::DeliveryFromDue, at.saturating_sub(Duration::from_nanos(said.due)));
-        let after_us = u32::try_from(after.as_micros()).unwrap_or(u32::MAX).min(Heard::CAUGHT_UP - 1);
-        recorder.heard.push(Heard { message, listener: self.number, after_us });
-        true
+        let after_us = |said: &Said| {
+            let at = received.saturating_duration_since(listening.zero);
+            let after = at.saturating_sub(Duration::from_nanos(said.sent));
+            u32::try_from(after.as_micros()).unwrap_or(u32::MAX).min(Heard::FORGOTTEN - 1)
+        };
+        self.note(listening, message, after_us, recorder)
     }
 
     /// What was missed while away, all of it in one answer; how many were not heard here before. It was not delivered
     /// when it was said, so it is no sample of the delivery times.
     pub(crate) fn catch_up(&mut self, listening: Listening<'_>, raw: &str, recorder: &mut Recorder) -> u64 {
-        let mut fresh = 0;
-        for message in listening.marks.find_all(raw) {
-            if self.note(listening.messages, message, recorder).is_some() {
-                recorder.heard.push(Heard { message, listener: self.number, after_us: Heard::CAUGHT_UP });
-                fresh += 1;
-            }
-        }
-        fresh
+        let caught_up = listening.marks.find_all(raw);
+        caught_up
+            .map(|message| u64::from(self.note(listening, message, |_| Heard::CAUGHT_UP, recorder)))
+            .sum()
     }
 
-    /// `None`: heard before, too late to be counted, or never said.
-    fn note(&mut self, messages: &Messages, message: u32, recorder: &mut Recorder) -> Option<Said> {
+    /// False: heard before, too late to be counted, never said, or not waited for.
+    fn note(
+        &mut self,
+        listening: Listening<'_>,
+        message: u32,
+        after_us: impl FnOnce(&Said) -> u32,
+        recorder: &mut Recorder,
+    ) -> bool {
+        let Listening { messages, remembered, .. } = listening;
+        let listener = self.number;
         let judged = messages.judged();
-        if message < judged {
-            recorder.heard_late += 1;
-            return None;
-        }
-        let said = messages.said(message)?;
-        if !self.heard.set(message, judged) {
-            recorder.duplicates += 1;
-            return None;
+        let known_from = judged.saturating_sub(remembered);
+        let said = messages.said(message);
+        let Some(said) = said.filter(|_| message >= known_from) else {
+            if message < judged {
+                recorder.late.push(Heard { message, listener, after_us: Heard::FORGOTTEN });
+            }
+            return false;
+        };
+        if !self.heard.set(message, known_from) {
+            recorder.again.push((message, listener));
+            return false;
         }
         let mut later = messages.later(message);
-        while let Some(next) = later {
+        for _ in 0..MOST_LATER {
+            let Some(next) = later else { break };
             if self.heard.get(next) {
-                recorder.out_of_order += 1;
+                recorder.out_of_order.push(listener);
                 break;
             }
             later = messages.later(next);
         }
-        Some(said)
+        let heard = Heard { message, listener, after_us: after_us(&said) };
+        if message < judged {
+            recorder.late.push(heard);
+            return false;
+        }
+        recorder.heard.push(heard);
+        !self.apart
     }
 }
 
-/// A set of the messages that are not yet judged: bits from some message on.
+/// A set of the last messages: bits from some message on.
 #[derive(Debug, Default)]
 struct Recent {
     words: VecDeque<u64>,
@@ -362,11 +425,11 @@ struct Recent {
 }
 
 impl Recent {
-    /// False when it was set before. Messages before `judged`, which is at most `message`, are forgotten.
-    fn set(&mut self, message: u32, judged: u32) -> bool {
-        let forget = (judged as usize / 64).saturating_sub(self.first).min(self.words.len());
+    /// False when it was set before. Messages before `from`, which is at most `message`, are forgotten.
+    fn set(&mut self, message: u32, from: u32) -> bool {
+        let forget = (from as usize / 64).saturating_sub(self.first).min(self.words.len());
         self.words.drain(..forget);
-        self.first = if self.words.is_empty() { judged as usize / 64 } else { self.first + forget };
+        self.first = if self.words.is_empty() { from as usize / 64 } else { self.first + forget };
         let (word, bit) = (message as usize / 64 - self.first, 1u64 << (message % 64));
         if self.words.len() <= word {
             self.words.resize(word + 1, 0);
@@ -460,20 +523,68 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_after_the_judgement_is_late_whether_first_or_second() {
+    fn a_copy_is_known_for_one_beyond_the_judgement_and_what_is_late_keeps_its_time() {
         let (messages, marks) = (Messages::new(), Marks::new("new_msg", "r"));
         let mut recorder = Recorder::default();
-        let listening = Listening { marks: &marks, messages: &messages, zero: Instant::now() };
-        let said = messages.add(1, 2, None, None).unwrap();
+        let zero = Instant::now();
+        let listening = Listening { marks: &marks, messages: &messages, zero, remembered: 64 };
+        let [first, second] = [1_000, 2_000].map(|at| messages.add(at, at, None, None).unwrap());
         let mut ears = Ears::new(3);
-        let mut raw = Vec::new();
-        marks.write(said, &mut raw);
-        let raw = String::from_utf8(raw).unwrap();
-        assert!(ears.hear(listening, &raw, Instant::now(), &mut recorder));
-        assert_eq!(ears.catch_up(listening, &raw, &mut recorder), 0);
-        assert_eq!((recorder.duplicates, recorder.heard_late), (1, 0));
-        messages.judged_before(1);
-        assert!(!ears.hear(listening, &raw, Instant::now(), &mut recorder));
-        assert_eq!((recorder.duplicates, recorder.heard_late), (1, 1));
+        let raw = |message| {
+            let mut raw = Vec::new();
+            marks.write(message, &mut raw);
+            String::from_utf8(raw).unwrap()
+        };
+        let at = zero + Duration::from_micros(52);
+        assert!(ears.hear(listening, &raw(first), at, &mut recorder));
+        assert_eq!(ears.catch_up(listening, &raw(first), &mut recorder), 0);
+        assert_eq!((recorder.again.len(), recorder.late.len()), (1, 0));
+        messages.judged_before(2);
+        assert!(!ears.hear(listening, &raw(first), at, &mut recorder), "a copy still");
+        assert!(!ears.hear(listening, &raw(second), at, &mut recorder));
+        assert_eq!(recorder.again, [(first, 3), (first, 3)]);
+        assert_eq!((recorder.late[0].message, recorder.late[0].took()), (second, Some(50)));
+        // So long ago that it is no longer known.
+        let last = (2..200).map(|at| messages.add(at, at, None, None).unwrap()).last().unwrap();
+        messages.judged_before(last);
+        assert!(ears.hear(listening, &raw(last), at, &mut recorder));
+        assert!(!ears.hear(listening, &raw(second), at, &mut recorder));
+        assert_eq!((recorder.late[1].message, recorder.late[1].took()), (second, None));
+        assert_eq!(recorder.again.len(), 2);
+        // Nobody ever said this.
+        assert!(!ears.hear(listening, &raw(9_000), at, &mut recorder));
+        assert_eq!((recorder.late.len(), recorder.heard.len()), (2, 2));
+    }
+
+    #[test]
+    fn what_has_no_cursor_takes_none_away() {
+        let mut ears = Ears::new(0);
+        assert_eq!(ears.cursor(), None);
+        ears.came(r#"[{"result":{"cursor":"a"}}]"#);
+        assert_eq!(ears.cursor(), None, "nobody asked for it");
+        ears.remember_cursor(&["result".to_owned(), "cursor".to_owned()]);
+        let rows = [
+            (r#"[{"status":200}]"#, None),
+            (r#"["new_msg",{"result":{"cursor":"c.1"}}]"#, Some("c.1")),
+            (r#"[{"status":403,"message":"no"}]"#, Some("c.1")),
+            ("[]", Some("c.1")),
+            (r#"[{"cursor":"elsewhere"}]"#, Some("c.1")),
+            (r#"[{"status":200,"result":{"cursor":"c.2"}}]"#, Some("c.2")),
+        ];
+        for (raw, cursor) in rows {
+            ears.came(raw);
+            assert_eq!(ears.cursor(), cursor.map(Value::from), "{raw}");
+        }
+        ears.remember_cursor(&["list".to_owned(), "0".to_owned()]);
+        ears.came(r#"["news",{"list":[7]}]"#);
+        assert_eq!(ears.cursor(), Some(Value::from(7)));
+    }
+
+    #[test]
+    fn hearers_remember_as_much_as_memory_allows() {
+        let rows = [(0, 1 << 16), (1, 1 << 16), (20_000, 6_710), (1_000_000, 1 << 10)];
+        for (listeners, messages) in rows {
+            assert_eq!(remembered(listeners), messages, "{listeners}");
+        }
     }
 }

@@ -27,7 +27,7 @@ use crate::flow::{ExpectationKind, HttpAction, full_url, path_of};
 use crate::metrics::{Count, StepId, Time};
 use crate::script::model::{Expectation, HttpBody};
 use crate::script::template::{Template, text_of};
-use crate::virtual_user::{Failed, Person, Shared, Worker, io_name};
+use crate::virtual_user::{Failed, Person, Shared, Worker};
 
 type Sender = SendRequest<Full<Bytes>>;
 
@@ -152,7 +152,7 @@ impl NoAnswer {
     }
 
     fn io(stage: &str, error: &std::io::Error) -> Self {
-        let name = io_name(error);
+        let name = socketio_client::io_text(error);
         Self::new(name.clone(), format!("{stage}: {name}"))
     }
 

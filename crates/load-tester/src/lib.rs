@@ -19,18 +19,22 @@ pub mod http; // requests of a user
 pub mod limit; // the most the target holds
 pub mod listeners; // connections that stand and listen
 mod preflight; // can this machine carry the run at all
+pub mod progress; // what is told while a run goes on
 pub mod run; // threads, pacer, listeners first, results last
 mod signals; // the first ends gently, the second at once
 pub mod socketio; // emits, acks and responses of a user
 mod timer; // wakes the pacer on time
+mod unstarted; // interrupted before the first phase
 pub mod virtual_user; // one user walking one scenario
 
 // What is measured.
 pub mod delivery; // what was said, and what was heard of it
 mod ledger; // who should have heard, and whether they did
 pub mod metrics; // counters and histograms, merged from many users
-pub mod monitor; // CPU and memory of the target and of ourselves
+pub mod monitor; // CPU and memory of a process
 pub mod outcome; // what a run measured, before any output format
+pub mod prometheus; // what a server says of itself
+mod target; // the target's processes, stages and series, from a thread of its own
 
 // What is judged and told.
 pub mod compare; // is one run better than another, and is that more than noise
@@ -38,4 +42,5 @@ pub mod ensure; // limits judged after the run
 pub mod exit; // the exit code, and what outranks what
 pub mod metric; // the names of figures, and what a run answers to them
 pub mod report; // one file per output format
+pub mod screen; // the terminal while a run goes on
 pub mod validity; // may the numbers be believed

@@ -5,6 +5,8 @@
 //! says nothing about the target and is told apart.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +16,6 @@ use serde_json::{Value, json};
 use crate::compare::text::wrapped;
 use crate::ensure::Expression;
 use crate::metric::{Metric, Totals};
-use crate::monitor;
 use crate::outcome::Outcome;
 use crate::report::units::{duration, figure, rate, thousands};
 use crate::script::LoadOptions;
@@ -575,12 +576,34 @@ pub fn settle(target: &str) -> anyhow::Result<Option<&'static str>> {
                 signal = signals.next() => return Ok(Some(signal)),
                 () = tokio::time::sleep(Duration::from_millis(500)) => {}
             }
-            let open = port.map_or(0, monitor::connections_to);
+            let open = port.map_or(0, connections_to);
             if open == 0 || tokio::time::Instant::now() >= until {
                 return Ok(None);
             }
         }
     })
+}
+
+/// Connections of this machine to a port that are not gone yet; those that only wait out their time count as gone.
+fn connections_to(port: u16) -> usize {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    let open = tables.iter().filter_map(|table| File::open(table).ok());
+    open.map(|table| open_to(BufReader::new(table), port)).sum()
+}
+
+/// State `06` is TIME_WAIT, `0A` LISTEN, `07` CLOSE.
+fn open_to(mut table: impl BufRead, port: u16) -> usize {
+    let wanted = format!(":{port:04X}");
+    let (mut count, mut line) = (0, String::new());
+    while table.read_line(&mut line).is_ok_and(|length| length > 0) {
+        let mut fields = line.split_ascii_whitespace();
+        let remote = fields.nth(2).is_some_and(|remote| remote.ends_with(&wanted));
+        if remote && fields.next().is_some_and(|state| !matches!(state, "06" | "07" | "0A")) {
+            count += 1;
+        }
+        line.clear();
+    }
+    count
 }
 
 #[cfg(test)]
@@ -799,5 +822,15 @@ mod tests {
                 {"name": "step", "duration": 5.0, "concurrency": 2000}
             ])
         );
+    }
+
+    #[test]
+    fn connections_that_only_wait_out_their_time_are_gone() {
+        let table = "  sl  local_address rem_address   st\n\
+             0: 0100007F:A001 0100007F:2335 01 rest\n\
+             1: 0100007F:A002 0100007F:2335 06 rest\n\
+             2: 0100007F:2335 0100007F:A001 01 rest\n\
+             3: 0100007F:A003 0100007F:2335 08 rest\n";
+        assert_eq!(open_to(table.as_bytes(), 9013), 2);
     }
 }

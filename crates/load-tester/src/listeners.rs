@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use geographiclib_rs::{DirectGeodesic, Geodesic, InverseGeodesic};
@@ -10,18 +11,19 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::delivery::{Ears, Stand};
-use crate::ledger;
-use crate::outcome::Nanos;
+use crate::delivery::{Ears, Stand, remembered};
+use crate::ledger::{self, Class};
+use crate::metrics::{CounterId, Names, TimeId};
+use crate::outcome::{counters, names};
 use crate::run::{Order, Report};
-use crate::script::model::{ListenerGroup, Moving, Place, Returning};
-use crate::virtual_user::{Actor, Failed, Worker, rng_of, while_hearing};
+use crate::script::model::{Config, ListenerGroup, Place, Storm};
+use crate::virtual_user::{Actor, Failed, Worker, rng_of};
+
+mod stay;
 
 /// At most so many of one thread's listeners connect at once.
 const AT_ONCE: usize = 32;
 const ATTEMPTS: u32 = 3;
-/// The rest between attempts to come back.
-const RETRY: Duration = Duration::from_millis(500);
 /// Keeps the listeners' random numbers apart from the users'.
 const SEED: u64 = 0x6c69_7374_656e;
 
@@ -43,9 +45,10 @@ pub(crate) fn stand_up(
                 continue;
             }
             let mut ears = Ears::new(number);
-            if listeners.returning.is_some() {
-                ears.remember_last();
+            if let Some(returning) = &listeners.returning {
+                ears.remember_cursor(&returning.cursor);
             }
+            ears.apart = listeners.slow.is_some();
             let ears = Rc::new(RefCell::new(ears));
             let listener =
                 Listener { worker: Rc::clone(worker), group, within, ears, orders: orders.clone() };
@@ -54,6 +57,66 @@ pub(crate) fn stand_up(
         }
     }
     crowd
+}
+
+/// What the listeners of a run have in common, and the names under which they are counted and timed.
+#[derive(Debug)]
+pub(crate) struct Audience {
+    /// One for each group, in the script's order.
+    pub(crate) classes: Vec<Class>,
+    /// Acks of stamped messages.
+    pub(crate) ack: TimeId,
+    pub(crate) lost: CounterId,
+    pub(crate) back: CounterId,
+    pub(crate) reconnect: TimeId,
+    /// See [`Listening::remembered`](crate::delivery::Listening).
+    pub(crate) remembered: u32,
+    /// Of all connections that do not read slowly on purpose; emptied by the conductor.
+    pub(crate) late_heartbeats: Arc<AtomicU64>,
+}
+
+impl Audience {
+    pub(crate) fn new(config: &Config, names: &mut Names) -> Self {
+        let classes = config.listeners.iter().enumerate().map(|(index, group)| {
+            let name = group.class(index);
+            let time = names.time(&format!("{}{name}", names::DELIVERY_CLASS));
+            Class { name, time, apart: group.slow.is_some() }
+        });
+        Self {
+            classes: classes.collect(),
+            ack: names.time(names::DELIVERY_ACK),
+            lost: names.counter(counters::CONNECTIONS_LOST),
+            back: names.counter(counters::CONNECTIONS_BACK),
+            reconnect: names.time(names::RECONNECT),
+            remembered: remembered(config.listeners.iter().map(|group| group.count).sum()),
+            late_heartbeats: Arc::default(),
+        }
+    }
+}
+
+/// In which turn a storm takes each listener of its group.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    /// By the number within the group; `u32::MAX`: not at all.
+    turns: Vec<u32>,
+    /// How many it takes.
+    hit: u32,
+}
+
+impl Turns {
+    pub(crate) fn new(storm: &Storm, count: usize, seed: u64) -> Self {
+        let mut order: Vec<usize> = (0..count).collect();
+        fastrand::Rng::with_seed(seed).shuffle(&mut order);
+        let mut turns = vec![u32::MAX; count];
+        let hit = storm.hit(count);
+        (0..).zip(&order[..hit]).for_each(|(turn, &within)| turns[within] = turn);
+        Self { turns, hit: u32::try_from(hit).unwrap_or(u32::MAX) }
+    }
+
+    pub(crate) fn of_group(group: &ListenerGroup, seed: u64) -> Vec<Self> {
+        let seeds = (0..).map(|index: u64| rng_of(seed ^ SEED, index).u64(..));
+        group.storms.iter().zip(seeds).map(|(storm, seed)| Self::new(storm, group.count, seed)).collect()
+    }
 }
 
 struct Listener {
@@ -67,8 +130,6 @@ struct Listener {
 
 impl Listener {
     async fn live(mut self, gate: &Semaphore, reports: mpsc::UnboundedSender<Report>) {
-        let shared = Arc::clone(&self.worker.shared);
-        let group = &shared.script.config.listeners[self.group];
         let mut finish = self.orders.clone();
         let (standing, stand) = {
             let Ok(_turn) = gate.acquire().await else { return };
@@ -83,21 +144,7 @@ impl Listener {
         };
         let _ = reports.send(Report::ListenerReady);
         drop(reports);
-        match (&group.moving, &shared.listeners[self.group].moving, stand) {
-            _ if let Some(returning) = &group.returning => {
-                Box::pin(self.come_and_go(&mut actor, returning)).await;
-            }
-            (Some(moving), Some(flow), Some(stand)) => {
-                // Boxed: most listeners stand still and need no room for this.
-                Box::pin(self.walk(&mut actor, moving, flow, group, stand)).await;
-            }
-            _ => {
-                let hearing = actor.person.hearing();
-                let done = self.orders.wait_for(|order| *order >= Order::Finish);
-                // An error means that the run is gone, which ends the listening just as well.
-                let _ = while_hearing(&mut actor.socket, &hearing, done).await;
-            }
-        }
+        self.stay(&mut actor, stand).await;
         actor.leave().await;
     }
 
@@ -120,109 +167,13 @@ impl Listener {
             }
             let mut actor = Actor::new(&self.worker, &flow.flow, vars.clone(), rng.clone(), Instant::now());
             actor.person.ears = Some(Rc::clone(&self.ears));
+            actor.person.slow = group.slow.is_some();
             if actor.perform(&flow.flow).await.is_ok() {
-                actor.person.last_emit = shared.listening;
+                self.stands(&mut actor);
                 return (Ok(actor), stand);
             }
         }
         (Err(Failed), stand)
-    }
-
-    fn tell_stand(&self, stand: Stand) {
-        self.worker.recorder.borrow_mut().stands.push((self.ears.borrow().number, stand));
-    }
-
-    /// Leaves each `every`, by turns politely and without a word, and comes back with the cursor of what it saw last.
-    async fn come_and_go(&mut self, actor: &mut Actor, returning: &Returning) {
-        let shared = Arc::clone(&self.worker.shared);
-        let flow = &shared.listeners[self.group].flow;
-        // Not all at once, and not each at the same time as before.
-        let mut rng = actor.person.rng.fork();
-        let mut pause = returning.every.mul_f64(rng.f64());
-        let mut politely = rng.bool();
-        let mut orders = self.orders.clone();
-        let mut finished_within = async |socket: &mut _, hearing: &_, pause: Duration| {
-            let finish = tokio::time::timeout(pause, orders.wait_for(|order| *order >= Order::Finish));
-            while_hearing(socket, hearing, finish).await.is_ok()
-        };
-        loop {
-            let hearing = actor.person.hearing();
-            if finished_within(&mut actor.socket, &hearing, pause).await {
-                return;
-            }
-            if politely {
-                actor.leave().await;
-            } else {
-                actor.socket = None;
-            }
-            politely = !politely;
-            pause = returning.away;
-            loop {
-                if finished_within(&mut None, &hearing, pause).await {
-                    return;
-                }
-                let since = self.ears.borrow().last_value(&returning.cursor);
-                actor.person.vars.set("since", since.unwrap_or(Value::Null));
-                actor.namespaces.clear();
-                if actor.perform(flow).await.is_ok() {
-                    break;
-                }
-                // What went wrong is among the errors.
-                actor.socket = None;
-                pause = RETRY;
-            }
-            actor.person.last_emit = shared.listening;
-            pause = returning.every.mul_f64(0.75 + rng.f64() / 2.0);
-        }
-    }
-
-    /// Moves each `every` until the run ends.
-    async fn walk(
-        &mut self,
-        actor: &mut Actor,
-        moving: &Moving,
-        flow: &crate::flow::Flow,
-        group: &ListenerGroup,
-        mut stand: Stand,
-    ) {
-        let shared = Arc::clone(&self.worker.shared);
-        let mut rng = actor.person.rng.fork();
-        let mut orders = self.orders.clone();
-        {
-            let hearing = actor.person.hearing();
-            let started = orders.wait_for(|order| *order >= Order::Start);
-            if while_hearing(&mut actor.socket, &hearing, started).await.is_err() {
-                return;
-            }
-        }
-        // Not all at once.
-        let mut next = tokio::time::Instant::now() + moving.every.mul_f64(rng.f64());
-        loop {
-            let hearing = actor.person.hearing();
-            let finished = while_hearing(&mut actor.socket, &hearing, async {
-                tokio::select! {
-                    _ = tokio::time::sleep_until(next) => false,
-                    _ = orders.wait_for(|order| *order >= Order::Finish) => true,
-                }
-            })
-            .await;
-            if finished {
-                return;
-            }
-            next += moving.every;
-            if actor.socket.is_none() {
-                continue;
-            }
-            stand = step(group.place.as_ref(), &stand, moving.step_m, &mut rng);
-            stand.asked = shared.nanos(Instant::now());
-            stand.settled = Nanos::MAX;
-            set_place(&mut actor.person.vars, &stand);
-            self.tell_stand(stand);
-            if actor.walk(&flow.steps).await.is_ok() {
-                self.tell_stand(Stand { settled: shared.nanos(Instant::now()), ..stand });
-            }
-            actor.person.last_emit = shared.listening;
-        }
     }
 }
 
@@ -252,7 +203,9 @@ pub(crate) fn first_stands(shared: &crate::virtual_user::Shared) -> Vec<ledger::
         for within in 0..group.count {
             let number = shared.listeners[index].first + within;
             let stand = first_stand(group, &mut rng_of(shared.seed ^ SEED, number as u64));
-            all.push(ledger::Listener { stands: stand.into_iter().collect(), walks: group.moving.is_some() });
+            let stands = stand.into_iter().collect();
+            let (walks, apart) = (group.moving.is_some(), group.slow.is_some());
+            all.push(ledger::Listener::new(stands, walks, index as u32, apart));
         }
     }
     all
@@ -293,6 +246,9 @@ mod tests {
             flow: Vec::new(),
             moving: None,
             returning: None,
+            slow: None,
+            storms: Vec::new(),
+            reconnect: true,
         }
     }
 

@@ -9,8 +9,10 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use load_tester::cli::{CheckArgs, Cli, Command, Format, ReportArgs, RunArgs, ScriptArgs};
 use load_tester::exit;
-use load_tester::report::{self, Console};
+use load_tester::outcome::Outcome;
+use load_tester::report::{self, Console, Form, Loaded, form};
 use load_tester::run::{Progress, RunOptions, run};
+use load_tester::screen::{self, Screen};
 use load_tester::script::model::{Script, Warning};
 use load_tester::script::{self, summary};
 
@@ -73,26 +75,75 @@ fn run_script(script: &Script, args: &RunArgs) -> anyhow::Result<u8> {
         Format::V1 => report::Format::V1,
         Format::V2 => report::Format::V2,
     };
-    let mut teller = Teller { console: None, format, quiet: args.quiet };
+    for (_, path) in args.forms() {
+        form::probe(path)?;
+    }
     let mut windows = args.windows.as_deref().map(create).transpose()?;
+    let lines = args.quiet || args.no_tui || format != report::Format::Plain || !screen::wanted();
+    let screen = if lines { None } else { Some(Screen::start(script)?) };
+    let mut teller = Teller { console: None, format, quiet: args.quiet, screen };
     let outcome = run(script, &options, &mut |progress| {
         if let (Some(file), Progress::Window { window, delivery }) = (&mut windows, progress)
             && let Err(error) = file.write_all(report::json::window_line(window, *delivery).as_bytes())
         {
-            eprintln!("note: --windows ends here: {error}");
+            teller.note(&format!("note: --windows ends here: {error}"));
             windows = None;
         }
         teller.tell(progress);
-    })?;
+    });
+    teller.close();
+    let outcome = outcome?;
 
     if !args.quiet {
         let console = Console::new(format, outcome.meta.started_at_ms);
         print(&console.summary(&outcome, output.as_deref()));
     }
-    if let Some(path) = &output {
-        report::json::write(&outcome, path)?;
+    let written = write_all(&outcome, output.as_deref(), &args.forms(), args.quiet);
+    let code = exit::code_of(&outcome, args.require_valid);
+    // What was asked for and is not there outranks all but a signal.
+    Ok(if written || code >= 128 { code } else { SCRIPT_ERROR })
+}
+
+/// Everything that was asked for; what cannot be written is told and keeps nothing else from being written.
+fn write_all(outcome: &Outcome, output: Option<&Path>, forms: &[(Form, &Path)], quiet: bool) -> bool {
+    let mut all = true;
+    if let Some(path) = output {
+        all &= tell_failure(
+            report::json::write(outcome, path).or_else(|error| keep_elsewhere(outcome, path, error)),
+        );
     }
-    Ok(exit::code_of(&outcome, args.require_valid))
+    if forms.is_empty() {
+        return all;
+    }
+    let loaded = Loaded::of(outcome);
+    for &(form, path) in forms {
+        let written = form::write(form, &form::of_run(form, outcome, &loaded), path);
+        if let Ok(path) = &written
+            && !quiet
+            && path != Path::new("standard output")
+        {
+            eprintln!("written: {}", path.display());
+        }
+        all &= tell_failure(written.map(drop));
+    }
+    all
+}
+
+/// A result that took an hour to get is not lost to a full disk where there is another one.
+fn keep_elsewhere(
+    outcome: &Outcome,
+    path: &Path,
+    error: report::json::Error,
+) -> Result<(), report::json::Error> {
+    let spare = std::env::temp_dir().join(path.file_name().unwrap_or("drumfire.json".as_ref()));
+    if spare != *path && !spare.exists() && report::json::write(outcome, &spare).is_ok() {
+        eprintln!("note: the result is kept in {} instead", spare.display());
+    }
+    Err(error)
+}
+
+fn tell_failure(written: Result<(), report::json::Error>) -> bool {
+    written.inspect_err(|error| eprintln!("error: {error}")).is_ok()
 }
 
 fn create(path: &Path) -> anyhow::Result<std::fs::File> {
@@ -100,10 +151,16 @@ fn create(path: &Path) -> anyhow::Result<std::fs::File> {
 }
 
 fn report_command(args: &ReportArgs) -> anyhow::Result<u8> {
-    let loaded = report::json::read(&args.result)?;
-    let output = args.output.clone().unwrap_or_else(|| appended(&args.result, ".html"));
-    report::json::write_text(&report::html::render(&loaded), &output)?;
-    println!("{}", output.display());
+    let form = args.format.form();
+    let text = form::of_file(form, &args.result)?;
+    let output = args.output.clone().unwrap_or_else(|| match form {
+        Form::Text => PathBuf::from("-"),
+        form => appended(&args.result, form.suffix()),
+    });
+    let written = form::write(form, &text, &output)?;
+    if output != Path::new("-") {
+        println!("{}", written.display());
+    }
     Ok(0)
 }
 
@@ -146,10 +203,31 @@ struct Teller {
     console: Option<Console>,
     format: report::Format,
     quiet: bool,
+    /// In place of lines.
+    screen: Option<Screen>,
 }
 
 impl Teller {
+    fn note(&mut self, text: &str) {
+        match &mut self.screen {
+            Some(screen) => screen.note(text),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    /// Gives the terminal back; what was said meanwhile is said again.
+    fn close(&mut self) {
+        if let Some(screen) = self.screen.take() {
+            for line in screen.close() {
+                print(&format!("{line}\n"));
+            }
+        }
+    }
+
     fn tell(&mut self, progress: &Progress<'_>) {
+        if let Some(screen) = &mut self.screen {
+            return screen.tell(progress);
+        }
         // What the script itself prints is no progress.
         if let Progress::Log(text) = progress {
             print(&format!("{text}\n"));

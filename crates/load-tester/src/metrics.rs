@@ -10,8 +10,12 @@ use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerial
 use rustc_hash::FxHashMap;
 use socketio_client::Stage;
 
-use crate::delivery::Stand;
+use crate::delivery::{Presence, Stand};
 use crate::outcome::{ErrorGroup, Nanos, Window, names};
+
+pub(crate) use late::LateTimes;
+
+mod late;
 
 /// A counter known before the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,13 +185,21 @@ fn number_of(known: &mut Vec<String>, name: &str) -> usize {
 pub(crate) struct Heard {
     pub(crate) message: u32,
     pub(crate) listener: u32,
-    /// Or [`Heard::CAUGHT_UP`].
+    /// Or [`Heard::CAUGHT_UP`] or [`Heard::FORGOTTEN`].
     pub(crate) after_us: u32,
 }
 
 impl Heard {
     /// In place of a time: the hearer had been away, and got it when it came back.
     pub(crate) const CAUGHT_UP: u32 = u32::MAX;
+    /// In place of a time: so long after it was judged that nobody knows any more when it was sent, or whether it had
+    /// been heard before.
+    pub(crate) const FORGOTTEN: u32 = u32::MAX - 1;
+
+    /// How long after it was sent, where that is known and it was delivered at once.
+    pub(crate) fn took(&self) -> Option<u32> {
+        (self.after_us < Self::FORGOTTEN).then_some(self.after_us)
+    }
 }
 
 /// How often an `expect` held, and what was seen once where it did not.
@@ -227,11 +239,16 @@ pub(crate) struct Recorder {
     server_events: Vec<(Box<str>, u64)>,
     more_server_events: FxHashMap<Box<str>, u64>,
     pub(crate) heard: Vec<Heard>,
-    /// Copies of what a listener had heard already.
-    pub(crate) duplicates: u64,
-    pub(crate) out_of_order: u64,
     /// Heard after the message had been judged.
-    pub(crate) heard_late: u64,
+    pub(crate) late: Vec<Heard>,
+    /// Copies of what a listener had heard already: message and listener.
+    pub(crate) again: Vec<(u32, u32)>,
+    /// Listeners that heard a message after a later one of the same sender.
+    pub(crate) out_of_order: Vec<u32>,
+    /// Acks of stamped messages: which, and how many microseconds after it was sent.
+    pub(crate) acked: Vec<(u32, u32)>,
+    /// Listeners that the script took away, and that are back.
+    pub(crate) presences: Vec<(u32, Presence)>,
     /// Where listeners went, by their numbers; twice for each step: when it was asked for, and when it was confirmed.
     pub(crate) stands: Vec<(u32, Stand)>,
     expectations: FxHashMap<StepId, Expected>,
@@ -357,8 +374,7 @@ impl Recorder {
     /// Takes over what of the time before the first phase belongs to the run: errors, how listeners connected, what was
     /// made for this run by name, and what was heard already of the messages of a thread that was quicker to begin.
     pub(crate) fn begin_with(&mut self, mut before: Self) {
-        let fixed = [Time::ListenerConnect, Time::Delivery, Time::DeliveryFromDue].map(|time| time as usize);
-        for index in fixed.into_iter().chain(FIXED_TIMES..before.times.len()) {
+        for index in [Time::ListenerConnect as usize].into_iter().chain(FIXED_TIMES..before.times.len()) {
             if let Some(times) = before.times.get_mut(index).and_then(Option::take) {
                 if self.times.len() <= index {
                     self.times.resize_with(index + 1, || None);
@@ -370,9 +386,11 @@ impl Recorder {
         self.errors = before.errors;
         self.heard = before.heard;
         self.stands = before.stands;
-        self.duplicates = before.duplicates;
+        self.late = before.late;
+        self.again = before.again;
         self.out_of_order = before.out_of_order;
-        self.heard_late = before.heard_late;
+        self.acked = before.acked;
+        self.presences = before.presences;
     }
 
     /// Ready for the next second, keeping what it has allocated.
@@ -390,9 +408,11 @@ impl Recorder {
         }
         self.more_server_events.clear();
         self.heard.clear();
-        self.duplicates = 0;
-        self.out_of_order = 0;
-        self.heard_late = 0;
+        self.late.clear();
+        self.again.clear();
+        self.out_of_order.clear();
+        self.acked.clear();
+        self.presences.clear();
         self.stands.clear();
         self.expectations.clear();
         self.users = 0;
@@ -675,19 +695,6 @@ impl Collector {
         }
     }
 
-    /// Adds one sample to a second already handed over: what is known only later, such as a message's last hearer.
-    pub(crate) fn add_late(&mut self, second: usize, what: Time, micros: u64) {
-        let index = what as usize;
-        self.total.histograms[index].get_or_insert_with(new_total).record(micros).expect("it grows");
-        let name = self.time_names[index].clone();
-        // What is folded is closed; nothing is as late as that.
-        if second < self.first {
-            return;
-        }
-        let window = &mut self.second(second).window;
-        window.histograms.entry(name).or_insert_with(new_second).record(micros).expect("it grows");
-    }
-
     /// The seconds every thread has handed over, from the given one on, which is not folded.
     pub(crate) fn whole_from(&self, second: usize) -> impl Iterator<Item = &Window> {
         let from = second.saturating_sub(self.first);
@@ -707,6 +714,13 @@ impl Collector {
             concurrent_users: self.total.most_users,
             connections: self.total.most_connections,
         }
+    }
+
+    /// The most frequent errors so far.
+    pub(crate) fn top_errors(&self, most: usize) -> Vec<ErrorGroup> {
+        let mut errors: Vec<&ErrorGroup> = self.errors.values().collect();
+        errors.sort_by_key(|error| std::cmp::Reverse(error.count));
+        errors.into_iter().take(most).cloned().collect()
     }
 
     /// The run is over: its seconds (the last cut to `length_s`) and errors, most frequent first.

@@ -118,10 +118,12 @@ pub mod names {
     pub const UPGRADE_TIME: &str = "socketio.upgrade_time";
     /// The whole connect of a listener, kept apart from the users'.
     pub const LISTENER_CONNECT: &str = "drumfire.listener_connect";
-    /// Heard minus sent, every (listener, message) pair.
+    /// Heard minus sent, every (listener, message) pair, also what came after the deadline. The series of deliveries are
+    /// filed under the second in which the message was sent.
     pub const DELIVERY: &str = "drumfire.delivery";
     /// Heard minus due.
     pub const DELIVERY_FROM_DUE: &str = "drumfire.delivery_from_due";
+    /// Of each message: the first, the median and the last of those who heard it before the deadline.
     pub const DELIVERY_FIRST: &str = "drumfire.delivery_first";
     pub const DELIVERY_MEDIAN: &str = "drumfire.delivery_median";
     pub const DELIVERY_LAST: &str = "drumfire.delivery_last";
@@ -143,11 +145,11 @@ pub mod counters {
     pub const LATE: &str = "drumfire.delivery.late";
     pub const DUPLICATES: &str = "drumfire.delivery.duplicates";
     pub const UNEXPECTED: &str = "drumfire.delivery.unexpected";
-    /// Connections that ended without our doing, or were cut off by the script.
+    /// Listeners' connections that ended without our doing, or were cut off by a storm of the script.
     pub const CONNECTIONS_LOST: &str = "drumfire.connections.lost";
     /// Those of them whose owner is back in its place.
     pub const CONNECTIONS_BACK: &str = "drumfire.connections.back";
-    /// Pings of the server that came later than its own interval and timeout allow.
+    /// Pings of the server (Engine.IO 3: its answers to ours) that came later than its own interval and timeout allow.
     pub const HEARTBEATS_LATE: &str = "drumfire.heartbeats.late";
 }
 
@@ -179,18 +181,21 @@ pub struct Delivery {
     pub messages: u64,
     /// (listener, message) pairs that should have been, with an expectation.
     pub expected: Option<u64>,
-    /// Distinct pairs heard.
+    /// Distinct pairs heard before the message was judged. With an expectation of pairs (not a number) this is
+    /// `expected - missing + unexpected`, and the undecided pairs that were heard.
     pub heard: u64,
     pub missing: u64,
+    /// Copies of what the listener had heard already, also over a connection before.
     pub duplicates: u64,
-    /// Heard after the deadline, when the message had been judged: for the first time (then it is among the missing too)
-    /// or once more.
+    /// Heard after the deadline, when the message had been judged: so it is among the missing (or the undecided) too, and
+    /// its time is in `drumfire.delivery`. A copy that comes so late that nobody remembers the first is counted here.
     #[serde(default)]
     pub late: u64,
     /// Heard by a listener that should not have.
     pub unexpected: u64,
     pub out_of_order: u64,
-    /// Pairs on neither side: the listener was moving while the message was under way.
+    /// Pairs on neither side: while the message was under way the listener was moving, or was away by the script's will
+    /// (a storm, or leaving without having come back), or the run was ended before the deadline.
     pub undecided: u64,
     /// Messages whose sending failed, so nobody was expected to hear them.
     pub not_sent: u64,
@@ -213,7 +218,8 @@ pub struct ClassDelivery {
     /// The group's `name`, else its number from 1.
     pub name: String,
     pub listeners: u64,
-    /// `None` without an expectation, and with one that names no listener (a number).
+    /// `None` without an expectation, with one that names no listener (a number), and for listeners that are slow on
+    /// purpose: those are in no other figure than those of their class.
     pub expected: Option<u64>,
     pub heard: u64,
     pub missing: u64,
@@ -249,7 +255,7 @@ pub struct StagePoint {
     pub at_s: f64,
     pub count: u64,
     pub sum_s: f64,
-    /// Upper edge of the bucket that holds it; `None` when nothing happened.
+    /// Upper edge of the bucket that holds it, or the highest edge there is; `None` when nothing happened.
     pub p99_s: Option<f64>,
 }
 
@@ -272,12 +278,42 @@ pub enum MonitoredKind {
     Counter,
 }
 
-/// The process behind the target's port.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The processes behind the target's port.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TargetUse {
+    /// Of the oldest that listens; after a restart, of the new one.
     pub pid: u32,
     pub command: String,
+    /// All processes together; of open files, the process that has most.
     pub samples: Vec<ProcessSample>,
+    /// Most at once: those that listen and the workers they began.
+    #[serde(default)]
+    pub processes: u32,
+    /// Of the machine; 0 when the file does not say.
+    #[serde(default)]
+    pub cores: u32,
+    #[serde(default)]
+    pub open_files_limit: Option<u64>,
+    /// Restarts and the like, in order.
+    #[serde(default)]
+    pub changes: Vec<TargetChange>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TargetChange {
+    /// Seconds since the run's start; seen at most a second late.
+    pub at_s: f64,
+    pub kind: TargetChangeKind,
+    pub pid: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetChangeKind {
+    /// None of the processes is there any more.
+    Gone,
+    /// A process listens where none did.
+    Found,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

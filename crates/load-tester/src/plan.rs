@@ -77,6 +77,16 @@ impl Plan {
         phase.start + phase.offset(i - phase.first)
     }
 
+    /// How many are due before this instant, counted from the run's start.
+    pub fn due_before(&self, at: Duration) -> u64 {
+        let (mut low, mut high) = (0, self.len);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.due(middle) < at { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
     /// The index of the phase in which arrival `i` is due.
     ///
     /// # Panics

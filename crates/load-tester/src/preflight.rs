@@ -29,7 +29,7 @@ pub(crate) fn check_descriptors(shared: &Shared) -> anyhow::Result<()> {
         // And the WebSocket beside them while the transport changes.
         _ => 3,
     };
-    let listeners: u64 = shared.script.config.listeners.iter().map(|group| group.count as u64).sum();
+    let listeners: u64 = shared.script.config.listeners.iter().map(|group| group.most_connections()).sum();
     let flows =
         || shared.scenarios.iter().filter(|scenario| scenario.weight > 0).map(|scenario| &scenario.flow);
     let sockets = |flow: &Flow| {

@@ -35,6 +35,7 @@ impl Signals {
                     _ = interrupt.recv() => 130,
                     _ = terminate.recv() => 143,
                 };
+                crate::screen::restore();
                 std::process::exit(code);
             });
         }

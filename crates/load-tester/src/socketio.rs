@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -60,6 +61,10 @@ impl SocketTemplate {
         if template.same_for_all {
             let vars = crate::script::vars::Vars::empty();
             template.base = template.render(&vars, &mut fastrand::Rng::with_seed(0));
+            // It is in there now.
+            template.query.clear();
+            template.headers.clear();
+            template.auth = None;
         }
         Ok(template)
     }
@@ -75,6 +80,11 @@ impl SocketTemplate {
             options.auth = String::from_utf8(json).ok();
         }
         options
+    }
+
+    /// Counts late heartbeats of all connections.
+    pub(crate) fn count_late_heartbeats(&mut self, late: &Arc<AtomicU64>) {
+        self.base.late_heartbeats = Some(Arc::clone(late));
     }
 
     pub(crate) fn base(&self) -> &Options {
@@ -95,12 +105,15 @@ fn transport_of(socketio: &SocketIoConfig) -> Transport {
 impl Actor {
     /// Connects the default namespace.
     pub(crate) async fn connect(&mut self, step: StepId) -> Result<(), Failed> {
-        let Person { worker, vars, rng, .. } = &mut self.person;
+        let Person { worker, vars, rng, slow, .. } = &mut self.person;
         let shared = Arc::clone(&worker.shared);
-        let connected = if shared.socket.same_for_all {
+        let connected = if shared.socket.same_for_all && !*slow {
             socketio_client::connect(&shared.socket.base).await
         } else {
-            let options = shared.socket.render(vars, rng);
+            let mut options = shared.socket.render(vars, rng);
+            if *slow {
+                options.late_heartbeats = None;
+            }
             socketio_client::connect(&options).await
         };
         match connected {
@@ -187,6 +200,9 @@ impl Actor {
             lose(&mut self.socket);
             return Err(Failed);
         }
+        if let Some(message) = message {
+            open.gave(message);
+        }
         if confirmed {
             return Box::pin(self.await_answers(action, step, namespace, ack, message, sent)).await;
         }
@@ -233,8 +249,13 @@ impl Actor {
         sent: Instant,
     ) -> Result<(), Failed> {
         let timeout = self.person.worker.shared.script.config.timeout;
-        let mut wait =
-            Wait { ack: ack.zip(action.acknowledge.as_ref()), response: None, namespace, last: sent };
+        let mut wait = Wait {
+            ack: ack.zip(action.acknowledge.as_ref()),
+            response: None,
+            namespace,
+            last: sent,
+            acked: None,
+        };
         let event = action.spec.response.as_ref().map(|wait| {
             let Person { vars, rng, .. } = &mut self.person;
             wait.event.render_text(vars, rng).into_owned()
@@ -255,6 +276,12 @@ impl Actor {
         let answer = tokio::time::timeout(timeout, visit).await;
         open.tell_upgrade();
         let received = wait.last;
+        let refused = matches!(answer, Ok(Ok(Err((Fault::Refused(_), _)))));
+        if let (Some(message), Some(acked), false) = (message, wait.acked, refused) {
+            let after = acked.saturating_duration_since(sent).as_micros();
+            let after_us = u32::try_from(after).unwrap_or(u32::MAX);
+            worker.recorder.borrow_mut().acked.push((message, after_us));
+        }
         match answer {
             Ok(Ok(Ok(()))) => {
                 person.record(|recorder| {
@@ -302,6 +329,8 @@ struct Wait<'a> {
     namespace: &'a str,
     /// When the last answer's bytes were read.
     last: Instant,
+    /// When those of the ack were.
+    acked: Option<Instant>,
 }
 
 /// Why an answer will not do.
@@ -338,6 +367,7 @@ impl Wait<'_> {
                     return Ok(false);
                 }
                 self.last = incoming.received;
+                self.acked = Some(incoming.received);
                 self.ack = None;
                 if let Some(cause) = refusal(incoming.data) {
                     // Only for scripts that do not judge the answer themselves.

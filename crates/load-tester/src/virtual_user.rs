@@ -3,8 +3,8 @@
 //! A user is one local task. It remembers when it was due, when it started and when it was first answered; it reads
 //! its socket whenever it waits for something else, so nothing the server says goes uncounted.
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -18,6 +18,7 @@ use socketio_client::{Client, Closed, ConnectError, Incoming, Kind, Stage};
 use crate::delivery::{Ears, Listening, Marks, Messages, Status};
 use crate::flow::{Flow, FlowAction, FlowStep, LoopAction};
 use crate::http::{Origins, Session};
+use crate::listeners::{Audience, Turns};
 use crate::metrics::{Count, CounterId, Names, Recorder, StepId, Time};
 use crate::outcome::Nanos;
 use crate::plan::Plan;
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) before: Option<Flow>,
     pub(crate) after: Option<Flow>,
     pub(crate) listeners: Vec<ListenerFlow>,
+    pub(crate) audience: Audience,
     /// Where a listener's errors outside its flow are filed.
     pub(crate) listening: StepId,
     /// Users cut off at the run's end.
@@ -78,6 +80,8 @@ pub(crate) struct ListenerFlow {
     pub(crate) moving: Option<Flow>,
     /// Number of the group's first listener.
     pub(crate) first: usize,
+    /// Of each storm of the group, in which turn each listener is cut off.
+    pub(crate) storms: Vec<Turns>,
 }
 
 impl Shared {
@@ -98,7 +102,8 @@ impl Shared {
     /// What hearers look at, once the first phase has begun.
     fn listening_for(&self) -> Option<Listening<'_>> {
         let (marks, &zero) = self.marks.as_ref().zip(self.zero.get())?;
-        Some(Listening { marks, messages: &self.messages, zero })
+        let remembered = self.audience.remembered;
+        Some(Listening { marks, messages: &self.messages, zero, remembered })
     }
 
     fn count_heard(&self, worker: usize, by: u64) {
@@ -162,6 +167,8 @@ pub(crate) struct OpenSocket {
     /// Where a change of transport that fails is filed.
     connect: StepId,
     measured: bool,
+    /// Stamped messages in posts that may not have been answered: how many packets had been given by then, and which.
+    posts: VecDeque<(u64, u32)>,
     open: Open,
 }
 
@@ -171,7 +178,32 @@ struct Open(Rc<Worker>);
 impl OpenSocket {
     pub(crate) fn new(worker: &Rc<Worker>, client: Client, connect: StepId, measured: bool) -> Self {
         worker.connections.set(worker.connections.get() + 1);
-        Self { client, connect, measured, open: Open(Rc::clone(worker)) }
+        Self { client, connect, measured, posts: VecDeque::new(), open: Open(Rc::clone(worker)) }
+    }
+
+    /// A stamped message was given to the connection. Over a WebSocket it has left; by post it has only when that is
+    /// answered.
+    pub(crate) fn gave(&mut self, message: u32) {
+        match self.client.posted() {
+            None => self.posts.clear(),
+            Some((given, taken)) => {
+                while self.posts.pop_front_if(|(at, _)| *at <= taken).is_some() {}
+                self.posts.push_back((given, message));
+            }
+        }
+    }
+
+    /// What stood in posts that were not answered most likely did not get there.
+    fn give_up(&mut self, taken: Option<u64>) {
+        let Some(taken) = taken else { return };
+        for (_, message) in self.posts.drain(..).filter(|(at, _)| *at > taken) {
+            self.open.0.shared.messages.set_status(message, Status::Unanswered);
+        }
+    }
+
+    /// The connection alone, no longer counted among those open.
+    pub(crate) fn into_client(self) -> Client {
+        self.client
     }
 
     /// Records what became of the change from polling to WebSocket, once it is known. It happens while the user
@@ -212,6 +244,8 @@ pub(crate) fn told(error: &ConnectError) -> String {
 pub(crate) fn lose(socket: &mut Option<Box<OpenSocket>>) {
     if let Some(open) = socket {
         open.tell_upgrade();
+        let taken = open.client.posted().map(|(_, taken)| taken);
+        open.give_up(taken);
     }
     *socket = None;
 }
@@ -248,6 +282,8 @@ pub(crate) struct Person {
     pub(crate) web: Session,
     /// Virtual users count in the figures; listeners, `before` and `after` only in the errors.
     pub(crate) measured: bool,
+    /// It reads slowly on purpose, so what comes late to it is no fault of the server.
+    pub(crate) slow: bool,
     pub(crate) due: Instant,
     pub(crate) answered: bool,
     pub(crate) ears: Option<Rc<RefCell<Ears>>>,
@@ -422,7 +458,7 @@ pub(crate) async fn while_hearing<T>(
             Ok(done) => return done,
             Err(closed) => {
                 hearing.lost(&closed);
-                *socket = None;
+                lose(socket);
             }
         }
     }
@@ -446,6 +482,7 @@ impl Actor {
                 rng,
                 web: Session::default(),
                 measured: false,
+                slow: false,
                 due,
                 answered: false,
                 ears: None,
@@ -599,7 +636,7 @@ impl Actor {
                 Ok(()) => return,
                 Err(closed) => {
                     hearing.lost(&closed);
-                    self.socket = None;
+                    lose(&mut self.socket);
                 }
             }
         }
@@ -610,9 +647,19 @@ impl Actor {
     pub(crate) async fn leave(&mut self) {
         if let Some(open) = self.socket.take() {
             let hearing = self.person.hearing();
-            let OpenSocket { client, open: _open, .. } = *open;
+            let OpenSocket { client, mut posts, open, .. } = *open;
+            let given = client.posted().map_or(0, |(given, _)| given);
             // Boxed: a user that thinks need not hold the room for it.
-            Box::pin(client.close_visiting(|incoming| hearing.packet(&incoming))).await;
+            let closed = Box::pin(client.close_visiting(|incoming| hearing.packet(&incoming))).await;
+            if let Closed::Unsent { packets, .. } = &closed {
+                let taken = given.saturating_sub(*packets);
+                for (_, message) in posts.drain(..).filter(|(at, _)| *at > taken) {
+                    open.0.shared.messages.set_status(message, Status::Unanswered);
+                }
+                let cause = format!("leaving: {closed}");
+                let sample = || format!("{cause} ({packets} packets)");
+                self.person.worker.error(self.person.last_emit, &cause, "disconnect", sample);
+            }
         }
     }
 }
@@ -693,24 +740,6 @@ pub(crate) async fn live(worker: Rc<Worker>, arrival: u64, due: Instant) {
     }
     drop(alive);
     actor.leave().await;
-}
-
-/// Names of errors as operators know them.
-pub(crate) fn io_name(error: &std::io::Error) -> Cow<'static, str> {
-    let name = match error.raw_os_error() {
-        Some(libc::ECONNREFUSED) => "ECONNREFUSED",
-        Some(libc::ECONNRESET) => "ECONNRESET",
-        Some(libc::ECONNABORTED) => "ECONNABORTED",
-        Some(libc::EPIPE) => "EPIPE",
-        Some(libc::ETIMEDOUT) => "ETIMEDOUT",
-        Some(libc::EHOSTUNREACH) => "EHOSTUNREACH",
-        Some(libc::ENETUNREACH) => "ENETUNREACH",
-        Some(libc::EADDRNOTAVAIL) => "EADDRNOTAVAIL",
-        Some(libc::EADDRINUSE) => "EADDRINUSE",
-        Some(libc::EMFILE) => "EMFILE",
-        _ => return Cow::Owned(error.to_string()),
-    };
-    Cow::Borrowed(name)
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ fn make(made: Made) -> Outcome {
             last_s: 39.0,
         });
     }
-    run.target = Some(TargetUse { pid: 7, command: "dna".to_owned(), samples: cpu });
+    run.target = Some(TargetUse { pid: 7, command: "dna".to_owned(), samples: cpu, ..TargetUse::default() });
     run
 }
 

@@ -1,6 +1,7 @@
 //! One Socket.IO connection.
 
 use std::future::poll_fn;
+use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
@@ -55,8 +56,9 @@ async fn connect_in_stages(options: &Options) -> Result<Connected, ConnectError>
         Transport::WebSocket => open_websocket(&mut progress, options).await?,
         Transport::Polling | Transport::PollingThenWebSocket => open_polling(&mut progress, options).await?,
     };
-    let heartbeat =
+    let mut heartbeat =
         Heartbeat::new(options.revision, open.ping_interval_ms, open.ping_timeout_ms, Instant::now());
+    heartbeat.count_late(options.late_heartbeats.clone());
     let session = Session::new(options.revision, heartbeat, options.max_payload);
     let mut client = Client { link, session, timeouts: options.timeouts, upgrade: None };
 
@@ -278,7 +280,7 @@ impl Link {
                 encode_masked(Opcode::Text, b"2", &mut frame);
                 connection.submit(&frame)
             }
-            Link::Polling(polling) => polling.submit(b"2"),
+            Link::Polling(polling) => polling.submit_ping(),
         }
     }
 }
@@ -329,8 +331,9 @@ impl Client {
                         let _ = link.send_ping();
                     }
                     if let Link::Polling(polling) = link
-                        && let Some((connection, upgrade)) = polling.changed()
+                        && let Some((mut connection, upgrade)) = polling.changed()
                     {
+                        connection.set_read_rate(polling.read_rate());
                         *link = Link::WebSocket(connection);
                         self.upgrade = Some(upgrade);
                     }
@@ -587,7 +590,8 @@ impl Client {
 
     /// Closes as the official clients do: DISCONNECT for each namespace and an empty WebSocket close frame (one
     /// write), while polling an Engine.IO `close` (one post); then waits for the server's close frame, or for the
-    /// answers to the post and the poll, at most `timeouts.close`. What still arrives goes to `visit`. Answers [`Closed::Local`], or how the connection had ended already.
+    /// answers to the post and the poll, at most `timeouts.close`. What still arrives goes to `visit`. Answers [`Closed::Local`],
+    /// [`Closed::Unsent`] where posts stayed without an answer, or how the connection had ended already.
     pub async fn close_visiting(self, mut visit: impl FnMut(Incoming<'_>)) -> Closed {
         let Self { link, mut session, .. } = self;
         let farewell: Vec<String> = (session.namespaces())
@@ -632,6 +636,16 @@ impl Client {
         }
     }
 
+    /// From now on reads at most so many bytes a second; `None`: as fast as they come. Over a WebSocket in small pieces,
+    /// while polling by asking for more only when what came last has been paid for. What is not read stays in the
+    /// kernel's buffers, and when they are full with the server. Not visiting at all reads nothing.
+    pub fn set_read_rate(&mut self, bytes_per_second: Option<NonZeroU32>) {
+        match &mut self.link {
+            Link::WebSocket(connection) => connection.set_read_rate(bytes_per_second),
+            Link::Polling(polling) => polling.set_read_rate(bytes_per_second),
+        }
+    }
+
     /// The revision spoken.
     pub fn revision(&self) -> Revision {
         self.session.revision
@@ -653,6 +667,27 @@ impl Client {
         match &self.link {
             Link::WebSocket(connection) => connection.buffered_bytes(),
             Link::Polling(polling) => polling.buffered_bytes(),
+        }
+    }
+
+    /// While polling: how many packets were given to be posted, and how many of those (the first ones) stood in posts
+    /// that the server has answered. `None` over a WebSocket.
+    pub fn posted(&self) -> Option<(u64, u64)> {
+        match &self.link {
+            Link::WebSocket(_) => None,
+            Link::Polling(polling) => Some(polling.posted()),
+        }
+    }
+
+    /// How many bytes the kernel takes for this connection before the server has to wait, about. It keeps what it has
+    /// taken already; while polling it is the poll's connection of the moment.
+    ///
+    /// # Errors
+    /// As the system's `setsockopt`.
+    pub fn limit_receive_buffer(&self, bytes: usize) -> std::io::Result<()> {
+        match &self.link {
+            Link::WebSocket(connection) => connection.limit_receive_buffer(bytes),
+            Link::Polling(polling) => polling.limit_receive_buffer(bytes),
         }
     }
 

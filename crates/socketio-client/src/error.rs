@@ -324,6 +324,14 @@ pub enum Closed {
     Protocol(String),
     /// This side closed it.
     Local,
+    /// This side closed it while polling, and the server had not answered the posts with its last packets: they may or
+    /// may not have got there.
+    Unsent {
+        /// How many packets, the goodbye not counted.
+        packets: u64,
+        /// What the last post met with.
+        text: String,
+    },
 }
 
 /// The two requests of long polling.
@@ -414,6 +422,7 @@ impl fmt::Display for Closed {
             Closed::PingTimeout => f.write_str("ping timeout"),
             Closed::Protocol(text) => f.write_str(text),
             Closed::Local => f.write_str("closed by the client"),
+            Closed::Unsent { text, .. } => write!(f, "closed by the client with posts unanswered: {text}"),
         }
     }
 }
@@ -421,7 +430,7 @@ impl fmt::Display for Closed {
 impl Error for Closed {}
 
 /// `ECONNRESET` and the like for what operators know by that name, else the error's own text.
-fn io_text(error: &io::Error) -> String {
+pub fn io_text(error: &io::Error) -> String {
     let name = match error.raw_os_error() {
         Some(libc::ECONNREFUSED) => "ECONNREFUSED",
         Some(libc::ECONNRESET) => "ECONNRESET",

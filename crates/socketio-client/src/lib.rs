@@ -19,6 +19,7 @@ mod http;
 mod lane;
 mod net;
 mod options;
+mod pace;
 mod polling;
 mod reconnect;
 #[doc(hidden)]
@@ -31,7 +32,7 @@ pub mod websocket;
 pub use backoff::Backoff;
 pub use client::{Client, Connected, Incoming, Kind, Message, connect, encode_event};
 pub use detect::detect_revision;
-pub use error::{Cause, Closed, ConnectError, Method, Stage, Stages};
+pub use error::{Cause, Closed, ConnectError, Method, Stage, Stages, io_text};
 pub use net::resolve;
 pub use options::{Endpoint, InvalidUrl, Options, Timeouts, Transport};
 pub use reconnect::{Attempt, Ended, Lost, Reconnecting};

@@ -317,6 +317,10 @@ impl Stream {
         }
     }
 
+    pub(crate) fn limit_receive_buffer(&self, bytes: usize) -> io::Result<()> {
+        SockRef::from(self.tcp()).set_recv_buffer_size(bytes)
+    }
+
     /// Makes the coming drop a reset instead of an orderly end.
     pub(crate) fn reset_on_drop(&self) {
         // Where the system refuses, the drop is orderly; there is nothing better to do.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -42,6 +43,9 @@ pub struct Options {
     pub max_payload: usize,
     /// For `https` and `wss`; see [`crate::tls`].
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Counts, for all connections made with these options, the server's pings (Engine.IO 3: its answers to ours) that
+    /// came later than its own `pingInterval` and `pingTimeout` allow while other packets kept the connection alive.
+    pub late_heartbeats: Option<Arc<AtomicU64>>,
 }
 
 /// How bytes travel.
@@ -162,6 +166,7 @@ impl Options {
             addresses: Vec::new(),
             max_payload: DEFAULT_MAX_PAYLOAD,
             tls: None,
+            late_heartbeats: None,
         })
     }
 }

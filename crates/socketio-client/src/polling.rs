@@ -13,6 +13,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -33,6 +34,7 @@ use crate::http::{self, Head};
 use crate::lane::{Lane, LaneError, Opening};
 use crate::net::{Progress, Route, Stream};
 use crate::options::{Options, Transport};
+use crate::pace::Pace;
 use crate::response::Response;
 use crate::session::{Session, sample};
 use crate::upgrade::{self, Probe, Probed, Upgrade};
@@ -57,6 +59,10 @@ pub(crate) struct Polling {
     queue: VecDeque<Outgoing>,
     /// Bytes in `queue`.
     queued: usize,
+    /// Packets given by the application so far; of them in answered posts; and in the post under way.
+    given: u64,
+    taken: u64,
+    under_way: u64,
     /// Most bytes of a post.
     max_post: usize,
     /// When the post under way has taken too long.
@@ -71,6 +77,8 @@ pub(crate) struct Polling {
     requests: u32,
     leaving: bool,
     closed: Option<Closed>,
+    /// Set for a slow reader.
+    pace: Option<Box<Pace>>,
 }
 
 /// How far the change to a WebSocket is.
@@ -85,6 +93,8 @@ enum Change {
 enum Outgoing {
     /// Its type included.
     Text(Box<str>),
+    /// The engine's own (a pong, a goodbye), its type included.
+    Own(Box<str>),
     /// The data of a message.
     Binary(Bytes),
 }
@@ -150,8 +160,8 @@ impl Outgoing {
     fn cost(&self, revision: Revision) -> usize {
         const LENGTH: usize = 12; // a length and what stands around it
         match (self, revision) {
-            (Outgoing::Text(text), Revision::V4) => text.len() + 1,
-            (Outgoing::Text(text), Revision::V3) => text.len() + LENGTH,
+            (Outgoing::Text(text) | Outgoing::Own(text), Revision::V4) => text.len() + 1,
+            (Outgoing::Text(text) | Outgoing::Own(text), Revision::V3) => text.len() + LENGTH,
             (Outgoing::Binary(bytes), Revision::V4) => bytes.len().div_ceil(3) * 4 + 2,
             (Outgoing::Binary(bytes), Revision::V3) => bytes.len() + LENGTH,
         }
@@ -160,14 +170,19 @@ impl Outgoing {
     /// Bytes held for it.
     fn len(&self) -> usize {
         match self {
-            Outgoing::Text(text) => text.len(),
+            Outgoing::Text(text) | Outgoing::Own(text) => text.len(),
             Outgoing::Binary(bytes) => bytes.len(),
         }
     }
 
+    /// 1 for what the application gave.
+    fn given(&self) -> u64 {
+        u64::from(!matches!(self, Outgoing::Own(_)))
+    }
+
     fn packet(&self) -> Result<Packet<'_>, socketio_wire::Error> {
         Ok(match self {
-            Outgoing::Text(text) => {
+            Outgoing::Text(text) | Outgoing::Own(text) => {
                 let (kind, data) = engine::decode_text(text)?;
                 Packet { kind, data: Data::Text(data) }
             }
@@ -192,7 +207,9 @@ fn encode_body(revision: Revision, packets: &[Outgoing]) -> (&'static str, Vec<u
     let mut base64 = Vec::new();
     for packet in packets {
         match packet {
-            Outgoing::Text(text) => payload::append_text_packet(revision, text, &mut body),
+            Outgoing::Text(text) | Outgoing::Own(text) => {
+                payload::append_text_packet(revision, text, &mut body);
+            }
             Outgoing::Binary(bytes) => {
                 base64.clear();
                 engine::encode_base64(revision, PacketType::Message, bytes, &mut base64);
@@ -221,6 +238,9 @@ impl Polling {
             inbox: None,
             queue: VecDeque::new(),
             queued: 0,
+            given: 0,
+            taken: 0,
+            under_way: 0,
             max_post: MAX_POST,
             overdue: None,
             post_failed: None,
@@ -231,7 +251,17 @@ impl Polling {
             requests: 0,
             leaving: false,
             closed: None,
+            pace: None,
         }
+    }
+
+    /// See `Client::set_read_rate`.
+    pub(crate) fn set_read_rate(&mut self, bytes_per_second: Option<NonZeroU32>) {
+        self.pace = bytes_per_second.map(Pace::new);
+    }
+
+    pub(crate) fn read_rate(&self) -> Option<NonZeroU32> {
+        self.pace.as_ref().map(|pace| pace.rate())
     }
 
     fn revision(&self) -> Revision {
@@ -276,6 +306,9 @@ impl Polling {
     fn took(&mut self, answer: Response) -> Result<Inbox, Closed> {
         self.take_cookies(&answer);
         self.last_read = Instant::now();
+        if let Some(pace) = &mut self.pace {
+            pace.took(answer.body.len());
+        }
         if let Some(coding) = answer.head.fields("content-encoding").find(|coding| *coding != "identity") {
             return Err(Closed::Protocol(format!(
                 "a poll's answer in the encoding {coding:?}, which was not asked for"
@@ -329,7 +362,11 @@ impl Polling {
 
     /// Posts what has gathered, as much of it as one post may hold.
     fn start_post(&mut self) -> Result<(), Cause> {
-        if !self.posts.is_idle() || self.queue.is_empty() || matches!(self.change, Change::Pausing(_)) {
+        if !self.posts.is_idle() || self.queue.is_empty() {
+            return Ok(());
+        }
+        // The change waits for the posts under way; what gathers meanwhile goes with it, unless it becomes too much.
+        if matches!(self.change, Change::Pausing(_)) && self.queued <= MAX_QUEUE {
             return Ok(());
         }
         let revision = self.revision();
@@ -345,6 +382,7 @@ impl Polling {
         }
         let packets: Vec<Outgoing> = self.queue.drain(..count).collect();
         self.queued = self.queue.iter().map(Outgoing::len).sum();
+        self.under_way = packets.iter().map(Outgoing::given).sum();
         let (kind, body) = encode_body(revision, &packets);
         let request = self.request(Method::Post, Some((kind, &body)))?;
         let options = &self.options;
@@ -361,6 +399,7 @@ impl Polling {
             match self.posts.poll(cx) {
                 Poll::Ready(Ok(answer)) => {
                     self.overdue = None;
+                    self.taken += std::mem::take(&mut self.under_way);
                     self.take_cookies(&answer);
                 }
                 // Not repeated: the server may have taken it.
@@ -417,11 +456,15 @@ impl Polling {
         }
         let Change::Pausing(probed) = std::mem::replace(&mut self.change, Change::No) else { return None };
         let Probed { mut connection, stages, began } = *probed;
+        // Or silence on the new way would seem to have begun before the last poll was answered.
+        connection.read_elsewhere(self.last_read);
         let mut frames = Vec::new();
         encode_masked(Opcode::Text, b"5", &mut frames);
         for packet in self.queue.drain(..) {
             match packet {
-                Outgoing::Text(text) => encode_masked(Opcode::Text, text.as_bytes(), &mut frames),
+                Outgoing::Text(text) | Outgoing::Own(text) => {
+                    encode_masked(Opcode::Text, text.as_bytes(), &mut frames);
+                }
                 Outgoing::Binary(bytes) => {
                     let mut data = Vec::with_capacity(1 + bytes.len());
                     engine::encode_binary(self.options.revision, PacketType::Message, &bytes, &mut data);
@@ -467,6 +510,13 @@ impl Polling {
             return Poll::Ready(Ok(()));
         }
         loop {
+            if let Some(pace) = &mut self.pace
+                && self.polls.is_idle()
+                && pace.poll(cx).is_pending()
+                && self.post_failed.is_none()
+            {
+                return Poll::Pending;
+            }
             if let Err(cause) = self.start_poll() {
                 return Poll::Ready(Err(self.end(Closed::of_request(Method::Poll, cause))));
             }
@@ -479,7 +529,12 @@ impl Polling {
                     return Poll::Ready(self.deliver(inbox, session, visit));
                 }
                 // The server ended an idle connection just then; asking again on a new one takes nothing away.
-                Poll::Ready(Err(LaneError::Stale(_))) if !self.leaving => {}
+                Poll::Ready(Err(LaneError::Stale(_))) if !self.leaving => {
+                    // While the change is waited for none is asked again, and this may have been the last.
+                    if self.is_ready_to_change() {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
                 Poll::Ready(Err(error)) => {
                     let closed = Closed::of_request(Method::Poll, error.into_cause());
                     return Poll::Ready(Err(self.end(closed)));
@@ -504,7 +559,7 @@ impl Polling {
             let flow = match inbox.next(self.options.revision) {
                 Err(closed) => return Err(self.end(closed)),
                 Ok(None) => break,
-                Ok(Some(packet)) => session.receive_polled(packet, at, |pong| self.submit_text(pong), visit),
+                Ok(Some(packet)) => session.receive_polled(packet, at, |pong| self.submit_own(pong), visit),
             };
             match flow {
                 ControlFlow::Continue(()) => {}
@@ -517,15 +572,31 @@ impl Polling {
             }
         }
         // What has been visited counts first; where a request cannot be made, the next call finds out too.
-        let _ = self.start_poll();
+        if self.pace.is_none() {
+            let _ = self.start_poll();
+        }
         let _ = self.start_post();
         Ok(())
     }
 
-    fn submit_text(&mut self, packet: &[u8]) {
-        let text = String::from_utf8_lossy(packet).into_owned().into_boxed_str();
+    fn submit_own(&mut self, packet: &[u8]) {
+        let text = text_of(packet);
         self.queued += text.len();
-        self.queue.push_back(Outgoing::Text(text));
+        self.queue.push_back(Outgoing::Own(text));
+    }
+
+    /// Engine.IO 3's heartbeat.
+    pub(crate) fn submit_ping(&mut self) -> Result<(), Closed> {
+        if let Some(closed) = &self.closed {
+            return Err(closed.clone());
+        }
+        self.submit_own(b"2");
+        self.start_post().map_err(|cause| self.end(Closed::of_request(Method::Post, cause)))
+    }
+
+    /// Packets given so far, and how many of them, the first ones, stood in posts that were answered.
+    pub(crate) fn posted(&self) -> (u64, u64) {
+        (self.given, self.taken)
     }
 
     /// Takes one Engine.IO text packet for the next post, which leaves at once if none is under way.
@@ -538,11 +609,14 @@ impl Polling {
         if let Some(closed) = &self.closed {
             return Err(closed.clone());
         }
-        self.submit_text(packet);
+        let text = text_of(packet);
+        self.queued += text.len();
+        self.queue.push_back(Outgoing::Text(text));
         for attachment in attachments {
             self.queued += attachment.len();
             self.queue.push_back(Outgoing::Binary(attachment.clone()));
         }
+        self.given += 1 + attachments.len() as u64;
         self.start_post().map_err(|cause| self.end(Closed::of_request(Method::Post, cause)))
     }
 
@@ -565,8 +639,7 @@ impl Polling {
         if let Err(closed) = self.drive_posts(cx) {
             return Poll::Ready(Err(self.end(closed)));
         }
-        let paused = matches!(self.change, Change::Pausing(_));
-        if paused || (self.posts.is_sent() && self.queued <= MAX_QUEUE) {
+        if self.posts.is_sent() && self.queued <= MAX_QUEUE {
             return Poll::Ready(Ok(()));
         }
         Poll::Pending
@@ -590,9 +663,9 @@ impl Polling {
         self.change = Change::No;
         self.leaving = true;
         for packet in packets {
-            self.submit_text(packet.as_bytes());
+            self.submit_own(packet.as_bytes());
         }
-        self.submit_text(b"1");
+        self.submit_own(b"1");
         let limit = self.options.timeouts.close;
         let last = timeout(
             limit,
@@ -611,9 +684,16 @@ impl Polling {
                 }
             }),
         );
-        match last.await {
+        let outcome = last.await;
+        let packets = self.given - self.taken;
+        match outcome {
             // What breaks the protocol is told; any other end is the one that was asked for.
             Ok(closed @ Closed::Protocol(_)) => closed,
+            Ok(closed) if packets > 0 => Closed::Unsent { packets, text: closed.to_string() },
+            Err(_) if packets > 0 => {
+                let text = format!("no answer within {} s", limit.as_secs_f64());
+                Closed::Unsent { packets, text }
+            }
             _ => Closed::Local,
         }
     }
@@ -639,6 +719,10 @@ impl Polling {
         }
     }
 
+    pub(crate) fn limit_receive_buffer(&self, bytes: usize) -> io::Result<()> {
+        self.polls.stream().map_or(Ok(()), |stream| stream.limit_receive_buffer(bytes))
+    }
+
     /// What became of the WebSocket, where the session stays with polling.
     pub(crate) fn take_upgrade(&mut self) -> Option<Box<Upgrade>> {
         self.upgrade.take()
@@ -660,6 +744,10 @@ impl Polling {
         let inbox = self.inbox.as_ref().and_then(|inbox| inbox.left(self.options.revision)).unwrap_or(0);
         inbox + self.queued + self.polls.buffered_bytes() + self.posts.buffered_bytes()
     }
+}
+
+fn text_of(packet: &[u8]) -> Box<str> {
+    String::from_utf8_lossy(packet).into_owned().into_boxed_str()
 }
 
 fn open_stream(options: &Options) -> Opening {

@@ -111,6 +111,7 @@ impl Session {
         match kind {
             engine::PacketType::Message => self.receive_packet(data, at, visit),
             engine::PacketType::Ping => {
+                self.heartbeat.ping(at);
                 let mut answer = Vec::with_capacity(1 + data.len());
                 engine::encode_text(engine::PacketType::Pong, data, &mut answer);
                 pong(&answer);

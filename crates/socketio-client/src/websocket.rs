@@ -6,6 +6,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -20,6 +21,7 @@ use crate::error::{Closed, ConnectError, Stage, Stages};
 use crate::http::{self, Head};
 use crate::net::{Progress, Route, Stream};
 use crate::options::{self, Endpoint, InvalidUrl, Timeouts};
+use crate::pace::Pace;
 
 /// What to ask for.
 #[derive(Clone, Debug)]
@@ -106,6 +108,8 @@ pub struct Connection {
     /// After a close frame nothing is sent, not even a pong.
     close_sent: bool,
     closed: Option<Closed>,
+    /// Set for a slow reader.
+    pace: Option<Box<Pace>>,
 }
 
 impl Request {
@@ -185,6 +189,7 @@ impl Connection {
             write_failed: false,
             close_sent: false,
             closed: None,
+            pace: None,
         };
         Ok((connection, switched.subprotocol))
     }
@@ -259,14 +264,34 @@ impl Connection {
 
     /// Sends a close frame (empty for `None`) and waits for the server's, at most `timeouts.close`; what
     /// still arrives is dropped. Answers [`Closed::Local`], or how the connection had ended already.
-    pub async fn close(mut self, code: Option<u16>, reason: &str) -> Closed {
+    pub async fn close(self, code: Option<u16>, reason: &str) -> Closed {
+        self.close_visiting(code, reason, |_, _| ()).await
+    }
+
+    /// [`Connection::close`] that hands what still arrives to `visit`.
+    pub async fn close_visiting(
+        mut self,
+        code: Option<u16>,
+        reason: &str,
+        mut visit: impl FnMut(Message<'_>, Instant),
+    ) -> Closed {
         let mut payload = Vec::new();
         if let Some(code) = code {
             frame::encode_close_payload(CloseCode(code), reason, &mut payload);
         }
         let mut frames = Vec::with_capacity(32);
         encode_masked(Opcode::Close, &payload, &mut frames);
-        self.close_with(&frames, |_, _, _| ControlFlow::Continue(())).await
+        let visit = |message: Message<'_>, at, _: &mut Vec<u8>| {
+            visit(message, at);
+            ControlFlow::Continue(())
+        };
+        self.close_with(&frames, visit).await
+    }
+
+    /// From now on reads at most so many bytes a second, in small pieces; `None`: as fast as they come. What is not
+    /// read stays in the kernel's buffers, and when they are full with the server.
+    pub fn set_read_rate(&mut self, bytes_per_second: Option<NonZeroU32>) {
+        self.pace = bytes_per_second.map(Pace::new);
     }
 
     /// Ends the connection with a TCP reset, as a client does that loses power or is killed.
@@ -294,6 +319,15 @@ impl Connection {
     /// When bytes were last read.
     pub(crate) fn last_read(&self) -> Instant {
         self.last_read
+    }
+
+    pub(crate) fn limit_receive_buffer(&self, bytes: usize) -> io::Result<()> {
+        self.stream.limit_receive_buffer(bytes)
+    }
+
+    /// The session read something by other means at this time.
+    pub(crate) fn read_elsewhere(&mut self, at: Instant) {
+        self.last_read = self.last_read.max(at);
     }
 
     async fn send(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), Closed> {
@@ -421,13 +455,21 @@ impl Connection {
             end
         } else if self.inbox.rest().len() <= INBOX_IN_SHARED {
             let held = self.inbox.rest().len();
-            let Self { stream, reader, inbox, last_read, .. } = &mut *self;
+            let Self { stream, reader, inbox, last_read, pace, .. } = &mut *self;
+            let most = match pace {
+                Some(pace) => ready!(pace.poll(cx)),
+                None => usize::MAX,
+            };
             ready!(buffers::with_read_buffer(|buffer| {
                 buffer[..held].copy_from_slice(inbox.rest());
-                let end = match ready!(stream.poll_read(cx, &mut buffer[held..])) {
+                let end = buffer.len().min(held.saturating_add(most));
+                let end = match ready!(stream.poll_read(cx, &mut buffer[held..end])) {
                     Ok(0) => End::Stopped(Stop::Close(Closed::Eof)),
                     Ok(read) => {
                         *last_read = Instant::now();
+                        if let Some(pace) = pace {
+                            pace.took(read);
+                        }
                         let filled = &mut buffer[..held + read];
                         let (consumed, end) = decode(reader, filled, *last_read, &mut replies, &mut visit);
                         let fresh = matches!(end, End::Stopped(Stop::Visitor));
@@ -440,9 +482,21 @@ impl Connection {
             }))
         } else {
             // A message too large for the shared buffer collects in one of its own.
-            let Self { stream, reader, inbox, last_read, .. } = &mut *self;
+            let Self { stream, reader, inbox, last_read, pace, .. } = &mut *self;
             inbox.make_room(reader.wanted(inbox.rest()));
-            match ready!(stream.poll_read_more(cx, &mut inbox.bytes)) {
+            let read = match pace {
+                None => ready!(stream.poll_read_more(cx, &mut inbox.bytes)),
+                Some(pace) => {
+                    let most = ready!(pace.poll(cx));
+                    let mut piece = [0; 4096];
+                    let most = most.min(piece.len());
+                    ready!(stream.poll_read(cx, &mut piece[..most])).inspect(|&read| {
+                        inbox.bytes.extend_from_slice(&piece[..read]);
+                        pace.took(read);
+                    })
+                }
+            };
+            match read {
                 Ok(0) => End::Stopped(Stop::Close(Closed::Eof)),
                 Ok(_) => {
                     *last_read = Instant::now();

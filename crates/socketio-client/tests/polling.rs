@@ -691,6 +691,54 @@ async fn close_visits_what_still_arrives_and_does_not_wait_for_ever() {
 }
 
 #[tokio::test]
+async fn what_was_said_last_and_not_taken_is_told_at_the_close() {
+    for (answered, refused) in [(false, false), (true, false), (false, true)] {
+        let server = server(move |mut requests| {
+            requests.greet("[]");
+            let poll = requests.get();
+            let mut first = requests.post();
+            assert_eq!(first.text(), r#"42["a"]"#);
+            match (answered, refused) {
+                (_, true) => first.raw("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n"),
+                (true, _) => first.answer("ok"),
+                _ => {
+                    requests.take("END");
+                }
+            }
+            if answered {
+                requests.expect_post("42[\"b\"]\x1e41\x1e1");
+                poll.answer("6");
+            }
+        });
+        let mut options = polling(&server);
+        options.timeouts.close = Duration::from_millis(100);
+        if answered {
+            options.timeouts.close = common::LONG;
+        }
+        let mut open = connect(&options).await.unwrap().client;
+        open.emit("/", "a", "").await.unwrap();
+        open.emit("/", "b", "").await.unwrap();
+        // The CONNECT is the first.
+        assert_eq!(open.posted(), Some((3, 1)));
+        let closed = open.close().await;
+        match (answered, refused) {
+            (true, _) => assert_eq!(closed, Closed::Local),
+            (_, true) => {
+                assert_eq!(closed, Closed::Unsent { packets: 2, text: "post: 500 Oops".into() });
+            }
+            _ => {
+                assert_eq!(closed, Closed::Unsent { packets: 2, text: "no answer within 0.1 s".into() });
+                assert_eq!(
+                    closed.to_string(),
+                    "closed by the client with posts unanswered: no answer within 0.1 s"
+                );
+            }
+        }
+        server.join();
+    }
+}
+
+#[tokio::test]
 async fn abort_is_a_reset_and_drop_is_not() {
     for abort in [true, false] {
         let server = server(move |mut requests| {

@@ -309,3 +309,84 @@ async fn leaving_in_the_midst_of_the_change_is_leaving() {
         server.join();
     }
 }
+
+/// A client that is paused for the change: the probe has got through and a poll is still under way.
+async fn until_paused(client: &mut Client) {
+    for _ in 0..10 {
+        assert!(timeout(Duration::from_millis(10), client.next()).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_flood_during_the_change_is_posted_and_does_not_gather_without_bound() {
+    let server = server(|mut requests| {
+        requests.greet(OFFERED);
+        let mut peer = requests.websocket().into_websocket();
+        peer.expect("2probe");
+        peer.send("3probe");
+        let poll = requests.get();
+        // At most 64 kB, six of them, stay for the change.
+        let mut posted = 0;
+        while posted < 94 {
+            let post = requests.post();
+            posted += post.text().split('\u{1e}').count();
+            post.answer("ok");
+        }
+        poll.answer("6");
+        peer.expect("5");
+        for _ in posted..100 {
+            assert!(peer.ws.read().unwrap().to_text().unwrap().starts_with(r#"42["n""#));
+        }
+    });
+    let mut client = connect(&options(&server)).await.unwrap().client;
+    until_paused(&mut client).await;
+    let big = format!("\"{}\"", "x".repeat(10_000));
+    for _ in 0..100 {
+        client.emit("/", "n", &big).await.unwrap();
+        assert!(client.buffered_bytes() < 200_000, "{}", client.buffered_bytes());
+    }
+    let _ = timeout(Duration::from_millis(300), client.next()).await;
+    assert_eq!(client.transport(), Transport::WebSocket);
+    server.join();
+}
+
+#[tokio::test]
+async fn a_poll_that_goes_stale_during_the_change_does_not_hold_it_up() {
+    let server = server(|mut requests| {
+        requests.greet(OFFERED);
+        let mut peer = requests.websocket().into_websocket();
+        peer.expect("2probe");
+        let poll = requests.get();
+        peer.send("3probe");
+        std::thread::sleep(Duration::from_millis(50));
+        poll.stream.shutdown(std::net::Shutdown::Both).unwrap();
+        peer.expect("5");
+        peer.send(r#"42["end"]"#);
+    });
+    let mut client = connect(&options(&server)).await.unwrap().client;
+    assert_eq!(timeout(common::LONG, until_end(&mut client)).await.unwrap(), [""; 0]);
+    assert_eq!(client.transport(), Transport::WebSocket);
+    server.join();
+}
+
+#[tokio::test]
+async fn the_last_sign_of_life_goes_along_with_the_change() {
+    let server = server(|mut requests| {
+        requests.get().answer(open_packet(OFFERED, 100, 300));
+        requests.expect_post("40");
+        requests.get().answer(r#"40{"sid":"s"}"#);
+        let mut peer = requests.websocket().into_websocket();
+        peer.expect("2probe");
+        peer.send("3probe");
+        let poll = requests.get();
+        std::thread::sleep(Duration::from_millis(300));
+        poll.answer("6");
+        peer.expect("5");
+        // Beyond what the probe's answer allows, within what the last poll's does.
+        std::thread::sleep(Duration::from_millis(200));
+        peer.send(r#"42["end"]"#);
+    });
+    let mut client = connect(&options(&server)).await.unwrap().client;
+    assert_eq!(until_end(&mut client).await, [""; 0]);
+    server.join();
+}

@@ -163,3 +163,40 @@ async fn an_unknown_certificate_is_named() {
     assert!(matches!(error.cause(), Cause::Tls(text) if text.contains("UnknownIssuer")), "{error:?}");
     server.join();
 }
+
+#[tokio::test]
+async fn a_slow_reader_leaves_the_rest_with_the_server() {
+    // More than the kernel's buffers of both ends take, so that the server's writing stands still.
+    const MESSAGE: usize = 64 * 1024;
+    let (told, took) = std::sync::mpsc::channel();
+    let server = Server::websocket(move |mut peer| {
+        let text = "x".repeat(MESSAGE);
+        for number in 0..400 {
+            if peer.ws.send(tungstenite::Message::text(text.as_str())).is_err() || told.send(number).is_err()
+            {
+                return;
+            }
+        }
+    });
+    let mut request = Request::new(&server.url()).unwrap();
+    request.timeouts.close = std::time::Duration::from_millis(50);
+    let mut connection = Connection::connect(&request).await.unwrap().connection;
+    connection.set_read_rate(std::num::NonZeroU32::new(100_000));
+    let mut whole = 0;
+    let reading = async {
+        loop {
+            whole += connection.for_each_ready(|_, _| ControlFlow::Continue(())).await.unwrap();
+        }
+    };
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(1500), reading).await.is_err());
+    // 150 kB in 1.5 s: two messages, and never more than the rate allows.
+    assert!((1..=3).contains(&whole), "{whole} messages");
+    let sent = took.try_iter().last().unwrap();
+    assert!(sent < 399, "the server got rid of everything");
+    // At full speed everything comes.
+    connection.set_read_rate(None);
+    while whole < 400 {
+        whole += connection.for_each_ready(|_, _| ControlFlow::Continue(())).await.unwrap();
+    }
+    server.join();
+}

@@ -77,9 +77,8 @@ impl Run {
     /// # Errors
     /// When the file is no result.
     pub fn read(path: &Path) -> Result<Self, json::Error> {
-        let mut seconds = Vec::new();
-        let loaded = json::read_with_seconds(path, &mut |window| seconds.push(Second::of(window)))?;
-        Ok(Self::of(path, loaded, seconds))
+        let (loaded, seconds) = json::read_with_windows(path)?;
+        Ok(Self::of(path, loaded, seconds.iter().map(Second::of).collect()))
     }
 
     /// A run that has just ended, under the name its file would have.

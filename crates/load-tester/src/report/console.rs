@@ -6,6 +6,7 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
+use super::diagnosis::{Kind, diagnose};
 use super::loaded::{Loaded, Slice};
 use super::{console_v1, console_v2, plain, story};
 use crate::outcome::{CheckKind, Outcome, PhaseInfo, Window};
@@ -104,8 +105,10 @@ impl Console {
             let _ = writeln!(text, "\n{note}");
         }
         let Some(run) = &loaded.run else { return };
+        let found = diagnose(loaded);
         // The plain form has them in its body.
         if self.format != Format::Plain {
+            let _ = writeln!(text, "\n{}", found.first);
             let checks = |kind| run.checks.iter().filter(move |c| c.kind == kind);
             for (kind, head) in [(CheckKind::Ensure, "Checks:"), (CheckKind::Expect, "Expectations:")] {
                 if checks(kind).next().is_some() {
@@ -125,7 +128,8 @@ impl Console {
                 let _ = writeln!(text, "\nDelivery: {delivery}");
             }
         }
-        if let Some(banner) = story::unconfirmed(loaded) {
+        // Where nothing worse was found it is the first sentence already.
+        if let Some(banner) = story::unconfirmed(loaded).filter(|_| found.kind != Kind::NothingConfirmed) {
             let _ = writeln!(text, "\n{banner}");
         }
         let _ = writeln!(text, "\n{}", story::validity(run));

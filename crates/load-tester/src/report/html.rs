@@ -7,8 +7,9 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::charts::charts;
+use super::diagnosis::{self, Kind};
 use super::loaded::{ENDPOINTS, Loaded, Origin, Run, Slice, Summary};
-use super::story::{self, Bottleneck};
+use super::story;
 use super::svg::{self, Chart, Mark, Span};
 use super::terms::{Term, terms};
 use super::units::{bytes, count, duration, figure, instant, latency, percent, rate, sum_of, thousands};
@@ -155,15 +156,15 @@ impl Page {
             })
             .collect();
         let chart_data = serde_json::json!({ "from": axis.from_s, "to": axis.to_s, "charts": data });
-        let mut sentences = story::outcome(loaded).into_iter().map(|s| unbroken(&s));
+        let found = diagnosis::diagnose(loaded);
         let (status, mood) = status(loaded);
         Self {
             style: STYLE,
             script: SCRIPT,
             title: loaded.short_name().to_owned(),
             subtitle: subtitle(loaded, zone),
-            verdict: sentences.next().unwrap_or_default(),
-            more: sentences.collect(),
+            verdict: unbroken(&found.first),
+            more: found.evidence.iter().map(|row| unbroken(row)).collect(),
             mood,
             status,
             banners: banners(loaded),
@@ -328,7 +329,7 @@ fn banners(loaded: &Loaded) -> Vec<Banner> {
             rules,
         }
     };
-    if let Bottleneck::Tester { .. } = story::bottleneck(loaded) {
+    if diagnosis::diagnose(loaded).kind == Kind::TesterBound {
         validity.text += " The tester itself was the bottleneck: give it more cores, or ask for less.";
     }
     banners.push(validity);

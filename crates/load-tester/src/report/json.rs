@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::artillery::{self, PeriodIn};
+use super::diagnosis;
 use super::loaded::{self, Loaded, Run, Slice, Summary};
 use crate::outcome::{
     Check, Delivery, ErrorGroup, Meta, Monitored, Outcome, ProcessSample, StageUse, TargetUse, Validity,
@@ -40,8 +41,8 @@ pub enum Error {
     #[error("{path}: cannot write here: {cause}\n  {remedy}", path = .path.display())]
     // Not named `source`: whoever prints the chain of causes would say it twice.
     Write { path: PathBuf, cause: io::Error, remedy: String },
-    #[error("{path}: cannot be read: {cause}", path = .path.display())]
-    Read { path: PathBuf, cause: io::Error },
+    #[error("{path}: cannot be read: {cause}\n  {remedy}", path = .path.display())]
+    Read { path: PathBuf, cause: io::Error, remedy: &'static str },
     #[error("{path}: {bytes} bytes is more than the {MOST_BYTES} this reads\n  \
              shorten the file: Artillery 1's `intermediate[].latencies` may be removed", path = .path.display())]
     TooLarge { path: PathBuf, bytes: u64 },
@@ -129,19 +130,24 @@ fn temporary(target: &Path) -> PathBuf {
     target.with_file_name(format!(".{name}.{}-{now:x}.tmp", std::process::id()))
 }
 
-fn write_error(path: &Path, cause: io::Error) -> Error {
+pub(super) fn write_error(path: &Path, cause: io::Error) -> Error {
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let remedy = match cause.kind() {
         io::ErrorKind::NotFound => {
             format!("the directory {} does not exist: create it first", directory.display())
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            format!("{} is not yours to write in: choose another place with -o", directory.display())
+            format!("{} is not yours to write in: choose another place", directory.display())
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "make room, or choose another place with -o".to_owned()
+            "make room, or choose another place".to_owned()
         }
-        _ => "choose another place with -o".to_owned(),
+        io::ErrorKind::FileTooLarge => {
+            "the limit on the size of files is below it: raise it (`ulimit -f`), or choose another place"
+                .to_owned()
+        }
+        io::ErrorKind::IsADirectory => "name a file in it".to_owned(),
+        _ => "choose another place".to_owned(),
     };
     Error::Write { path: path.to_owned(), cause, remedy }
 }
@@ -150,6 +156,7 @@ fn write_error(path: &Path, cause: io::Error) -> Error {
 pub fn to_string(outcome: &Outcome) -> String {
     let mut encoder = HistogramEncoder(V2DeflateSerializer::new());
     let loaded = Loaded::of(outcome);
+    let found = diagnosis::diagnose(&loaded);
     let started = outcome.meta.started_at_ms as f64;
 
     let mut intermediate = Vec::new();
@@ -192,6 +199,7 @@ pub fn to_string(outcome: &Outcome) -> String {
             validity: outcome.validity.clone(),
             checks: outcome.checks.clone(),
             interrupted: outcome.interrupted.map(str::to_owned),
+            diagnosis: Some(Told { kind: found.kind, first: found.first }),
         },
     };
     // Maps with text keys and plain structs: nothing in them can fail to serialise.
@@ -360,6 +368,16 @@ struct Block {
     validity: Validity,
     checks: Vec<Check>,
     interrupted: Option<String>,
+    /// For whoever reads the file; reports diagnose anew.
+    #[serde(default, skip_deserializing)]
+    diagnosis: Option<Told>,
+}
+
+/// The run in a word and in a sentence.
+#[derive(Serialize)]
+struct Told {
+    kind: diagnosis::Kind,
+    first: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -446,31 +464,57 @@ fn decode_histogram(text: &str) -> Result<Histogram<u64>, String> {
 
 /// Reads a result of ours or of Artillery.
 pub fn read(path: &Path) -> Result<Loaded, Error> {
-    read_with_seconds(path, &mut |_| {})
+    parse(&bytes_of(path)?, path)
 }
 
-/// The same, and hands over each second of ours (ten of them in a long run) with its histograms.
-pub(crate) fn read_with_seconds(path: &Path, each: &mut dyn FnMut(&Window)) -> Result<Loaded, Error> {
-    let failed = |cause| Error::Read { path: path.to_owned(), cause };
-    let file = File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        let size = fs::metadata(path).map_or(MOST_BYTES + 1, |m| m.len());
+/// The same, and every second with its histograms; none in Artillery's files.
+pub fn read_with_windows(path: &Path) -> Result<(Loaded, Vec<Window>), Error> {
+    let bytes = bytes_of(path)?;
+    let loaded = parse(&bytes, path)?;
+    let block = serde_json::from_slice::<FileIn>(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes));
+    // It was read once already.
+    let seconds = block.ok().and_then(|file| file.drumfire).map_or(Vec::new(), |block| block.seconds);
+    Ok((loaded, seconds.iter().filter_map(|second| second.window().ok()).collect()))
+}
+
+fn bytes_of(path: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |cause: io::Error| {
+        let remedy = match cause.kind() {
+            io::ErrorKind::NotFound => "give the JSON file a run wrote with -o",
+            io::ErrorKind::PermissionDenied => {
+                "ask its owner to let you read it, or copy it to a place of your own"
+            }
+            io::ErrorKind::IsADirectory => "give a file in it: the JSON a run wrote with -o",
+            _ => "copy the file to another place and try again",
+        };
+        Error::Read { path: path.to_owned(), cause, remedy }
+    };
+    let mut file = File::open(path).map_err(failed)?;
+    // Before a byte of it is read, where the size is known.
+    let size = file.metadata().map_or(0, |meta| meta.len());
+    if size > MOST_BYTES {
         return Err(Error::TooLarge { path: path.to_owned(), bytes: size });
     }
-    parse_with_seconds(&bytes, path, each)
+    let mut bytes = Vec::new();
+    (&mut file).take(4096).read_to_end(&mut bytes).map_err(failed)?;
+    // What does not even begin like a result need not be read.
+    if bytes.trim_ascii_start().first().is_some_and(|b| !matches!(b, b'{' | 0xef)) {
+        return Ok(bytes);
+    }
+    file.take(MOST_BYTES + 1 - bytes.len() as u64).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(Error::TooLarge { path: path.to_owned(), bytes: bytes.len() as u64 });
+    }
+    Ok(bytes)
 }
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Reads a result file's bytes; `path` is only for messages and headings.
 pub fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, Error> {
-    parse_with_seconds(bytes, path, &mut |_| {})
-}
-
-fn parse_with_seconds(bytes: &[u8], path: &Path, each: &mut dyn FnMut(&Window)) -> Result<Loaded, Error> {
     let foreign =
         |what: &str, remedy| Error::Foreign { path: path.to_owned(), what: what.to_owned(), remedy };
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     match bytes.iter().find(|b| !b.is_ascii_whitespace()) {
         None => {
             return Err(foreign(
@@ -512,7 +556,7 @@ fn parse_with_seconds(bytes: &[u8], path: &Path, each: &mut dyn FnMut(&Window)) 
     let name =
         path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
     let mut loaded = match file {
-        FileIn { drumfire: Some(block), .. } => ours(&block, each).map_err(|what| Error::Foreign {
+        FileIn { drumfire: Some(block), .. } => ours(&block).map_err(|what| Error::Foreign {
             path: path.to_owned(),
             what,
             remedy: "copy the file again, or read it with the drumfire that wrote it",
@@ -547,7 +591,7 @@ fn parse_with_seconds(bytes: &[u8], path: &Path, each: &mut dyn FnMut(&Window)) 
     Ok(loaded)
 }
 
-fn ours(block: &Block, each: &mut dyn FnMut(&Window)) -> Result<Loaded, String> {
+fn ours(block: &Block) -> Result<Loaded, String> {
     if block.format > FORMAT {
         return Err(format!(
             "written by a newer drumfire (format {}, this one reads up to {FORMAT})",
@@ -561,7 +605,6 @@ fn ours(block: &Block, each: &mut dyn FnMut(&Window)) -> Result<Loaded, String> 
     let mut slices = Vec::new();
     for seconds in block.seconds.chunks(loaded::seconds_per_slice(block.seconds.len())) {
         let windows = seconds.iter().map(BlockWindow::window).collect::<Result<Vec<_>, _>>()?;
-        windows.iter().for_each(&mut *each);
         slices.extend(loaded::merge(&windows).map(|w| Slice::of_window(&w)));
     }
     let active = loaded::active(block.seconds.iter().map(|w| (w.start_s, w.length_s, &w.counters)));

@@ -9,16 +9,25 @@ mod charts;
 pub mod console;
 mod console_v1;
 mod console_v2;
+pub mod csv;
+pub mod diagnosis;
+pub mod form;
+mod hdr;
 pub mod html;
 pub mod json;
+mod junit;
 pub mod loaded;
-mod plain;
-mod story;
+mod markdown;
+pub(crate) mod plain;
+pub(crate) mod story;
 mod svg;
 mod terms;
 pub(crate) mod units;
+mod verdict;
 
 pub use console::{Console, Format};
+pub use diagnosis::{Diagnosis, diagnose};
+pub use form::Form;
 pub use loaded::{Loaded, Origin, Run, Slice, Summary};
 
 /// What a page of another kind is drawn with.
@@ -27,3 +36,4 @@ pub(crate) mod charts_of {
     pub(crate) use super::svg::{Chart, Mark, Series, Span, draw};
 }
 pub(crate) use html::STYLE;
+pub(crate) use story::program;

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use super::diagnosis::diagnose;
 use super::loaded::{ENDPOINTS, Loaded, Run, Slice, Summary};
 use super::story;
 use super::units::{bytes, count, duration, figure, instant, milliseconds, percent, rate, sum_of, thousands};
@@ -60,8 +61,10 @@ pub(super) fn summary(loaded: &Loaded) -> String {
     let mut text = String::new();
     let out = &mut text;
     let _ = writeln!(out);
-    for sentence in story::outcome(loaded) {
-        let _ = writeln!(out, "{sentence}");
+    let diagnosis = diagnose(loaded);
+    let _ = writeln!(out, "{}", diagnosis.first);
+    for row in &diagnosis.evidence {
+        let _ = writeln!(out, "- {}", one_line(row, 500));
     }
     let _ = writeln!(out);
     load(out, loaded);
@@ -338,7 +341,7 @@ fn checks(out: &mut String, run: &Run) {
 }
 
 /// Control characters and line breaks as spaces, cut to `most` characters.
-pub(super) fn one_line(text: &str, most: usize) -> String {
+pub(crate) fn one_line(text: &str, most: usize) -> String {
     let mut line = String::new();
     for (i, c) in text.trim().chars().enumerate() {
         if i == most {

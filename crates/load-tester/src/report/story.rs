@@ -1,84 +1,16 @@
-//! The run in words: what came of it, who was at its limit, what the reader must know before believing a figure.
+//! What of a run is told in the same words everywhere: deliveries, rates, CPU, what the reader must know before believing a
+//! figure. What came of it and why is in `diagnosis.rs`.
 
 use std::collections::BTreeMap;
 
 use super::loaded::{Loaded, Origin, RPS, Run};
-use super::units::{count, duration, figure, latency, percent, thousands};
+use super::units::{count, figure, latency, percent, thousands};
 use crate::outcome::{ProcessSample, names};
-
-/// From here on a thread counts as busy all the time.
-const BUSY: f64 = 0.95;
-/// Below this on both sides nobody was short of processor time.
-const IDLE: f64 = 0.8;
-/// A thread must be busy for that many samples in a row (one a second).
-const BUSY_SAMPLES: usize = 5;
-
-/// Whose processor time ran out.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Bottleneck {
-    /// The tester itself: its figures say little about the target.
-    Tester {
-        thread: String,
-        seconds: usize,
-    },
-    Target {
-        command: String,
-        thread: String,
-        seconds: usize,
-    },
-    /// Both were watched and neither came near.
-    Neither,
-    Unknown,
-}
-
-pub(crate) fn bottleneck(loaded: &Loaded) -> Bottleneck {
-    let Some(run) = &loaded.run else { return Bottleneck::Unknown };
-    if let Some((thread, seconds)) = longest_busy(&run.tester) {
-        return Bottleneck::Tester { thread, seconds };
-    }
-    let Some(target) = &run.target else { return Bottleneck::Unknown };
-    if let Some((thread, seconds)) = longest_busy(&target.samples) {
-        return Bottleneck::Target { command: program(&target.command).to_owned(), thread, seconds };
-    }
-    let busiest = |samples: &[ProcessSample]| {
-        samples.iter().flat_map(|s| s.threads.iter().map(|t| t.1)).fold(0.0, f64::max)
-    };
-    if run.validity.valid
-        && !run.tester.is_empty()
-        && !target.samples.is_empty()
-        && busiest(&run.tester) < IDLE
-        && busiest(&target.samples) < IDLE
-    {
-        Bottleneck::Neither
-    } else {
-        Bottleneck::Unknown
-    }
-}
 
 /// The program's name out of a command line: `/usr/bin/node server.js` is `node`.
 pub(crate) fn program(command: &str) -> &str {
     let first = command.split_whitespace().next().unwrap_or(command);
     first.rsplit('/').next().unwrap_or(first)
-}
-
-/// The thread that was busy longest without a pause, and for how many seconds, if that is long enough to matter.
-fn longest_busy(samples: &[ProcessSample]) -> Option<(String, usize)> {
-    let mut running: BTreeMap<String, usize> = BTreeMap::new();
-    let mut longest: Option<(String, usize)> = None;
-    for sample in samples {
-        let mut now = BTreeMap::new();
-        for (thread, cpu) in numbered(&sample.threads) {
-            if cpu >= BUSY {
-                let length = running.get(&thread).copied().unwrap_or(0) + 1;
-                if length >= BUSY_SAMPLES && longest.as_ref().is_none_or(|(_, l)| length > *l) {
-                    longest = Some((thread.clone(), length));
-                }
-                now.insert(thread, length);
-            }
-        }
-        running = now;
-    }
-    longest
 }
 
 /// Threads of the same name told apart by their order: `worker`, `worker 2`, ...
@@ -92,71 +24,6 @@ pub(crate) fn numbered(threads: &[(String, f64)]) -> Vec<(String, f64)> {
             (if *n == 1 { name.clone() } else { format!("{name} {n}") }, *cpu)
         })
         .collect()
-}
-
-/// What the run came to, in one to four short sentences.
-pub(crate) fn outcome(loaded: &Loaded) -> Vec<String> {
-    let total = &loaded.total;
-    let (launched, completed, failed) = (total.launched(), total.completed(), total.failed());
-    let mut sentences = Vec::new();
-
-    let all = if launched == 0 {
-        "No user was started".to_owned()
-    } else if completed == launched {
-        format!("All {} completed", count(launched, "user", "users"))
-    } else {
-        let mut text = format!("{} of {} completed", thousands(completed), count(launched, "user", "users"));
-        let unfinished = launched.saturating_sub(completed + failed);
-        match (failed, unfinished) {
-            (0, 0) => {}
-            (f, 0) => text += &format!(", {} failed", thousands(f)),
-            (0, u) => text += &format!(", {} did not finish", thousands(u)),
-            (f, u) => text += &format!(", {} failed, {} did not finish", thousands(f), thousands(u)),
-        }
-        text
-    };
-    let errors = total.error_count();
-    sentences.push(match main_cause(loaded) {
-        Some((cause, n)) if errors > 0 => {
-            let mostly = if n < errors { ", most often " } else { ": " };
-            let counted = count(errors, "error", "errors");
-            format!("{all}. {counted} in {}{mostly}{cause}.", duration(loaded.duration_s))
-        }
-        _ if launched > 0 && completed == launched => {
-            format!("{all} in {} without an error.", duration(loaded.duration_s))
-        }
-        _ => format!("{all} in {}.", duration(loaded.duration_s)),
-    });
-
-    if let Some(run) = &loaded.run {
-        if let Some(signal) = &run.interrupted {
-            sentences
-                .push(format!("The run was ended early by {signal}; what was due after it did not run."));
-        }
-        if let Some(text) = delivery(run) {
-            sentences.push(text);
-        }
-    }
-    match bottleneck(loaded) {
-        Bottleneck::Tester { thread, seconds } => sentences.push(format!(
-            "The tester was the bottleneck: its thread “{thread}” was at its limit for {seconds} s, so the figures say little \
-             about the target."
-        )),
-        Bottleneck::Target { command, thread, seconds } => sentences.push(format!(
-            "The target was at its limit: {command}'s thread “{thread}” was busy without a pause for {seconds} s."
-        )),
-        Bottleneck::Neither => sentences.push("Neither side ran short of processor time.".to_owned()),
-        Bottleneck::Unknown => {}
-    }
-    sentences
-}
-
-/// The most frequent cause in words, and how often it came.
-fn main_cause(loaded: &Loaded) -> Option<(String, u64)> {
-    if let Some(group) = loaded.run.as_ref().and_then(|r| r.errors.iter().max_by_key(|e| e.count)) {
-        return Some((format!("“{}” at {}", group.cause, group.step), group.count));
-    }
-    loaded.total.errors().max_by_key(|(_, n)| *n).map(|(name, n)| (format!("“{name}”"), n))
 }
 
 /// Delivery in a sentence; completeness only against an expectation.

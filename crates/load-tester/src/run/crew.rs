@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::metrics::{Count, Recorder};
+use crate::metrics::{Collector, Count, Recorder};
 use crate::timer::Timer;
 use crate::virtual_user::{Shared, Worker, live};
 use crate::{listeners, validity};
@@ -71,6 +71,17 @@ impl Crew {
             crew.threads.push(thread.context("starting a worker thread")?);
         }
         Ok(crew)
+    }
+
+    /// Ends threads that have not started; they hand their errors over.
+    pub(super) async fn last_errors(&mut self, collector: &mut Collector) {
+        self.orders.send_replace(Order::Finish);
+        while let Some(report) = self.reports.recv().await {
+            if let Report::Final { recorder, .. } = report {
+                collector.add_errors(&recorder);
+            }
+        }
+        self.dismiss().await;
     }
 
     /// Waits for the threads to end; they close their sockets within a bounded time.

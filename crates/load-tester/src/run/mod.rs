@@ -19,15 +19,18 @@ use tokio::task::LocalSet;
 pub(crate) use crew::{Order, Report};
 pub(crate) use prepare::Padded;
 
+pub use crate::progress::Progress;
+
 use crate::ledger::Ledger;
 use crate::metric::Totals;
 use crate::metrics::Collector;
-use crate::outcome::{Check, CheckKind, Delivery, Meta, Outcome, PhaseInfo, Window};
+use crate::outcome::{Check, CheckKind, Meta, Outcome};
 use crate::script::model::Script;
 use crate::script::vars::SharedVars;
 use crate::signals::Signals;
+use crate::target::{Observer, Seen};
 use crate::virtual_user::{Actor, Worker, rng_of};
-use crate::{ensure, preflight, validity};
+use crate::{ensure, preflight, unstarted, validity};
 use crew::Crew;
 use prepare::{prepare, uses_socketio};
 use show::{Show, await_listeners};
@@ -52,49 +55,6 @@ pub struct RunOptions {
     pub pairs_out: Option<PathBuf>,
     /// First Ctrl-C or SIGTERM ends the run with its results, the second the process. Off in tests.
     pub handle_signals: bool,
-}
-
-/// What is told while the run goes on; called on the thread that called [`run`].
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Progress<'a> {
-    /// Something the reader should know.
-    Notice(&'a str),
-    /// Listeners that stand, of how many. Told about ten times.
-    ListenersConnecting {
-        ready: usize,
-        of: usize,
-    },
-    /// All listeners stand; the first phase begins.
-    ListenersReady(usize),
-    PhaseStarted {
-        index: usize,
-        phase: &'a PhaseInfo,
-    },
-    PhaseCompleted {
-        index: usize,
-        phase: &'a PhaseInfo,
-    },
-    /// Each second: that second, and everything so far.
-    Second {
-        second: &'a Window,
-        total: &'a Window,
-    },
-    /// Each reporting window (`config.stats_interval`, 10 s), and the account of the messages whose deadline is over.
-    Window {
-        window: &'a Window,
-        delivery: Option<&'a Delivery>,
-    },
-    /// The text of a `log` step.
-    Log(&'a str),
-    /// All phases are over; users that are still at work.
-    Draining {
-        users: u64,
-    },
-    /// The last user is done; deliveries are still waited for.
-    AwaitingDeliveries,
-    /// A signal ended the arrivals.
-    Interrupted(&'static str),
 }
 
 /// Runs the script to its end and answers with everything measured.
@@ -125,7 +85,14 @@ async fn conduct(
     let run_id = options.run_id.clone().unwrap_or_else(|| format!("t{:08x}", fastrand::u32(..)));
     let mut signals = Signals::new(options.handle_signals)?;
     let (log, mut logged) = mpsc::unbounded_channel();
-    let shared = Arc::new(prepare(script, options, &run_id, workers, log, progress).await?);
+    let unstarted = |signal, collector| {
+        unstarted::outcome(script, run_id.clone(), options.command_line.clone(), workers, signal, collector)
+    };
+    let prepared = tokio::select! {
+        prepared = prepare(script, options, &run_id, workers, log, progress) => prepared?,
+        signal = signals.next() => return Ok(unstarted(signal, None)),
+    };
+    let shared = Arc::new(prepared);
     preflight::check_descriptors(&shared)?;
 
     let mut collector = Collector::new(shared.names.clone(), workers);
@@ -145,7 +112,10 @@ async fn conduct(
                 rng_of(shared.seed, 0),
                 Instant::now(),
             );
-            let done = actor.perform(flow).await;
+            let done = tokio::select! {
+                done = actor.perform(flow) => done,
+                signal = signals.next() => return Ok(unstarted(signal, Some(collector))),
+            };
             actor.leave().await;
             if done.is_err() {
                 collector.add_errors(&conductor.recorder.borrow());
@@ -158,21 +128,26 @@ async fn conduct(
 
     let mut crew = Crew::start(&shared)?;
     let standing: usize = shared.script.config.listeners.iter().map(|group| group.count).sum();
-    if standing > 0 && !await_listeners(&mut crew, standing, &mut signals, &mut collector, progress).await? {
-        crew.dismiss().await;
-        bail!("interrupted before the first phase");
+    if standing > 0
+        && let Some(signal) =
+            await_listeners(&mut crew, standing, &mut signals, &mut collector, progress).await?
+    {
+        return Ok(unstarted(signal, Some(collector)));
     }
 
+    let observer = Observer::start(&shared.script.config, &shared.addresses);
+    observer.looked().await;
     // A moment for every thread to be at its timer when the plan begins.
     let zero = Instant::now() + Duration::from_millis(20);
     let started_at = SystemTime::now() + Duration::from_millis(20);
     shared.zero.set(zero).expect("set only here");
-    let mut show = Show::new(&shared, collector, zero, workers);
+    observer.begin(zero);
+    let mut show = Show::new(&shared, collector, observer, zero, workers);
     if let (Some(ledger), Some(path)) = (&mut show.ledger, &options.pairs_out) {
         ledger.write_pairs(path).with_context(|| format!("writing {}", path.display()))?;
     }
     crew.orders.send_replace(Order::Start);
-    let interrupted = show.watch(&mut crew, &mut signals, &mut logged, progress).await?;
+    let mut interrupted = show.watch(&mut crew, &mut signals, &mut logged, progress).await?;
     let duration_s = zero.elapsed().as_secs_f64();
     if let Some(delivery) = shared.delivery.as_ref().filter(|_| shared.messages.len() == 0) {
         let path = delivery.stamp.join(".");
@@ -182,10 +157,12 @@ async fn conduct(
     }
     if shared.marks.is_some() {
         progress(&Progress::AwaitingDeliveries);
-        show.await_deliveries(&mut crew, interrupted.is_some()).await.context("writing who heard what")?;
+        show.await_deliveries(&mut crew, &mut signals, &mut interrupted, progress).await;
     }
     crew.orders.send_replace(Order::Finish);
-    show.finish(&mut crew).await.context("writing who heard what")?;
+    show.finish(&mut crew).await;
+    let delivery = show.ledger.as_mut().map(Ledger::close);
+    show.tell_fault(progress);
     crew.dismiss().await;
     if shared.messages.unmarked() > 0 {
         progress(&Progress::Notice(&format!(
@@ -199,7 +176,13 @@ async fn conduct(
         let mut actor = Actor::new(&conductor, flow, vars, rng_of(shared.seed, 1), Instant::now());
         conductor.recorder.take();
         // What fails in it is among the errors; the load itself is over.
-        let _ = actor.perform(flow).await;
+        tokio::select! {
+            _ = actor.perform(flow) => {}
+            signal = signals.next(), if interrupted.is_none() => {
+                progress(&Progress::Interrupted(signal));
+                interrupted = Some(signal);
+            }
+        }
         actor.leave().await;
         show.collector.add_errors(&conductor.recorder.borrow());
     }
@@ -207,8 +190,11 @@ async fn conduct(
         progress(&Progress::Log(&text));
     }
 
-    let Show { mut collector, ledger, phases, target, tester, .. } = show;
-    let delivery = ledger.map(Ledger::close).transpose().context("writing who heard what")?;
+    let Seen { target, stages, monitored } = show.observer.finish();
+    for notice in show.observer.notices() {
+        progress(&Progress::Notice(&notice));
+    }
+    let Show { mut collector, phases, tester, .. } = show;
     let total = collector.total(duration_s);
     let (seconds, errors) = collector.finish(zero.elapsed().as_secs_f64());
     let planned = if interrupted.is_some() {
@@ -268,8 +254,8 @@ async fn conduct(
         scenario_counts: std::mem::take(&mut collector.scenario_counts),
         delivery,
         target,
-        stages: Vec::new(),
-        monitored: Vec::new(),
+        stages,
+        monitored,
         tester,
         checks,
         interrupted,
@@ -284,7 +270,7 @@ fn first_error(collector: &mut Collector) -> String {
     }
 }
 
-fn host() -> String {
+pub(crate) fn host() -> String {
     let name = rustix::system::uname();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     format!(

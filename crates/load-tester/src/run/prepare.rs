@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::{Progress, RunOptions};
 use crate::delivery::{Marks, Messages};
 use crate::flow::Maker;
+use crate::listeners::{Audience, Turns};
 use crate::metrics::Names;
 use crate::outcome::counters;
 use crate::plan::Plan;
@@ -62,9 +63,11 @@ pub(super) async fn prepare(
                 Some(maker.flow(Engine::SocketIo, &moving.flow)?)
             }
         };
-        listeners.push(ListenerFlow { flow, moving, first });
+        let storms = Turns::of_group(group, config.seed ^ first as u64);
+        listeners.push(ListenerFlow { flow, moving, first, storms });
         first += group.count;
     }
+    let audience = Audience::new(config, maker.names);
     let listening = maker.names.step("listening".into(), config.target.clone());
     let unfinished = maker.names.counter(counters::USERS_UNFINISHED);
     maker.who = "before: ";
@@ -100,6 +103,7 @@ pub(super) async fn prepare(
         };
         socket = SocketTemplate::new(config, revision, &addresses, tls.clone())?;
     }
+    socket.count_late_heartbeats(&audience.late_heartbeats);
     let weights = scenarios.iter().map(|scenario| u64::from(scenario.weight)).sum();
     if weights == 0 {
         bail!("every scenario has weight 0, so none can be chosen");
@@ -111,6 +115,7 @@ pub(super) async fn prepare(
         before,
         after,
         listeners,
+        audience,
         listening,
         unfinished,
         plan: Plan::new(&config.phases, config.seed),

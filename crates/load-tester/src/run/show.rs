@@ -4,27 +4,29 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use tokio::sync::mpsc;
 
 use super::crew::{Crew, Order, Report};
 use super::{Progress, first_error};
 use crate::ledger::Ledger;
-use crate::listeners;
+use crate::listeners::{self, Audience};
 use crate::metrics::{Collector, Recorder, merge_windows};
-use crate::monitor::{self, Watch};
-use crate::outcome::{PhaseInfo, ProcessSample, TargetUse};
+use crate::monitor::Watch;
+use crate::outcome::{PhaseInfo, ProcessSample, counters};
+use crate::progress::{ERRORS, Now};
 use crate::signals::Signals;
+use crate::target::Observer;
 use crate::virtual_user::Shared;
 
-/// Waits until all listeners stand. False when a signal came first.
+/// Waits until all listeners stand; the signal that came first, if one did.
 pub(super) async fn await_listeners(
     crew: &mut Crew,
     standing: usize,
     signals: &mut Signals,
     collector: &mut Collector,
     progress: &mut dyn FnMut(&Progress<'_>),
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Option<&'static str>> {
     let (mut ready, mut failed, mut told) = (0, 0, 0);
     while ready + failed < standing {
         tokio::select! {
@@ -34,8 +36,10 @@ pub(super) async fn await_listeners(
                 _ => bail!("a worker thread ended early"),
             },
             name = signals.next() => {
+                signals.next_one_kills();
                 progress(&Progress::Interrupted(name));
-                return Ok(false);
+                crew.last_errors(collector).await;
+                return Ok(Some(name));
             }
         }
         if ready * 10 / standing > told {
@@ -44,18 +48,11 @@ pub(super) async fn await_listeners(
         }
     }
     if failed > 0 {
-        // The threads hand their errors over when they finish without having started.
-        crew.orders.send_replace(Order::Finish);
-        while let Some(report) = crew.reports.recv().await {
-            if let Report::Final { recorder, .. } = report {
-                collector.add_errors(&recorder);
-            }
-        }
-        crew.dismiss().await;
+        crew.last_errors(collector).await;
         bail!("{failed} of {standing} listeners could not stand: {}", first_error(collector));
     }
     progress(&Progress::ListenersReady(standing));
-    Ok(true)
+    Ok(None)
 }
 
 /// Everything the conductor keeps while the plan runs.
@@ -67,8 +64,7 @@ pub(super) struct Show<'a> {
     zero: Instant,
     workers: usize,
     pub(super) phases: Vec<PhaseInfo>,
-    pub(super) target: Option<TargetUse>,
-    target_watch: Option<Watch>,
+    pub(super) observer: Observer,
     pub(super) tester: Vec<ProcessSample>,
     tester_watch: Option<Watch>,
     /// Seconds told as `Second`, and as part of a `Window`.
@@ -77,7 +73,13 @@ pub(super) struct Show<'a> {
 }
 
 impl<'a> Show<'a> {
-    pub(super) fn new(shared: &'a Arc<Shared>, collector: Collector, zero: Instant, workers: usize) -> Self {
+    pub(super) fn new(
+        shared: &'a Arc<Shared>,
+        collector: Collector,
+        observer: Observer,
+        zero: Instant,
+        workers: usize,
+    ) -> Self {
         let phases = shared.plan.phases().iter().map(|planned| PhaseInfo {
             name: planned.phase.name.clone().unwrap_or_default(),
             start_s: planned.start.as_secs_f64(),
@@ -85,24 +87,18 @@ impl<'a> Show<'a> {
             load: planned.load(),
             planned: planned.arrivals,
         });
-        let target_watch = monitor::listener_on(&shared.addresses).and_then(Watch::new);
-        let target = target_watch.as_ref().map(|watch| TargetUse {
-            pid: watch.pid,
-            command: watch.command(),
-            samples: Vec::new(),
-        });
         Self {
             shared,
             collector,
-            ledger: shared
-                .delivery
-                .as_ref()
-                .map(|config| Ledger::new(&config.event, config.expect, listeners::first_stands(shared))),
+            ledger: shared.delivery.as_ref().map(|config| {
+                let Audience { classes, ack, .. } = &shared.audience;
+                let stands = listeners::first_stands(shared);
+                Ledger::new(&config.event, config.expect, classes.clone(), *ack, stands)
+            }),
             zero,
             workers,
             phases: phases.collect(),
-            target,
-            target_watch,
+            observer,
             tester: Vec::new(),
             tester_watch: Watch::new(std::process::id()),
             told_seconds: 0,
@@ -134,13 +130,19 @@ impl<'a> Show<'a> {
             tokio::select! {
                 report = crew.reports.recv() => match report {
                     Some(Report::Second { worker, second, recorder }) => {
-                        self.take(crew, worker, second, recorder, progress).context("writing who heard what")?;
+                        self.take(crew, worker, second, recorder, progress);
+                        self.tell_fault(progress);
                     }
                     Some(Report::UsersDone) => done += 1,
                     Some(_) => {}
                     None => bail!("a worker thread ended early"),
                 },
-                _ = tick.tick() => self.sample(),
+                _ = tick.tick() => {
+                    self.sample();
+                    for notice in self.observer.notices() {
+                        progress(&Progress::Notice(&notice));
+                    }
+                }
                 Some(text) = logged.recv() => progress(&Progress::Log(&text)),
                 () = tokio::time::sleep_until(edge.map_or(self.zero, |(at, ..)| at).into()), if edge.is_some() && interrupted.is_none() => {
                     edges.pop();
@@ -170,10 +172,10 @@ impl<'a> Show<'a> {
         second: usize,
         mut recorder: Box<Recorder>,
         progress: &mut dyn FnMut(&Progress<'_>),
-    ) -> std::io::Result<()> {
+    ) {
         let whole = self.collector.add(second, &recorder);
         if let Some(ledger) = &mut self.ledger {
-            ledger.add(&recorder);
+            ledger.add(&recorder, &self.shared.messages, &mut self.collector);
         }
         recorder.clear();
         // A thread that has ended needs no spare.
@@ -182,19 +184,43 @@ impl<'a> Show<'a> {
         if let Some(ledger) = &mut self.ledger {
             // Of the seconds that all threads have handed over everything is known.
             let over = Duration::from_secs(whole as u64).saturating_sub(deadline);
-            ledger.judge_before(over.as_nanos() as u64, &self.shared.messages, &mut self.collector)?;
+            ledger.judge_before(over.as_nanos() as u64, &self.shared.messages, &mut self.collector);
         }
         self.tell(whole, progress);
         let told = self.told_seconds.min(self.told_windows);
         self.collector.fold(told.saturating_sub(deadline.as_secs() as usize + 2));
-        Ok(())
+    }
+
+    /// A disk that is full is no reason to throw the run away.
+    pub(super) fn tell_fault(&mut self, progress: &mut dyn FnMut(&Progress<'_>)) {
+        if let Some(error) = self.ledger.as_mut().and_then(Ledger::fault) {
+            progress(&Progress::Notice(&format!(
+                "writing who heard what (`--pairs`) failed, so those files are not whole: {error}; the run goes on"
+            )));
+        }
+    }
+
+    fn count_late_heartbeats(&mut self, second: usize) {
+        let late = self.shared.audience.late_heartbeats.swap(0, Ordering::Relaxed);
+        self.collector.count_late(Some(second), counters::HEARTBEATS_LATE, late);
     }
 
     fn tell(&mut self, whole: usize, progress: &mut dyn FnMut(&Progress<'_>)) {
         while self.told_seconds < whole {
             let total = self.collector.total((self.told_seconds + 1) as f64);
+            let target = self.observer.seen().target;
             if let Some(second) = self.collector.whole_from(self.told_seconds).next() {
-                progress(&Progress::Second { second, total: &total });
+                let second_over = Duration::from_secs(self.told_seconds as u64 + 1);
+                let now = Now {
+                    phases: &self.phases,
+                    due: self.shared.plan.due_before(second_over),
+                    delivery: self.ledger.as_mut().map(Ledger::delivery),
+                    errors: self.collector.top_errors(ERRORS),
+                    server_events: &self.collector.server_events,
+                    tester: self.tester.last(),
+                    target: target.as_ref(),
+                };
+                progress(&Progress::Second { second, total: &total, now: &now });
             }
             self.told_seconds += 1;
         }
@@ -202,7 +228,7 @@ impl<'a> Show<'a> {
         while self.told_windows + length <= whole {
             let window = merge_windows(self.collector.whole_from(self.told_windows).take(length));
             if let Some(window) = &window {
-                let delivery = self.ledger.as_ref().map(Ledger::delivery);
+                let delivery = self.ledger.as_mut().map(Ledger::delivery);
                 progress(&Progress::Window { window, delivery });
             }
             self.told_windows += length;
@@ -211,25 +237,22 @@ impl<'a> Show<'a> {
 
     fn sample(&mut self) {
         let at_s = self.zero.elapsed().as_secs_f64();
-        if let (Some(watch), Some(target)) = (&mut self.target_watch, &mut self.target) {
-            match watch.sample(at_s) {
-                Some(sample) => target.samples.push(sample),
-                // It is gone; what was seen of it stays.
-                None => self.target_watch = None,
-            }
-        }
+        self.count_late_heartbeats(at_s as usize);
         self.tester.extend(self.tester_watch.as_mut().and_then(|watch| watch.sample(at_s)));
     }
 
-    /// Waits until everything expected was heard, or until the deadline.
+    /// Waits until everything expected was heard, or until the deadline; for a moment only once a signal has come.
     pub(super) async fn await_deliveries(
         &mut self,
         crew: &mut Crew,
-        interrupted: bool,
-    ) -> std::io::Result<()> {
-        let Some(config) = &self.shared.delivery else { return Ok(()) };
-        let limit = if interrupted { config.deadline.min(Duration::from_secs(1)) } else { config.deadline };
-        let deadline = Instant::now() + limit;
+        signals: &mut Signals,
+        interrupted: &mut Option<&'static str>,
+        progress: &mut dyn FnMut(&Progress<'_>),
+    ) {
+        let shared = Arc::clone(self.shared);
+        let Some(config) = &shared.delivery else { return };
+        let soon = || Instant::now() + config.deadline.min(Duration::from_secs(1));
+        let mut deadline = if interrupted.is_some() { soon() } else { Instant::now() + config.deadline };
         let wanted = self.ledger.as_mut().and_then(|ledger| ledger.wanted(&self.shared.messages));
         // Without a number to reach, silence has to do; what comes uncalled gets a moment to show itself either way.
         let silence = if wanted.is_some() { Duration::from_millis(200) } else { Duration::from_secs(2) };
@@ -239,16 +262,22 @@ impl<'a> Show<'a> {
             let now = Instant::now();
             let quiet = now.duration_since(since) >= silence;
             if now >= deadline || (quiet && wanted.is_none_or(|wanted| heard >= wanted)) {
-                return Ok(());
+                break;
             }
             tokio::select! {
                 report = crew.reports.recv() => match report {
                     Some(Report::Second { worker, second, recorder }) => {
-                        self.take(crew, worker, second, recorder, &mut |_| {})?;
+                        self.take(crew, worker, second, recorder, progress);
                     }
                     Some(_) => {}
-                    None => return Ok(()),
+                    None => break,
                 },
+                name = signals.next(), if interrupted.is_none() => {
+                    *interrupted = Some(name);
+                    signals.next_one_kills();
+                    progress(&Progress::Interrupted(name));
+                    deadline = soon();
+                }
                 () = tokio::time::sleep(Duration::from_millis(20)) => {}
             }
             let now_heard = self.heard();
@@ -257,6 +286,10 @@ impl<'a> Show<'a> {
                 since = Instant::now();
             }
         }
+        if let Some(ledger) = self.ledger.as_mut().filter(|_| interrupted.is_some()) {
+            let whole = self.zero.elapsed().saturating_sub(config.deadline);
+            ledger.cut_off(whole.as_nanos() as u64);
+        }
     }
 
     fn heard(&self) -> u64 {
@@ -264,18 +297,18 @@ impl<'a> Show<'a> {
     }
 
     /// Takes the last that every thread has.
-    pub(super) async fn finish(&mut self, crew: &mut Crew) -> std::io::Result<()> {
-        let mut finals = 0;
+    pub(super) async fn finish(&mut self, crew: &mut Crew) {
+        let (mut finals, mut last) = (0, 0);
         while finals < self.workers {
             match crew.reports.recv().await {
                 Some(Report::Second { worker, second, recorder }) => {
-                    self.take(crew, worker, second, recorder, &mut |_| {})?;
+                    self.take(crew, worker, second, recorder, &mut |_| {});
                 }
                 Some(Report::Final { second, recorder }) => {
-                    finals += 1;
+                    (finals, last) = (finals + 1, last.max(second));
                     self.collector.add(second, &recorder);
                     if let Some(ledger) = &mut self.ledger {
-                        ledger.add(&recorder);
+                        ledger.add(&recorder, &self.shared.messages, &mut self.collector);
                     }
                 }
                 Some(_) => {}
@@ -283,10 +316,10 @@ impl<'a> Show<'a> {
             }
         }
         if let Some(ledger) = &mut self.ledger {
-            ledger.judge_before(u64::MAX, &self.shared.messages, &mut self.collector)?;
+            ledger.judge_before(u64::MAX, &self.shared.messages, &mut self.collector);
         }
+        self.count_late_heartbeats(last);
         self.sample_if_never();
-        Ok(())
     }
 
     /// A run of less than a second has a sample all the same.

@@ -4,6 +4,7 @@
 //! [`Template`]s, whose holes are filled for each virtual user.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +62,7 @@ pub struct Config {
     pub think_jitter: Option<Jitter>,
     pub listeners: Vec<ListenerGroup>,
     pub delivery: Option<DeliveryConfig>,
+    pub monitor: Vec<MonitorConfig>,
     pub ensure: Option<Ensure>,
     /// Seed for every random choice (arrivals, rows, weights, places); given or made at load.
     pub seed: u64,
@@ -86,6 +88,19 @@ pub enum PhaseKind {
     Rate { duration: Duration, rate: f64, poisson: bool },
     /// From `from` to `to` users a second; the exact integral of the ramp arrives.
     Ramp { duration: Duration, from: f64, to: f64, poisson: bool },
+}
+
+/// A Prometheus endpoint to be read while the load runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MonitorConfig {
+    /// http or https; may hold a name and a password.
+    pub url: String,
+    pub name: Option<String>,
+    /// Names of metrics, `*` for anything in them; with labels where the pattern has a `{`. Stages
+    /// (`*_stage_<name>_seconds`) are read without being named.
+    pub series: Vec<String>,
+    /// At least a second.
+    pub every: Duration,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -348,12 +363,77 @@ pub struct ListenerGroup {
     pub moving: Option<Moving>,
     /// Listeners of this group that leave and come back while the load runs (a key of our own).
     pub returning: Option<Returning>,
+    /// They read slowly or not at all once they stand: nothing is expected of them (a key of our own).
+    pub slow: Option<Slow>,
+    /// Losses of many connections at once (a key of our own).
+    pub storms: Vec<Storm>,
+    /// Whether a listener comes back that lost its connection without our doing.
+    pub reconnect: bool,
+}
+
+impl ListenerGroup {
+    /// The class of its listeners in reports; `index` is the group's, from 0.
+    pub fn class(&self, index: usize) -> String {
+        self.name.clone().unwrap_or_else(|| (index + 1).to_string())
+    }
+
+    /// Connections of the group that may be open at once: each listener's, and those that storms leave hanging.
+    pub fn most_connections(&self) -> u64 {
+        let silent = self.storms.iter().filter(|storm| storm.how == Cut::Silent);
+        self.count as u64 + silent.map(|storm| storm.hit(self.count) as u64).sum::<u64>()
+    }
+}
+
+/// How slow listeners read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slow {
+    BytesPerSecond(NonZeroU32),
+    StopReading,
+}
+
+/// At `at` from the first phase's start a share of the group loses its connections, evenly within `over`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Storm {
+    pub at: Duration,
+    /// 0 to 1.
+    pub share: f64,
+    pub how: Cut,
+    pub over: Duration,
+    pub back: Back,
+}
+
+impl Storm {
+    /// How many of so many listeners it hits.
+    pub fn hit(&self, count: usize) -> usize {
+        ((count as f64 * self.share).round() as usize).min(count)
+    }
+}
+
+/// How a connection is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// As clients leave.
+    Close,
+    /// The TCP connection ends without a word.
+    Drop,
+    /// Nothing is read or answered any more, and nothing ends: as where the network is gone.
+    Silent,
+}
+
+/// How those come back that lost their connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Back {
+    /// As the official clients do: 1 s to 5 s, give or take half.
+    Backoff,
+    /// At once; further attempts as for `Backoff`.
+    AtOnce,
+    Never,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Returning {
-    /// About so long they stay each time.
-    pub every: Duration,
+    /// About so long they stay each time. `None`: they do not leave by themselves, but come back with the cursor.
+    pub every: Option<Duration>,
     pub away: Duration,
     /// Path in the first argument of what they hear, events and acks, of what they give back as `{{ since }}`.
     pub cursor: Vec<String>,
@@ -388,7 +468,8 @@ pub struct DeliveryConfig {
     pub expect: Option<DeliveryExpectation>,
     /// Where the message's place stands in the emit's first argument; default `messageData.lng`, `messageData.lat`.
     pub place: (Vec<String>, Vec<String>),
-    /// How long after the last arrival deliveries are waited for. Default 10 s.
+    /// A message is judged so long after it was sent: who hears it later missed it, and is late. After the last user has
+    /// ended deliveries are waited for as long at most. Default 10 s.
     pub deadline: Duration,
 }
 

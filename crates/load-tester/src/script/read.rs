@@ -20,6 +20,7 @@ use crate::plan;
 mod audience;
 mod config;
 mod emit;
+mod monitor;
 mod request;
 mod scenario;
 

@@ -81,6 +81,22 @@ pub fn describe(script: &Script) -> String {
             ),
         );
     }
+    for monitor in &config.monitor {
+        let series = match &monitor.series[..] {
+            [] => "the stages of its work".to_owned(),
+            series => series.join(", "),
+        };
+        let name = monitor.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
+        line(
+            &mut text,
+            "monitor",
+            &format!(
+                "{name}{series}, every {}, from {}",
+                shown(monitor.every),
+                without_secrets(&monitor.url)
+            ),
+        );
+    }
     if let Some(ensure) = &config.ensure {
         for (metric, limit) in &ensure.thresholds {
             line(&mut text, "ensure", &format!("{metric} below {limit}"));
@@ -110,6 +126,14 @@ pub fn describe(script: &Script) -> String {
         line(&mut text, "note", &format!("{warnings} above"));
     }
     text
+}
+
+/// A URL may hold a password.
+fn without_secrets(url: &str) -> String {
+    let Ok(mut url) = url::Url::parse(url) else { return String::new() };
+    // What has a host takes both.
+    let _ = (url.set_username(""), url.set_password(None));
+    url.into()
 }
 
 /// `path:line:column: message`.
@@ -215,6 +239,34 @@ fn listeners(group: &ListenerGroup) -> String {
             moving.step_m,
             steps(&moving.flow)
         );
+    }
+    if let Some(every) = group.returning.as_ref().and_then(|returning| returning.every) {
+        let _ = write!(text, "; about each {} they leave and come back", shown(every));
+    }
+    match group.slow {
+        Some(Slow::BytesPerSecond(rate)) => {
+            let _ = write!(text, "; slow, {rate} bytes a second, so nothing is expected of them");
+        }
+        Some(Slow::StopReading) => {
+            text.push_str("; they stop reading, so nothing is expected of them");
+        }
+        None => {}
+    }
+    for storm in &group.storms {
+        let how = match storm.how {
+            Cut::Close => "leave",
+            Cut::Drop => "are cut off",
+            Cut::Silent => "fall silent",
+        };
+        let within =
+            if storm.over.is_zero() { String::new() } else { format!(" within {}", shown(storm.over)) };
+        let back = match storm.back {
+            Back::Backoff => "come back by backoff",
+            Back::AtOnce => "come back at once",
+            Back::Never => "stay away",
+        };
+        let (hit, at) = (storm.hit(group.count), shown(storm.at));
+        let _ = write!(text, "; at {at} {hit} of them {how}{within} and {back}");
     }
     text
 }

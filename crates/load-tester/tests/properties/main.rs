@@ -3,6 +3,7 @@
 //! run over random input and over every committed seed, what fuzzing once found among them.
 
 mod csv;
+mod prometheus_text;
 mod result_json;
 mod script;
 mod template;
@@ -31,6 +32,7 @@ fn seeds_hold() {
     check_seeds("csv", csv::check);
     check_seeds("template", template::check);
     check_seeds("result_json", result_json::check);
+    check_seeds("prometheus_text", prometheus_text::check);
 }
 
 /// What users have: every one is read or refused as it is.
@@ -95,5 +97,27 @@ proptest! {
     #[test]
     fn any_json_is_a_result_or_refused(text in "\\{(\"(aggregate|intermediate|drumfire|counters|config)\":(\\{|\\[)?(\\}|\\]|[0-9]|null)?,?){0,5}\\}?") {
         result_json::check(text.as_bytes());
+    }
+
+    #[test]
+    fn any_line_is_a_sample_or_refused(
+        text in "((# ?(TYPE|HELP|EOF)? ?)?[a-z_:0-9]{0,4}(\\{([a-z]{0,2}=?\"?[a-z\\\\n\"]{0,3}\"?,?){0,3}\\}?)?[ \t]{0,2}(-?[0-9.]{1,3}(e[0-9])?|NaN|\\+Inf)?( [0-9]{1,3})?( # \\{\\} 1)?\r?\n){0,5}",
+    ) {
+        prometheus_text::check(text.as_bytes());
+    }
+
+    #[test]
+    fn samples_of_any_names_and_values_mean_the_same_when_read_again(
+        name in "[a-z_:][a-z0-9_:]{0,5}|\\PC{1,6}",
+        label in "[a-z]{1,3}",
+        value in "\\PC{0,8}",
+        number: f64,
+    ) {
+        let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let text = format!("{{\"{}\",{label}=\"{}\"}} {number:?}\n", quoted(&name), quoted(&value));
+        let all = load_tester::prometheus::parse(&text).unwrap();
+        prop_assert_eq!(&all.samples[0].name, &name);
+        prop_assert_eq!(all.samples[0].label(&label), Some(&*value));
+        prometheus_text::check(text.as_bytes());
     }
 }

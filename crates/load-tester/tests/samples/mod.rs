@@ -479,6 +479,9 @@ fn run(mut meta: Meta, shape: &Shape, seed: u64) -> Outcome {
         pid: 4711,
         command: if shape.capacity < 1000.0 { "node" } else { "dna" }.to_owned(),
         samples: target,
+        processes: 1,
+        cores: 2,
+        ..TargetUse::default()
     });
     made.tester = tester;
     let _ = skipped_all;

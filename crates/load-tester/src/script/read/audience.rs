@@ -3,7 +3,26 @@
 use super::*;
 
 impl Reader<'_> {
-    pub(super) fn listener_group(&mut self, node: &Node, index: usize) -> Option<ListenerGroup> {
+    /// Groups of listeners, whose classes must be told apart in reports.
+    pub(super) fn listener_groups(&mut self, node: &Node) -> Vec<ListenerGroup> {
+        let mut groups: Vec<ListenerGroup> = Vec::new();
+        for node in list_of(node) {
+            let Some(group) = self.listener_group(node) else { continue };
+            let class = group.class(groups.len());
+            if let Some(other) = (0..groups.len()).find(|&index| groups[index].class(index) == class) {
+                let place = node.get("name").unwrap_or(node).place;
+                self.error(
+                    place,
+                    format!("two groups of listeners are named `{class}`, the other is number {}", other + 1),
+                    "give each a `name` of its own; one without has its number".to_owned(),
+                );
+            }
+            groups.push(group);
+        }
+        groups
+    }
+
+    fn listener_group(&mut self, node: &Node) -> Option<ListenerGroup> {
         if !self.is_map(node, "a group of listeners") {
             return None;
         }
@@ -53,11 +72,109 @@ impl Reader<'_> {
         let moving = node.get("moving").filter(|moving| !moving.is_null());
         let moving = moving.and_then(|moving| self.moving(moving, place.is_some()));
         self.seen = seen;
-        let name = name.or_else(|| (index > 0).then(|| index.to_string()));
-        if let (Some(_), Some(moving)) = (&returning, node.get("moving")) {
+        let leaves = returning.as_ref().is_some_and(|returning| returning.every.is_some());
+        if let (true, Some(moving)) = (leaves, node.get("moving")) {
             self.error(moving.place, "listeners either move or come and go", "make two groups".to_owned());
         }
-        Some(ListenerGroup { name, count: count as usize, place, payloads, flow, moving, returning })
+        let slow = node.get("slow").filter(|slow| !slow.is_null());
+        let slow = slow.and_then(|slow| self.slow(slow));
+        let storms = match node.get("storm").filter(|storms| !storms.is_null()) {
+            Some(storms) => list_of(storms).iter().filter_map(|storm| self.storm(storm)).collect(),
+            None => Vec::new(),
+        };
+        let reconnect = self.opt_bool(node, "reconnect").unwrap_or(true);
+        let count = count as usize;
+        Some(ListenerGroup { name, count, place, payloads, flow, moving, returning, slow, storms, reconnect })
+    }
+
+    fn slow(&mut self, node: &Node) -> Option<model::Slow> {
+        if !self.is_map(node, "`slow`") {
+            return None;
+        }
+        self.check_keys(node, Section::Slow);
+        let stop = self.opt_bool(node, "stopReading").unwrap_or(false);
+        let rate = node.get("bytesPerSecond").filter(|rate| !rate.is_null());
+        match (rate, stop) {
+            (None, true) => Some(model::Slow::StopReading),
+            (Some(rate), false) => {
+                let bytes = self.whole(rate, "`bytesPerSecond`")?;
+                let bytes = std::num::NonZeroU32::new(u32::try_from(bytes).unwrap_or(u32::MAX));
+                if bytes.is_none() {
+                    let help = "write `stopReading: true` for listeners that read nothing".to_owned();
+                    self.error(rate.place, "`bytesPerSecond` is at least 1", help);
+                }
+                bytes.map(model::Slow::BytesPerSecond)
+            }
+            _ => {
+                let help = "e.g. `slow: {bytesPerSecond: 2000}` or `slow: {stopReading: true}`".to_owned();
+                self.error(
+                    node.place,
+                    "`slow` needs `bytesPerSecond` or `stopReading`, one of the two",
+                    help,
+                );
+                None
+            }
+        }
+    }
+
+    fn storm(&mut self, node: &Node) -> Option<model::Storm> {
+        if !self.is_map(node, "`storm`") {
+            return None;
+        }
+        self.check_keys(node, Section::Storm);
+        let given = |key: &str| node.get(key).filter(|value| !value.is_null());
+        let Some(at) = given("at") else {
+            self.error(
+                node.place,
+                "this storm has no `at`",
+                "e.g. `at: 20s`, from the first phase on".to_owned(),
+            );
+            return None;
+        };
+        let at = self.duration(at, "`at`")?;
+        let share = match given("share") {
+            Some(node) => {
+                let share = self.number(node, "`share`")?;
+                if !(share > 0.0 && share <= 1.0) {
+                    let help = "0.5 is half of the group".to_owned();
+                    self.error(node.place, "`share` is above 0 and at most 1", help);
+                    return None;
+                }
+                share
+            }
+            None => 1.0,
+        };
+        let over = match given("over") {
+            Some(over) => self.duration(over, "`over`")?,
+            None => Duration::ZERO,
+        };
+        let how = match given("how") {
+            None => model::Cut::Drop,
+            Some(how) => match self.early_text(how, "`how`")?.as_str() {
+                "close" => model::Cut::Close,
+                "drop" => model::Cut::Drop,
+                "silent" => model::Cut::Silent,
+                other => {
+                    let help = "write `close`, `drop` or `silent`".to_owned();
+                    self.error(how.place, format!("`{other}` is no way to lose a connection"), help);
+                    return None;
+                }
+            },
+        };
+        let back = match given("back") {
+            None => model::Back::Backoff,
+            Some(back) => match self.early_text(back, "`back`")?.as_str() {
+                "backoff" => model::Back::Backoff,
+                "at-once" => model::Back::AtOnce,
+                "never" => model::Back::Never,
+                other => {
+                    let help = "write `backoff`, `at-once` or `never`".to_owned();
+                    self.error(back.place, format!("`{other}` is no way to come back"), help);
+                    return None;
+                }
+            },
+        };
+        Some(model::Storm { at, share, how, over, back })
     }
 
     fn listener_place(&mut self, node: &Node) -> Option<model::Place> {
@@ -153,14 +270,20 @@ impl Reader<'_> {
             return None;
         }
         self.check_keys(node, Section::Returning);
-        let Some(every_node) = node.get("every") else {
-            self.error(node.place, "`returning` needs `every`", "e.g. `every: 30s`".to_owned());
-            return None;
+        let every = match node.get("every").filter(|every| !every.is_null()) {
+            Some(every_node) => {
+                let every = self.duration(every_node, "`every`")?;
+                if every < Duration::from_millis(100) {
+                    self.error(every_node.place, "`every` is at least 100ms", None);
+                }
+                Some(every)
+            }
+            None if node.get("cursor").is_some() && node.get("away").is_none() => None,
+            None => {
+                self.error(node.place, "`returning` needs `every`", "e.g. `every: 30s`".to_owned());
+                return None;
+            }
         };
-        let every = self.duration(every_node, "`every`")?;
-        if every < Duration::from_millis(100) {
-            self.error(every_node.place, "`every` is at least 100ms", None);
-        }
         let away = match node.get("away") {
             Some(away) => self.duration(away, "`away`")?,
             None => Duration::from_secs(1),

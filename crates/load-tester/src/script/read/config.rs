@@ -111,6 +111,7 @@ impl Reader<'_> {
             think_jitter,
             listeners: Vec::new(),
             delivery: None,
+            monitor: Vec::new(),
             ensure,
             seed: self.options.seed.unwrap_or(0),
             stats_interval: stats_interval
@@ -135,12 +136,13 @@ impl Reader<'_> {
         }
         config.payloads = self.payloads(node.get("payload"), true);
         if let Some(node) = get("listeners") {
-            for (index, group) in list_of(node).iter().enumerate() {
-                config.listeners.extend(self.listener_group(group, index));
-            }
+            config.listeners = self.listener_groups(node);
         }
         if let Some(node) = get("delivery") {
             config.delivery = self.delivery(node, &config.listeners);
+        }
+        if let Some(node) = get("monitor") {
+            config.monitor = self.monitors(node);
         }
         Some(config)
     }

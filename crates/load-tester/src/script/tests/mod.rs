@@ -5,6 +5,7 @@ mod complaints;
 mod config;
 mod document;
 mod journal;
+mod monitor;
 mod properties;
 mod scenarios;
 
