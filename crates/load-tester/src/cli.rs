@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::limit::{Condition, What};
+use crate::quick::Quick;
 use crate::report::Form;
 use crate::script::{LoadOptions, duration};
 use crate::sources::{NoSource, Sources};
@@ -16,6 +18,10 @@ Examples:
   drumfire run scenario.yml                        run it
   drumfire run -o result.json scenario.yml         and keep the result
   drumfire report result.json                      write result.json.html
+  drumfire compare before.json after.json          is it better or worse, and is that more than noise
+  drumfire limit scenario.yml --until 'delivery.p99 < 100ms'
+  drumfire quick http://localhost:3000 --emit message --listen message --listeners 100
+  drumfire init chat.yml --kind chat               a script to begin with
 
 Scripts are Artillery's (https://www.artillery.io/docs); docs/artillery-compat.md says what differs.
 Exit codes: 0; 1 script error or a failed `ensure`; 3 figures not to be believed, where something is claimed of
@@ -68,6 +74,51 @@ Examples:
   drumfire report --format text result.json        prints the summary again
   drumfire report -o night.html artillery.json     reads results of Artillery 1.6, 1.7 and 2, too";
 
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  drumfire compare before.json after.json
+  drumfire compare before/ after/                  directories of repeated runs: the noise is what they differ by
+  drumfire compare 'a-*.json' b-1.json,b-2.json    wildcards (quoted) and lists
+  drumfire compare a.json b.json -o compare.html   as a page
+  drumfire compare a.json b.json --fail-if 'delivery.p99 > 10%' --fail-if 'delivery.completeness > 0.01pp'
+
+Names of figures: docs/metrics.md.
+Exit codes: 0 no worse than allowed; 1 worse; 3 nothing can be claimed: an invalid run, or runs of different scripts,
+phases or listeners.";
+
+const LIMIT_EXAMPLES: &str = "\
+Examples:
+  drumfire limit scenario.yml --until 'delivery.p99 < 100ms'
+  drumfire limit scenario.yml --until 'response_from_due.p99 < 50ms' --until 'delivery.completeness >= 99.9%'
+  drumfire limit scenario.yml --what users --from 100 --to 20000 --until 'socketio.response_time.p95 < 250ms'
+  drumfire limit scenario.yml --until 'http.response_time.p99 < 1s' -o limit.json --keep steps/
+
+Flow and listeners are the script's; its phases are replaced. Without a condition on errors, `errors.share <= 1%` is
+added. Names of figures: docs/metrics.md.
+Exit codes: 0 found; 1 nothing held, or a script error; 3 the tester was the limit; 130 Ctrl-C (what is known so far is
+told).";
+
+const QUICK_EXAMPLES: &str = "\
+Examples:
+  drumfire quick http://localhost:3000                                 GET / ten times a second
+  drumfire quick http://localhost:3000 --get /a --get /b --rate 100 --duration 30
+  drumfire quick http://localhost:3000 --emit message --data '{\"text\": \"hi\"}' --ack
+  drumfire quick http://localhost:3000 --emit message --data '{\"text\": \"hi\"}' --listen message --listeners 1000
+  drumfire quick http://localhost:9013 --emit save_msg --data '{\"messageData\": {\"contents\": \"hi\"}}' --ack \\
+      --listen new_msg --read result.contents --print-script > chat.yml";
+
+const INIT_EXAMPLES: &str = "\
+Examples:
+  drumfire init                                    writes drumfire.yml, a chat with listeners
+  drumfire init load.yml --kind http --target http://localhost:8080";
+
+const COMPLETIONS: &str = "\
+To install:
+  bash        drumfire completions bash > ~/.local/share/bash-completion/completions/drumfire
+  zsh         drumfire completions zsh > ~/.zfunc/_drumfire        (with ~/.zfunc in fpath, before compinit)
+  fish        drumfire completions fish > ~/.config/fish/completions/drumfire.fish
+  powershell  drumfire completions powershell >> $PROFILE";
+
 /// Runs Artillery load scripts and reports honestly what happened.
 #[derive(Debug, Parser)]
 #[command(name = "drumfire", version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
@@ -90,6 +141,21 @@ pub enum Command {
     /// Walk one user through a script and print everything that happens.
     #[command(after_help = DEBUG_EXAMPLES)]
     Debug(Box<DebugArgs>),
+    /// Hold two results, or two groups of repeated runs, against each other.
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(CompareArgs),
+    /// Find the most that a target holds: steps up, then halves the gap.
+    #[command(after_help = LIMIT_EXAMPLES)]
+    Limit(Box<LimitArgs>),
+    /// Load a target without a script.
+    #[command(after_help = QUICK_EXAMPLES)]
+    Quick(Box<QuickArgs>),
+    /// Write a script to begin with.
+    #[command(after_help = INIT_EXAMPLES)]
+    Init(InitArgs),
+    /// Print a completion script for a shell.
+    #[command(after_help = COMPLETIONS)]
+    Completions(CompletionsArgs),
 }
 
 /// Which script, and what is changed in it.
@@ -352,6 +418,238 @@ pub struct DebugArgs {
     /// So many users at once.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
     pub users: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Before: a result, a directory of results, a wildcard, or several with commas between.
+    #[arg(value_name = "A")]
+    pub a: String,
+    /// After.
+    #[arg(value_name = "B")]
+    pub b: String,
+    /// Write the comparison as an HTML page.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// What makes it fail, in place of the key figures: worse beyond noise and by more than this. Several may be given.
+    #[arg(long, value_name = "RULE", value_parser = crate::compare::Rule::parse)]
+    pub fail_if: Vec<crate::compare::Rule>,
+    /// How much worse a key figure may get, in per cent [default: 5].
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub allow: Option<f64>,
+    /// A verdict though script, phases or listeners differ.
+    #[arg(long)]
+    pub force: bool,
+    /// Print every figure, not only those that decide or differ.
+    #[arg(long)]
+    pub all: bool,
+    /// Of the redraws that estimate the noise.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Print the first sentence only.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct LimitArgs {
+    #[command(flatten)]
+    pub script: ScriptArgs,
+    /// What has to hold, e.g. 'delivery.p99 < 100ms'. Several may be given; all have to hold.
+    #[arg(long, value_name = "CONDITION", required = true, value_parser = Condition::parse)]
+    pub until: Vec<Condition>,
+    /// What is driven up.
+    #[arg(long, value_enum, default_value = "rate")]
+    pub what: What,
+    /// Where to begin.
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = positive)]
+    pub from: f64,
+    /// Nothing higher is tried.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub to: Option<f64>,
+    /// Seconds a step lasts; the confirming one twice as long.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = positive)]
+    pub step_duration: f64,
+    /// How close to the edge, in per cent.
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = percent)]
+    pub precision: f64,
+    /// Write all steps and the answer as JSON to this file.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Keep the whole result of each step in this directory.
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    /// Print the answer only.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Threads [default: one per core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub struct QuickArgs {
+    /// Address under test: http, https, ws or wss.
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// Socket.IO: each user emits this event.
+    #[arg(long, value_name = "EVENT", help_heading = "Socket.IO")]
+    pub emit: Option<String>,
+    /// What is emitted: JSON, else text [default: {"text": "drumfire"}].
+    #[arg(
+        long,
+        value_name = "JSON",
+        help_heading = "Socket.IO",
+        requires = "emit",
+        allow_hyphen_values = true
+    )]
+    pub data: Option<String>,
+    /// The emit asks for an acknowledgement, and its answer is timed.
+    #[arg(long, help_heading = "Socket.IO")]
+    pub ack: bool,
+    /// The emit waits for this event, which is timed.
+    #[arg(long, value_name = "EVENT", help_heading = "Socket.IO", requires = "emit", conflicts_with = "ack")]
+    pub response: Option<String>,
+    /// Listeners hear this event; each delivery is accounted for.
+    #[arg(long, value_name = "EVENT", help_heading = "Socket.IO")]
+    pub listen: Option<String>,
+    /// How many stand and listen.
+    #[arg(long, value_name = "N", help_heading = "Socket.IO", default_value_t = 100)]
+    pub listeners: u64,
+    /// What each listener emits first.
+    #[arg(long, value_name = "EVENT", help_heading = "Socket.IO", requires = "listen")]
+    pub join: Option<String>,
+    /// With what: JSON, else text.
+    #[arg(
+        long,
+        value_name = "JSON",
+        help_heading = "Socket.IO",
+        requires = "join",
+        allow_hyphen_values = true
+    )]
+    pub join_data: Option<String>,
+    /// Path in `--data` of the text that gets the mark [default: the first text].
+    #[arg(long, value_name = "PATH", help_heading = "Socket.IO", requires = "listen")]
+    pub stamp: Option<String>,
+    /// Path in what is heard where the mark comes back [default: as --stamp].
+    #[arg(long, value_name = "PATH", help_heading = "Socket.IO", requires = "listen")]
+    pub read: Option<String>,
+    /// Who should hear each message: all, none or a number [default: all].
+    #[arg(long, value_name = "WHO", help_heading = "Socket.IO", requires = "listen")]
+    pub expect: Option<String>,
+    /// Namespace of the emits.
+    #[arg(long, value_name = "NAME", help_heading = "Socket.IO")]
+    pub namespace: Option<String>,
+    /// The handshake's `auth`: a JSON object.
+    #[arg(long, value_name = "JSON", help_heading = "Socket.IO")]
+    pub auth: Option<String>,
+    /// Long polling in place of WebSocket.
+    #[arg(long, help_heading = "Socket.IO")]
+    pub polling: bool,
+    /// Seconds a user stays connected after it has spoken [default: 1].
+    #[arg(long, value_name = "SECONDS", value_parser = positive)]
+    pub stay: Option<f64>,
+    /// Each user requests this path; several may be given [default, without anything else to do: /].
+    #[arg(long, visible_alias = "http", value_name = "PATH", help_heading = "HTTP")]
+    pub get: Vec<String>,
+    /// Each user posts to this path.
+    #[arg(long, value_name = "PATH", help_heading = "HTTP")]
+    pub post: Option<String>,
+    /// The body of the post.
+    #[arg(long, value_name = "JSON", help_heading = "HTTP", requires = "post")]
+    pub json: Option<String>,
+    /// Plain WebSocket: each user sends this.
+    #[arg(long, value_name = "TEXT", help_heading = "WebSocket", allow_hyphen_values = true)]
+    pub send: Option<String>,
+    /// Users that arrive a second.
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = positive)]
+    pub rate: f64,
+    /// For how many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = positive)]
+    pub duration: f64,
+    /// A header of requests and handshakes; several may be given.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// Print the script and run nothing.
+    #[arg(long)]
+    pub print_script: bool,
+    /// Write the result as JSON to this file, or into this directory.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print errors only.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Accept any TLS certificate.
+    #[arg(short = 'k', long)]
+    pub insecure: bool,
+    /// Threads [default: one per core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+    /// Repeat a run's random choices.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl QuickArgs {
+    pub fn quick(&self) -> Quick {
+        Quick {
+            url: self.url.clone(),
+            emit: self.emit.clone(),
+            data: self.data.clone(),
+            ack: self.ack,
+            response: self.response.clone(),
+            listen: self.listen.clone(),
+            listeners: self.listeners,
+            join: self.join.clone(),
+            join_data: self.join_data.clone(),
+            rate: self.rate,
+            duration: self.duration,
+            stay: self.stay,
+            namespace: self.namespace.clone(),
+            auth: self.auth.clone(),
+            headers: self.headers.clone(),
+            stamp: self.stamp.clone(),
+            read: self.read.clone(),
+            expect: self.expect.clone(),
+            polling: self.polling,
+            get: self.get.clone(),
+            post: self.post.clone(),
+            json: self.json.clone(),
+            send: self.send.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The file to write; one that is there already stays.
+    #[arg(value_name = "FILE", default_value = "drumfire.yml")]
+    pub file: PathBuf,
+    /// What it loads.
+    #[arg(long, value_enum, default_value = "chat")]
+    pub kind: crate::init::Kind,
+    /// Address under test [default: port 3000 of this machine].
+    #[arg(short, long, value_name = "URL")]
+    pub target: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    pub shell: clap_complete::Shell,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0);
+    number.ok_or_else(|| "a number above 0".to_owned())
+}
+
+/// `5` or `5%`.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_end_matches('%').trim_end().parse::<f64>();
+    number
+        .ok()
+        .filter(|n| n.is_finite() && *n >= 0.0)
+        .ok_or_else(|| "a number of per cent, e.g. 5%".to_owned())
 }
 
 #[cfg(test)]

@@ -3,29 +3,22 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use hdrhistogram::Histogram;
 use serde_json::Value;
 
-use crate::outcome::{Check, CheckKind, Delivery, Window, names};
+use crate::metric::{Figures, Metric, Totals};
+use crate::outcome::{Check, CheckKind};
 use crate::script::model::Ensure;
 
-/// What limits are held against.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Figures<'a> {
-    pub(crate) total: &'a Window,
-    pub(crate) delivery: Option<&'a Delivery>,
-}
-
 /// Judges every limit; one that names an unknown figure fails and says so.
-pub(crate) fn judge(ensure: &Ensure, figures: Figures<'_>) -> Vec<Check> {
+pub(crate) fn judge(ensure: &Ensure, figures: Totals<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
     for (metric, &limit) in &ensure.thresholds {
         // v1's bare keys allow the limit itself, v2's thresholds stay below it.
         let v1 = !metric.contains('.');
         let sign = if v1 { "<=" } else { "<" };
-        let (observed, passed) = match figures.metric(metric) {
-            Some(value) => (plain(value), if v1 { value <= limit } else { value < limit }),
-            None => (figures.why_unknown(metric), false),
+        let (observed, passed) = match look_up(&figures, metric) {
+            Ok(value) => (plain(value), if v1 { value <= limit } else { value < limit }),
+            Err(why) => (why, false),
         };
         checks.push(Check {
             kind: CheckKind::Ensure,
@@ -38,7 +31,7 @@ pub(crate) fn judge(ensure: &Ensure, figures: Figures<'_>) -> Vec<Check> {
     for (text, strict) in &ensure.conditions {
         let (observed, passed) = match Expression::parse(text) {
             Err(why) => (format!("cannot be read: {why}"), false),
-            Ok(expression) => figures.condition(&expression),
+            Ok(expression) => expression.judge(&figures),
         };
         checks.push(Check {
             kind: CheckKind::Ensure,
@@ -63,128 +56,22 @@ pub(crate) fn judge(ensure: &Ensure, figures: Figures<'_>) -> Vec<Check> {
     checks
 }
 
-impl Figures<'_> {
-    /// A counter, a rate per second, or `histogram.statistic` in milliseconds.
-    fn metric(&self, name: &str) -> Option<f64> {
-        if let Some(&count) = self.total.counters.get(name) {
-            return Some(count as f64);
-        }
-        if let Some(delivery) = self.delivery
-            && let Some(&count) = crate::delivery::figures(delivery).get(name)
-        {
-            return Some(count as f64);
-        }
-        if let Some(counter) = rate_of(name) {
-            let count = self.total.counters.get(counter).copied().unwrap_or(0);
-            return Some(count as f64 / self.total.length_s.max(1.0));
-        }
-        if let Some((histogram, statistic)) = name.rsplit_once('.')
-            && let Some(histogram) = self.total.histograms.get(histogram)
-        {
-            return statistic_ms(histogram, statistic);
-        }
-        if !name.contains('.') {
-            return statistic_ms(&self.answered()?, name);
-        }
-        // What can be counted and never was is zero; only a name nobody counts under is unknown.
-        let code = name
-            .strip_prefix("http.codes.")
-            .is_some_and(|code| code.len() == 3 && code.bytes().all(|b| b.is_ascii_digit()));
-        let known = [
-            "vusers.created",
-            "vusers.completed",
-            "vusers.failed",
-            "vusers.skipped",
-            "http.requests",
-            "http.responses",
-            "http.downloaded_bytes",
-            "socketio.emit",
-            "socketio.upgrades",
-            "socketio.upgrades_failed",
-            "plugins.expect.ok",
-            "plugins.expect.failed",
-        ];
-        (code
-            || known.contains(&name)
-            || name.starts_with("errors.")
-            || name.starts_with("vusers.created_by_name."))
-        .then_some(0.0)
+/// The figure of this name, or why there is none.
+fn look_up(figures: &dyn Figures, name: &str) -> Result<f64, String> {
+    // What was counted under any name can be asked for, also by names that only this run knows.
+    if let Some(count) = figures.counter(name) {
+        return Ok(count as f64);
     }
-
-    /// v1's `latency`: every answer, whatever the engine.
-    fn answered(&self) -> Option<Histogram<u64>> {
-        let mut all: Option<Histogram<u64>> = None;
-        for name in [names::HTTP_RESPONSE_TIME, names::SOCKETIO_RESPONSE_TIME] {
-            if let Some(histogram) = self.total.histograms.get(name) {
-                match &mut all {
-                    Some(all) => all.add(histogram).expect("both grow"),
-                    None => all = Some(histogram.clone()),
-                }
-            }
+    match Metric::named(name) {
+        Ok(metric) => {
+            metric.of(figures).ok_or_else(|| format!("no samples: nothing was recorded under {name}"))
         }
-        all
+        Err(unknown) => Err(unknown.to_string()),
     }
-
-    fn why_unknown(&self, name: &str) -> String {
-        let has_statistic = STATISTICS.contains(&name.rsplit('.').next().unwrap_or(name));
-        if has_statistic {
-            format!("no samples: nothing was recorded under {name}")
-        } else {
-            format!("no such metric: {name}")
-        }
-    }
-
-    fn condition(&self, expression: &Expression) -> (String, bool) {
-        let mut unknown = Vec::new();
-        let mut seen = BTreeMap::new();
-        expression.names(&mut |name| match self.metric(name) {
-            Some(value) => drop(seen.insert(name.to_owned(), plain(value))),
-            None => unknown.push(self.why_unknown(name)),
-        });
-        if !unknown.is_empty() {
-            return (unknown.join("; "), false);
-        }
-        let observed: Vec<String> = seen.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-        match expression.holds_for(&|name| self.metric(name).map(Value::from)) {
-            Ok(held) => (observed.join(", "), held),
-            Err(why) => (why, false),
-        }
-    }
-}
-
-fn rate_of(name: &str) -> Option<&'static str> {
-    match name {
-        "http.request_rate" => Some("http.requests"),
-        "socketio.emit_rate" => Some("socketio.emit"),
-        _ => None,
-    }
-}
-
-const STATISTICS: [&str; 13] =
-    ["min", "max", "mean", "median", "count", "p50", "p75", "p90", "p95", "p99", "p999", "stddev", "p9999"];
-
-/// A statistic of a histogram in milliseconds (`count` is a count).
-fn statistic_ms(histogram: &Histogram<u64>, statistic: &str) -> Option<f64> {
-    let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-    Some(match statistic {
-        "min" => histogram.min() as f64 / 1000.0,
-        "max" => histogram.max() as f64 / 1000.0,
-        "mean" => histogram.mean() / 1000.0,
-        "stddev" => histogram.stdev() / 1000.0,
-        "count" => histogram.len() as f64,
-        "median" | "p50" => at(0.5),
-        "p75" => at(0.75),
-        "p90" => at(0.9),
-        "p95" => at(0.95),
-        "p99" => at(0.99),
-        "p999" => at(0.999),
-        "p9999" => at(0.9999),
-        _ => return None,
-    })
 }
 
 /// At most three decimals.
-fn plain(value: f64) -> String {
+pub(crate) fn plain(value: f64) -> String {
     let rounded = (value * 1000.0).round() / 1000.0;
     rounded.to_string()
 }
@@ -258,8 +145,26 @@ impl Expression {
         Ok(Self(node))
     }
 
+    /// Does it hold, and what was seen? One that names an unknown figure does not.
+    pub(crate) fn judge(&self, figures: &dyn Figures) -> (String, bool) {
+        let mut unknown = Vec::new();
+        let mut seen = BTreeMap::new();
+        self.names(&mut |name| match look_up(figures, name) {
+            Ok(value) => drop(seen.insert(name.to_owned(), plain(value))),
+            Err(why) => unknown.push(why),
+        });
+        if !unknown.is_empty() {
+            return (unknown.join("; "), false);
+        }
+        let observed: Vec<String> = seen.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        match self.holds_for(&|name| look_up(figures, name).ok().map(Value::from)) {
+            Ok(held) => (observed.join(", "), held),
+            Err(why) => (why, false),
+        }
+    }
+
     /// Calls `with` for every name in it.
-    fn names(&self, with: &mut impl FnMut(&str)) {
+    pub(crate) fn names(&self, with: &mut impl FnMut(&str)) {
         fn walk(node: &Node, with: &mut impl FnMut(&str)) {
             match node {
                 Node::Value(_) => {}
@@ -445,7 +350,7 @@ impl<'t> Parser<'t> {
         if rest.starts_with(|c: char| c.is_ascii_digit()) {
             let value: f64 = rest[..digits].parse().map_err(|_| format!("cannot read {rest:?}"))?;
             self.at += digits;
-            return Ok(Node::Value(value.into()));
+            return Ok(Node::Value((value * self.unit()).into()));
         }
         let end = rest.find(|c: char| !in_name(c)).unwrap_or(rest.len());
         if end == 0 {
@@ -466,13 +371,51 @@ impl<'t> Parser<'t> {
     }
 }
 
+impl Parser<'_> {
+    /// Takes the unit that stands at a number's end, and answers what it stands for: times are in milliseconds, memory in
+    /// megabytes. `%` is one only where no remainder could be meant.
+    fn unit(&mut self) -> f64 {
+        const UNITS: [(&str, f64); 9] = [
+            ("us", 0.001),
+            ("µs", 0.001),
+            ("ms", 1.0),
+            ("s", 1000.0),
+            ("min", 60_000.0),
+            ("MB", 1.0),
+            ("GB", 1000.0),
+            ("/s", 1.0),
+            ("%", 1.0),
+        ];
+        for (unit, factor) in UNITS {
+            let Some(after) = self.rest().strip_prefix(unit) else { continue };
+            let ends = if unit == "%" {
+                let after = after.trim_start();
+                after.is_empty()
+                    || after.starts_with([')', '?', ':', '&', '|', '<', '>', '=', '!'])
+                    || after.starts_with("and ")
+                    || after.starts_with("or ")
+            } else {
+                !after.starts_with(in_name)
+            };
+            if ends {
+                self.at += unit.len();
+                return factor;
+            }
+        }
+        1.0
+    }
+}
+
 fn in_name(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '$' | '.' | '-')
 }
 
 #[cfg(test)]
 mod tests {
+    use hdrhistogram::Histogram;
+
     use super::*;
+    use crate::outcome::{Window, names};
 
     fn window() -> Window {
         let mut times: Histogram<u64> = Histogram::new(3).unwrap();
@@ -519,6 +462,13 @@ mod tests {
             ("a > 5 ? 0 : 1", true),
             ("!(a > 5)", true),
             ("true and false or true", true),
+            ("a < 4ms and a * 1000 = 3s", true),
+            ("2 * a = 6% and (a < 5%)", true),
+            ("a > 200us", true),
+            ("7 % a == 1", true),
+            ("7 %a == 1", true),
+            ("a < 4/s", true),
+            ("a * 2min = 360000", true),
         ];
         for (text, expected) in rows {
             let expression = Expression::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"));
@@ -557,7 +507,7 @@ mod tests {
             ],
             max_error_rate: Some(1.0),
         };
-        let checks = judge(&ensure, Figures { total: &total, delivery: None });
+        let checks = judge(&ensure, Totals { total: &total, delivery: None, target: &[], tester: &[] });
         let told: Vec<String> = checks
             .iter()
             .map(|check| format!("{} [{}] {}", check.passed, check.expression, check.observed))
@@ -565,7 +515,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                "false [http.respons_time.p99 < 10] no samples: nothing was recorded under http.respons_time.p99",
+                "false [http.respons_time.p99 < 10] no such metric: http.respons_time.p99 (did you mean http.response_time.p99?)",
                 "true [http.response_time.p95 < 95.1] 95.039",
                 "false [http.response_time.p99 < 50] 99.007",
                 "true [p50 <= 50.1] 50.015",

@@ -8,13 +8,13 @@ pub struct Findings {
     pub interrupted: Option<Signal>,
     /// The script could not be run as written.
     pub script_error: bool,
-    /// The run's figures may not be believed.
+    /// The run's figures may not be believed, or not be held against another's.
     pub invalid: bool,
     /// Something is claimed of the figures (`ensure`, `expect`, `compare`, `limit`), or validity itself is asked for
     /// (`--require-valid`). Without a claim an invalid run is only said to be one.
     pub claim: bool,
     pub expect_failed: bool,
-    /// A strict `ensure` limit does not hold.
+    /// A strict `ensure` limit does not hold, `compare` found worse than is allowed, or `limit` found nothing that holds.
     pub ensure_failed: bool,
 }
 
@@ -33,6 +33,17 @@ impl Signal {
 
 /// The code, highest precedence first: 130/143 signal, 1 script error, 3 invalid run under a claim, 21 `expect`
 /// failed, 1 `ensure` failed, 0.
+///
+/// Each command fills the same table:
+///
+/// | code | `run` | `compare` | `limit` |
+/// | --- | --- | --- | --- |
+/// | 130, 143 | ended by a signal | | ended by a signal, what is known is told |
+/// | 1 | no such script, not runnable | no such result | no such script; a figure it does not measure |
+/// | 3 | invalid, and something is claimed | an invalid or unfinished run, or runs that cannot be compared | the tester was the limit |
+/// | 21 | `expect` failed | | |
+/// | 1 | `ensure` failed | worse than allowed | nothing held |
+/// | 0 | else | no worse than allowed | found |
 pub fn code(findings: &Findings) -> u8 {
     match findings {
         Findings { interrupted: Some(Signal::Interrupt), .. } => 130,

@@ -7,7 +7,9 @@
 pub mod cli;
 
 // What is asked.
+pub mod init; // a script to begin with
 pub mod plan;
+pub mod quick; // flags -> the script a person would write
 pub mod script; // Artillery YAML -> a Script that has been checked whole
 
 // What is done.
@@ -15,6 +17,7 @@ pub mod capture; // JSON paths and regular expressions over answers
 mod flow; // a scenario made ready to be walked
 pub mod http; // requests of a user
 mod inbox; // what a user heard and has not waited for yet
+pub mod limit; // the most the target holds
 mod link; // Socket.IO or a plain WebSocket, behind one way of visiting
 pub mod listeners; // connections that stand and listen
 mod preflight; // can this machine carry the run at all
@@ -41,9 +44,11 @@ mod samples; // what was seen of a process, in bounded memory
 mod target; // the target's processes, stages and series, from a thread of its own
 
 // What is judged and told.
+pub mod compare; // is one run better than another, and is that more than noise
 pub mod ensure; // limits judged after the run
 pub mod exit; // the exit code, and what outranks what
 pub mod live; // the report while the run goes on
+pub mod metric; // the names of figures, and what a run answers to them
 pub mod report; // one file per output format
 pub mod screen; // the terminal while a run goes on
 pub mod validity; // may the numbers be believed

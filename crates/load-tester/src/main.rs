@@ -17,6 +17,8 @@ use load_tester::screen::{self, Screen};
 use load_tester::script::model::{Script, Warning};
 use load_tester::script::{self, summary};
 
+mod commands;
+
 /// Thousands of small allocations a second, many threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -37,6 +39,11 @@ fn main() -> ExitCode {
         Command::Report(args) => report_command(&args),
         Command::Check(args) => check_command(&args),
         Command::Debug(args) => debug_command(&args),
+        Command::Compare(args) => commands::compare(&args),
+        Command::Limit(args) => commands::limit(&args),
+        Command::Quick(args) => commands::quick(&args),
+        Command::Init(args) => commands::init(&args),
+        Command::Completions(args) => commands::completions(&args),
     };
     ExitCode::from(code.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -46,6 +53,10 @@ fn main() -> ExitCode {
 
 fn run_command(args: &RunArgs) -> anyhow::Result<u8> {
     let Some(script) = load(&args.script) else { return Ok(SCRIPT_ERROR) };
+    run_script(&script, args)
+}
+
+fn run_script(script: &Script, args: &RunArgs) -> anyhow::Result<u8> {
     let flags = args.cloud_flags();
     if !flags.is_empty() {
         eprintln!("note: {} taken and ignored: nothing is sent anywhere", flags.join(", "));
@@ -78,9 +89,9 @@ fn run_command(args: &RunArgs) -> anyhow::Result<u8> {
     }
     let mut windows = args.windows.as_deref().map(create).transpose()?;
     let lines = args.quiet || args.no_tui || format != report::Format::Plain || !screen::wanted();
-    let screen = if lines { None } else { Some(Screen::start(&script)?) };
+    let screen = if lines { None } else { Some(Screen::start(script)?) };
     let mut teller = Teller { console: None, format, quiet: args.quiet, screen };
-    let outcome = run(&script, &options, &mut |progress| {
+    let outcome = run(script, &options, &mut |progress| {
         if let (Some(file), Progress::Window { window, delivery }) = (&mut windows, progress)
             && let Err(error) = file.write_all(report::json::window_line(window, *delivery).as_bytes())
         {
@@ -183,7 +194,11 @@ fn debug_command(args: &DebugArgs) -> anyhow::Result<u8> {
 
 /// Reads the script and tells what is wrong with it; `None` when it cannot be run.
 fn load(args: &ScriptArgs) -> Option<Script> {
-    match script::load(&args.load_options()) {
+    told(script::load(&args.load_options()))
+}
+
+fn told(read: Result<Script, script::ScriptError>) -> Option<Script> {
+    match read {
         Ok(script) => {
             warn(&script.warnings);
             Some(script)

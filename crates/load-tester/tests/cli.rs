@@ -113,7 +113,7 @@ fn what_cannot_be_done_exits_1_and_says_why() {
 #[test]
 fn not_yet_and_never_exit_1() {
     let dir = tempfile::tempdir().expect("a directory");
-    for command in ["quick", "convert", "dino", "run-fargate", "run-lambda", "run-aci"] {
+    for command in ["convert", "dino", "run-fargate", "run-lambda", "run-aci"] {
         let (code, out, err) = drumfire(dir.path(), &[command, "x"]);
         assert_eq!((code, out.as_str()), (1, ""), "{command}");
         assert!(err.contains(&format!("unrecognized subcommand '{command}'")), "{err}");
@@ -123,7 +123,11 @@ fn not_yet_and_never_exit_1() {
 #[test]
 fn help_teaches_by_examples() {
     let dir = tempfile::tempdir().expect("a directory");
-    for words in [&["--help"][..], &["run", "--help"], &["check", "--help"], &["report", "--help"]] {
+    let commands = ["run", "check", "report", "compare", "limit", "quick", "init"];
+    for words in
+        std::iter::once(vec!["--help"]).chain(commands.iter().map(|command| vec![*command, "--help"]))
+    {
+        let words = &words[..];
         let (code, out, err) = drumfire(dir.path(), words);
         assert_eq!((code, err.as_str()), (0, ""));
         assert!(out.contains("Examples:\n  drumfire "), "{out}");
@@ -131,4 +135,66 @@ fn help_teaches_by_examples() {
     let (code, out, _) = drumfire(dir.path(), &["--version"]);
     assert_eq!((code, out.starts_with("drumfire ")), (0, true));
     assert_eq!(drumfire(dir.path(), &[]).0, 1);
+}
+
+#[test]
+fn completions_are_printed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (shell, expected) in [
+        ("bash", "complete -F _drumfire"),
+        ("zsh", "#compdef drumfire"),
+        ("fish", "complete -c drumfire"),
+        ("powershell", "Register-ArgumentCompleter"),
+    ] {
+        let (code, out, err) = drumfire(dir.path(), &["completions", shell]);
+        assert_eq!((code, err.as_str()), (0, ""), "{shell}");
+        assert!(out.contains(expected) && out.contains("until"), "{shell}: {out}");
+    }
+    assert_eq!(drumfire(dir.path(), &["completions", "tcsh"]).0, 1);
+    assert!(drumfire(dir.path(), &["completions", "--help"]).1.contains("To install:"));
+}
+
+#[test]
+fn a_script_to_begin_with_is_written_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (code, out, _) = drumfire(dir.path(), &["init"]);
+    assert_eq!((code, out.lines().next()), (0, Some("drumfire.yml")));
+    assert_eq!(drumfire(dir.path(), &["check", "--strict", "drumfire.yml"]).0, 0);
+    let (code, _, err) = drumfire(dir.path(), &["init", "--kind", "http"]);
+    assert_eq!((code, err.contains("there is one already, and it stays")), (1, true), "{err}");
+    assert_eq!(
+        drumfire(dir.path(), &["init", "http.yml", "--kind", "http", "-t", "http://127.0.0.1:9"]).0,
+        0
+    );
+    assert!(drumfire(dir.path(), &["check", "http.yml"]).1.contains("http://127.0.0.1:9"));
+}
+
+#[test]
+fn results_are_compared_as_typed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("a.yml"), GOOD).expect("written");
+    for name in ["a1.json", "a2.json"] {
+        fs::write(dir.path().join(name), include_str!("fixtures/artillery-2.0.21.json")).expect("written");
+    }
+    let (code, out, err) = drumfire(dir.path(), &["compare", "a1.json", "a2.json", "-o", "c.html"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(out.contains("* errors.share") && out.contains("No noise is known"), "{out}");
+    assert!(fs::read_to_string(dir.path().join("c.html")).expect("a page").contains("a2.json"));
+    fs::create_dir(dir.path().join("runs")).expect("made");
+    for name in ["a1.json", "a2.json"] {
+        fs::copy(dir.path().join(name), dir.path().join("runs").join(name)).expect("copied");
+    }
+    for (a, b) in [("runs", "a*.json"), ("a1.json,a2.json", "runs/a?.json")] {
+        let (code, out, err) = drumfire(dir.path(), &["compare", a, b]);
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        assert!(out.contains("Noise is what 2 runs of A and 2 of B differ by"), "{out}");
+    }
+    for (a, expected) in [("nowhere.json", "nowhere.json"), ("b*.json", "no result file"), ("a.yml", "a.yml")]
+    {
+        let (code, out, err) = drumfire(dir.path(), &["compare", a, "a1.json"]);
+        assert_eq!((code, out.as_str(), err.contains(expected)), (1, "", true), "{err}");
+    }
+    let (code, _, err) =
+        drumfire(dir.path(), &["compare", "a1.json", "a2.json", "--fail-if", "delivery.p98 > 1%"]);
+    assert_eq!((code, err.contains("did you mean")), (1, true), "{err}");
 }

@@ -16,7 +16,7 @@ use super::units::{bytes, count, duration, figure, instant, latency, percent, ra
 use super::views;
 use crate::outcome::{CheckKind, PhaseInfo, names};
 
-const STYLE: &str = include_str!("page.css");
+pub(crate) const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 const LIVE_SCRIPT: &str = include_str!("live.js");
 
@@ -224,7 +224,7 @@ fn axis(loaded: &Loaded) -> Span {
     Span { from_s: 0.0, to_s: loaded.end_s().max(1.0) }
 }
 
-fn x_ticks(axis: Span) -> Vec<(f64, String)> {
+pub(crate) fn x_ticks(axis: Span) -> Vec<(f64, String)> {
     let length = axis.to_s - axis.from_s;
     let step = [1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0]
         .into_iter()

@@ -34,4 +34,11 @@ pub use console::{Console, Format};
 pub use diagnosis::{Diagnosis, diagnose};
 pub use form::Form;
 pub use loaded::{Loaded, Origin, Run, Slice, Summary};
+
+/// What a page of another kind is drawn with.
+pub(crate) mod charts_of {
+    pub(crate) use super::html::x_ticks;
+    pub(crate) use super::svg::{Chart, Mark, Series, Span, draw};
+}
+pub(crate) use html::STYLE;
 pub(crate) use story::program;

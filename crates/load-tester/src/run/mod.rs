@@ -27,6 +27,7 @@ pub use so_far::SoFar;
 pub use crate::progress::Progress;
 
 use crate::ledger::Ledger;
+use crate::metric::Totals;
 use crate::metrics::Collector;
 use crate::outcome::{Check, CheckKind, Meta, Outcome, counters};
 use crate::script::model::Script;
@@ -230,6 +231,7 @@ async fn conduct(
         progress(&Progress::Notice(&notice));
     }
     let Show { mut collector, meta, tester, busy, .. } = show;
+    let tester = tester.finish();
     let total = collector.total(duration_s);
     let (seconds, errors) = collector.finish(zero.elapsed().as_secs_f64());
     let planned = ended.stopped_at.map_or(shared.plan.len(), |at| shared.plan.due_by(at));
@@ -240,7 +242,13 @@ async fn conduct(
         _ => None,
     };
     let mut checks = match &shared.script.config.ensure {
-        Some(limits) => ensure::judge(limits, ensure::Figures { total: &total, delivery: delivery.as_ref() }),
+        Some(limits) => {
+            let target = target.as_ref().map_or(&[][..], |target| &target.samples);
+            ensure::judge(
+                limits,
+                Totals { total: &total, delivery: delivery.as_ref(), target, tester: &tester },
+            )
+        }
         None => Vec::new(),
     };
     checks.extend(collector.expectations.iter().map(|(label, seen)| Check {
@@ -271,7 +279,7 @@ async fn conduct(
         target,
         stages,
         monitored,
-        tester: tester.finish(),
+        tester,
         checks,
         interrupted: ended.interrupted,
         ended_after_s,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use crate::ensure;
+use crate::metric::Totals;
 use crate::outcome::{
     Check, Delivery, ErrorGroup, PhaseInfo, ProcessSample, Validity, Window, counters, names,
 };
@@ -226,7 +227,9 @@ impl Picture {
         self.server_events.clone_from(now.server_events);
         self.validity = Some(now.validity.clone());
         if let Some(limits) = &self.ensure {
-            self.checks = ensure::judge(limits, ensure::Figures { total, delivery: now.delivery });
+            let target = now.target.map_or(&[][..], |target| &target.samples);
+            let tester = now.tester.map_or(&[][..], std::slice::from_ref);
+            self.checks = ensure::judge(limits, Totals { total, delivery: now.delivery, target, tester });
         }
         self.tester = now.tester.cloned();
         self.target = target.map(|(target, sample)| Target {

@@ -1,6 +1,8 @@
 //! `config`: target, phases, payloads, handshakes, limits.
 
 use super::*;
+use crate::ensure::Expression;
+use crate::metric::Metric;
 
 impl Reader<'_> {
     pub(super) fn config(
@@ -608,6 +610,7 @@ impl Reader<'_> {
                         }
                         for (metric, limit) in item.entries() {
                             if let Some(limit) = self.number(limit, "a threshold") {
+                                self.figure(metric.place, &metric.name);
                                 ensure.thresholds.insert(metric.name.clone(), limit);
                             }
                         }
@@ -619,8 +622,12 @@ impl Reader<'_> {
                             continue;
                         }
                         self.check_keys(item, Section::Condition);
-                        match item.get("expression").and_then(Node::as_str) {
+                        let node = item.get("expression");
+                        match node.and_then(Node::as_str) {
                             Some(expression) => {
+                                if let (Some(node), Ok(read)) = (node, Expression::parse(expression)) {
+                                    read.names(&mut |name| self.figure(node.place, name));
+                                }
                                 let strict = self.opt_bool(item, "strict").unwrap_or(true);
                                 ensure.conditions.push((expression.to_owned(), strict));
                             }
@@ -638,5 +645,12 @@ impl Reader<'_> {
             }
         }
         Some(ensure)
+    }
+
+    /// A limit on a figure that nobody measures would fail after the run; better to hear of it before.
+    fn figure(&mut self, place: Place, name: &str) {
+        if let Err(unknown) = Metric::named(name) {
+            self.warn(place, unknown.to_string());
+        }
     }
 }

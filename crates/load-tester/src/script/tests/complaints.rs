@@ -3,6 +3,18 @@
 use super::*;
 
 #[test]
+fn limits_on_figures_nobody_measures_warn_before_the_run() {
+    let text = with(
+        "ensure: {thresholds: [{delivrey.p99: 5}], conditions: [{expression: 'delivery.p99 < 100ms and error > 1'}]}",
+        "flow: []",
+    );
+    let told = warnings(&text);
+    assert!(told[0].contains("no such metric: delivrey.p99 (did you mean delivery.p99?)"), "{told:?}");
+    assert!(told[1].contains("no such metric: error (did you mean errors?)"), "{told:?}");
+    assert_eq!(told.len(), 2, "{told:?}");
+}
+
+#[test]
 fn unknown_keys_warn_with_line_and_suggestion() {
     let text = "config:
   target: http://x
