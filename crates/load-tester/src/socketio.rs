@@ -17,7 +17,9 @@ use crate::link::{Came, Link};
 use crate::metrics::{Count, StepId, Time};
 use crate::script::model::{self, Config, ConnectStep, DataCheck, PathsSee, SocketIoConfig};
 use crate::script::template::Template;
-use crate::virtual_user::{Actor, Failed, OpenSocket, Person, complaint_cause, lose, lost_sample, told};
+use crate::virtual_user::{
+    Actor, Failed, OpenSocket, Person, Sending, complaint_cause, lose, lost_sample, told,
+};
 
 /// An emit whose socket took longer than this was held back: a system call and its packet take some microseconds.
 const HELD_BACK: Duration = Duration::from_millis(1);
@@ -129,6 +131,8 @@ impl Actor {
         let own_words = over.query.is_some() || over.headers.is_some() || over.auth.is_some();
         let connected = match &template.ready {
             Some(ready) if !cookies && !own_words && !*slow && source.is_none() => {
+                // A `connect` before this one may have had words of its own.
+                self.auth = None;
                 socketio_client::connect(ready).await
             }
             _ => {
@@ -201,6 +205,12 @@ impl Actor {
         self.person.last_emit = step;
         let Some(open) = &mut self.socket else { return self.not_connected(step) };
         let Some(client) = open.link.socketio() else { return self.not_connected(step) };
+        if !client.is_connected(namespace) {
+            // Nobody would hear it, and the server is not to blame for that.
+            let cause = format!("not connected to {namespace}: the server took it away");
+            self.person.worker.error(step, &cause, "not connected", || cause.clone());
+            return Err(Failed);
+        }
         let ack = action.acknowledge.is_some().then(|| client.next_ack_id());
         let confirmed = ack.is_some() || action.response.is_some();
         let mut packet = Vec::with_capacity(64);
@@ -221,7 +231,9 @@ impl Actor {
         });
         self.person.worker.trace(|tracer| tracer.sent(&packet));
         // A packet of a user that never emits again need not be kept by the future below.
+        let sending = Sending::new(&self.person.worker.shared.messages, message);
         let written = client.send_raw(&packet).await;
+        sending.over();
         // A post of a user that polls is answered by the server: that wait is none of the socket's.
         if client.transport() == Transport::WebSocket {
             let held_back = sent.elapsed();

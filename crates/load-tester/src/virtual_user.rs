@@ -253,9 +253,12 @@ impl OpenSocket {
         }
     }
 
-    /// What stood in posts that were not answered most likely did not get there.
-    fn give_up(&mut self, taken: Option<u64>) {
-        let Some(taken) = taken else { return };
+    /// Nobody waits for it any more: what stood in posts that were not answered most likely did not get there.
+    pub(crate) fn give_up(&mut self) {
+        if self.posts.is_empty() {
+            return;
+        }
+        let Some((_, taken)) = self.posted() else { return };
         for (_, message) in self.posts.drain(..).filter(|(at, _)| *at > taken) {
             self.open.0.shared.messages.set_status(message, Status::Unanswered);
         }
@@ -308,8 +311,7 @@ pub(crate) fn lose(socket: &mut Option<Box<OpenSocket>>) {
         if open.measured {
             open.open.0.count_lost();
         }
-        let taken = open.posted().map(|(_, taken)| taken);
-        open.give_up(taken);
+        open.give_up();
     }
     *socket = None;
 }
@@ -344,6 +346,39 @@ pub(crate) struct Actor {
     /// Connects before the first step that needs it; where that is filed.
     late: Option<StepId>,
     pub(crate) person: Person,
+}
+
+impl Drop for Actor {
+    /// Whoever is cut off at the run's end has no time to wait for answers to its posts.
+    fn drop(&mut self) {
+        if let Some(open) = &mut self.socket {
+            open.give_up();
+        }
+    }
+}
+
+/// A message whose bytes are leaving; whoever is cut off meanwhile cannot know whether they did.
+pub(crate) struct Sending<'a> {
+    messages: &'a Messages,
+    message: Option<u32>,
+}
+
+impl<'a> Sending<'a> {
+    pub(crate) fn new(messages: &'a Messages, message: Option<u32>) -> Self {
+        Self { messages, message }
+    }
+
+    pub(crate) fn over(mut self) {
+        self.message = None;
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if let Some(message) = self.message {
+            self.messages.set_status(message, Status::Unanswered);
+        }
+    }
 }
 
 /// The part of an actor that is not its socket, so that both can be at work at once.
@@ -621,7 +656,9 @@ impl Actor {
     /// Connects when the engine needs it, then takes the steps.
     pub(crate) async fn perform(&mut self, flow: &Flow) -> Result<(), Failed> {
         if flow.kept.inbox {
-            self.person.inbox = Some(Rc::new(RefCell::new(flow.kept.new_inbox())));
+            let mut inbox = Inbox::default();
+            flow.kept.prepare(&mut inbox);
+            self.person.inbox = Some(Rc::new(RefCell::new(inbox)));
         }
         self.late = None;
         match flow.connects {
@@ -817,14 +854,20 @@ impl Actor {
             let OpenSocket { mut link, mut posts, open, .. } = *open;
             self.left = true;
             let posted = link.socketio().and_then(|client| client.posted());
-            let given = posted.map_or(0, |(given, _)| given);
+            let (given, taken) = posted.unwrap_or_default();
+            let messages = &open.0.shared.messages;
+            posts.retain(|(at, _)| posted.is_some() && *at > taken);
+            // Until the server has answered: who leaves may be cut off.
+            posts.iter().for_each(|&(_, message)| messages.set_status(message, Status::Unanswered));
             // Boxed: a user that thinks need not hold the room for it.
             let closed = Box::pin(link.close_visiting(|came| hearing.came(&came))).await;
-            if let Closed::Unsent { packets, .. } = &closed {
-                let taken = given.saturating_sub(*packets);
-                for (_, message) in posts.drain(..).filter(|(at, _)| *at > taken) {
-                    open.0.shared.messages.set_status(message, Status::Unanswered);
+            let unsent = if let Closed::Unsent { packets, .. } = &closed { *packets } else { 0 };
+            for (at, message) in posts {
+                if at <= given.saturating_sub(unsent) {
+                    messages.set_status(message, Status::Written);
                 }
+            }
+            if let Closed::Unsent { packets, .. } = &closed {
                 let cause = format!("leaving: {closed}");
                 let sample = || format!("{cause} ({packets} packets)");
                 self.person.worker.error(self.person.last_emit, &cause, "disconnect", sample);

@@ -18,7 +18,7 @@ use crate::metrics::{CounterId, Names, StepId, Time, TimeId};
 use crate::script::model::{Config, ConnectStep};
 use crate::script::template::{Template, text_of};
 use crate::script::vars::Vars;
-use crate::virtual_user::{Actor, Failed, OpenSocket, Person, Shared, lose, lost_sample, told};
+use crate::virtual_user::{Actor, Failed, OpenSocket, Person, Sending, Shared, lose, lost_sample, told};
 
 /// The stages a plain WebSocket's connect has.
 const STAGES: [Stage; 4] = [Stage::Dns, Stage::Tcp, Stage::Tls, Stage::Upgrade];
@@ -183,10 +183,12 @@ impl Actor {
         let from = self.person.inbox.as_ref().map_or(0, |inbox| inbox.borrow().next_number());
         let connection = self.socket.as_mut().and_then(|open| open.link.websocket());
         let Some(connection) = connection else { return self.not_connected(step) };
+        let sending = Sending::new(&shared.messages, message);
         let written = match (action.spec.binary, std::str::from_utf8(&payload)) {
             (false, Ok(text)) => connection.send_text(text).await,
             _ => connection.send_binary(&payload).await,
         };
+        sending.over();
         drop(payload);
         if let Err(closed) = written {
             if let Some(message) = message {
