@@ -29,7 +29,7 @@ use crate::plan::Plan;
 use crate::script::model::{ConnectStep, DeliveryConfig, Engine, Jitter, LoopTimes, Script, Think};
 use crate::script::template::{Template, text_of};
 use crate::script::vars::{SharedVars, Vars};
-use crate::socketio::SocketTemplate;
+use crate::socketio::{SocketTemplate, complaint_cause, stable};
 use crate::sources::Sources;
 use crate::steps::frame_text;
 use crate::trace::Tracer;
@@ -357,30 +357,6 @@ impl Drop for Actor {
     }
 }
 
-/// A message whose bytes are leaving; whoever is cut off meanwhile cannot know whether they did.
-pub(crate) struct Sending<'a> {
-    messages: &'a Messages,
-    message: Option<u32>,
-}
-
-impl<'a> Sending<'a> {
-    pub(crate) fn new(messages: &'a Messages, message: Option<u32>) -> Self {
-        Self { messages, message }
-    }
-
-    pub(crate) fn over(mut self) {
-        self.message = None;
-    }
-}
-
-impl Drop for Sending<'_> {
-    fn drop(&mut self) {
-        if let Some(message) = self.message {
-            self.messages.set_status(message, Status::Unanswered);
-        }
-    }
-}
-
 /// The part of an actor that is not its socket, so that both can be at work at once.
 #[derive(Debug)]
 pub(crate) struct Person {
@@ -554,47 +530,6 @@ impl Hearing {
         let cause = format!("disconnected: {closed}");
         self.worker.error(self.step, &cause, "disconnect", || lost_sample(&cause, closed));
     }
-}
-
-/// `exception 400: messageData.lng` from `{status, errors: {field: ...}}`; else the message, else the text.
-pub(crate) fn complaint_cause(name: &str, payload: &Value) -> String {
-    let mut cause = name.to_owned();
-    match payload {
-        Value::Object(map) => {
-            if let Some(status) = map.get("status").filter(|status| status.is_number() || status.is_string())
-            {
-                cause = format!("{cause} {}", text_of(status));
-            }
-            let fields = map.get("errors").and_then(Value::as_object).filter(|fields| !fields.is_empty());
-            if let Some(fields) = fields {
-                let names: Vec<&str> = fields.keys().take(8).map(String::as_str).collect();
-                cause = format!("{cause}: {}", names.join(", "));
-            } else if let Some(message) = map.get("message").or_else(|| map.get("code")) {
-                cause = format!("{cause}: {}", stable(&text_of(message)));
-            }
-        }
-        Value::Null => {}
-        other => cause = format!("{cause}: {}", stable(&text_of(other))),
-    }
-    cause
-}
-
-/// Numbers differ from user to user; without them the same fault reads the same.
-fn stable(text: &str) -> String {
-    let mut out = String::new();
-    let mut in_number = false;
-    for c in text.chars().take(200) {
-        if c.is_ascii_digit() {
-            if !in_number {
-                out.push('N');
-            }
-            in_number = true;
-        } else {
-            in_number = false;
-            out.push(c);
-        }
-    }
-    out
 }
 
 /// Does `work` and reads the socket meanwhile. When the connection ends the work goes on.

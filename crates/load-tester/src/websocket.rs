@@ -10,7 +10,7 @@ use serde_json::Value;
 use socketio_client::websocket::{Connection, Request};
 use socketio_client::{ConnectError, Stage, Timeouts};
 
-use crate::delivery::Status;
+use crate::delivery::{Sending, Status};
 use crate::flow::Packet;
 use crate::flow::socket::SendAction;
 use crate::link::Link;
@@ -18,7 +18,7 @@ use crate::metrics::{CounterId, Names, StepId, Time, TimeId};
 use crate::script::model::{Config, ConnectStep};
 use crate::script::template::{Template, text_of};
 use crate::script::vars::Vars;
-use crate::virtual_user::{Actor, Failed, OpenSocket, Person, Sending, Shared, lose, lost_sample, told};
+use crate::virtual_user::{Actor, Failed, OpenSocket, Person, Shared, lose, lost_sample, told};
 
 /// The stages a plain WebSocket's connect has.
 const STAGES: [Stage; 4] = [Stage::Dns, Stage::Tcp, Stage::Tls, Stage::Upgrade];
