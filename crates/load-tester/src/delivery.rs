@@ -180,6 +180,30 @@ impl Messages {
     }
 }
 
+/// A message whose bytes are leaving; whoever is cut off meanwhile cannot know whether they did.
+pub(crate) struct Sending<'a> {
+    messages: &'a Messages,
+    message: Option<u32>,
+}
+
+impl<'a> Sending<'a> {
+    pub(crate) fn new(messages: &'a Messages, message: Option<u32>) -> Self {
+        Self { messages, message }
+    }
+
+    pub(crate) fn over(mut self) {
+        self.message = None;
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if let Some(message) = self.message {
+            self.messages.set_status(message, Status::Unanswered);
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Said {
     pub(crate) due: Nanos,

@@ -16,6 +16,10 @@ pub(crate) struct Inbox {
     wanted: Vec<Wanted>,
     letters: VecDeque<Letter>,
     bytes: usize,
+    /// Letters that a wait has looked at and left.
+    passed_over: usize,
+    /// Of those so many had to make room.
+    dropped: u64,
     /// Number of the next letter.
     next: u64,
     next_topic: u32,
@@ -40,6 +44,7 @@ struct Wanted {
 pub(crate) struct Letter {
     number: u64,
     topic: Topic,
+    passed_over: bool,
     /// Raw: of an event the JSON array, name first; a text frame as it is; a binary frame in base64.
     pub(crate) data: String,
     pub(crate) received: Instant,
@@ -72,6 +77,7 @@ impl Inbox {
         self.wanted.retain(|wanted| wanted.topic != topic);
         self.letters.retain(|letter| letter.topic != topic);
         self.bytes = self.letters.iter().map(|letter| letter.data.len()).sum();
+        self.passed_over = self.letters.iter().filter(|letter| letter.passed_over).count();
     }
 
     /// Whether such messages are kept.
@@ -87,7 +93,8 @@ impl Inbox {
         self.wanted.iter().find(|wanted| *wanted.event == *event && *wanted.namespace == *namespace)
     }
 
-    /// Keeps what is wanted. `data` is only called for what is kept.
+    /// Keeps what is wanted; where there is no room, what a wait has left already makes some. `data` is only called for
+    /// what is wanted.
     pub(crate) fn offer(
         &mut self,
         namespace: &str,
@@ -98,17 +105,38 @@ impl Inbox {
         let Some(wanted) = self.wanted(namespace, event) else { return Ok(()) };
         let topic = wanted.topic;
         let full = Full(wanted.step);
-        if self.letters.len() >= MOST_LETTERS {
+        if self.letters.len() >= MOST_LETTERS && self.passed_over == 0 {
             return Err(full);
         }
         let data = data();
-        if self.bytes + data.len() > MOST_BYTES {
+        if data.len() > MOST_BYTES {
             return Err(full);
         }
+        while self.letters.len() >= MOST_LETTERS || self.bytes + data.len() > MOST_BYTES {
+            if !self.drop_one() {
+                return Err(full);
+            }
+        }
         self.bytes += data.len();
-        self.letters.push_back(Letter { number: self.next, topic, data, received });
+        self.letters.push_back(Letter { number: self.next, topic, passed_over: false, data, received });
         self.next += 1;
         Ok(())
+    }
+
+    /// Drops the oldest letter that a wait has left; false when there is none.
+    fn drop_one(&mut self) -> bool {
+        if self.passed_over == 0 {
+            return false;
+        }
+        let oldest = self.letters.iter().find(|letter| letter.passed_over).map(Letter::number);
+        let dropped = oldest.and_then(|number| self.take(number));
+        self.dropped += u64::from(dropped.is_some());
+        dropped.is_some()
+    }
+
+    /// How many letters that a wait had left were dropped to make room.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// The number the next letter will have.
@@ -122,7 +150,9 @@ impl Inbox {
     }
 
     /// A letter that was taken and is still wanted by others, in its old place.
-    pub(crate) fn put_back(&mut self, letter: Letter) {
+    pub(crate) fn put_back(&mut self, mut letter: Letter) {
+        letter.passed_over = true;
+        self.passed_over += 1;
         let at = self.letters.partition_point(|known| known.number < letter.number);
         self.bytes += letter.data.len();
         self.letters.insert(at, letter);
@@ -132,6 +162,7 @@ impl Inbox {
         let at = self.letters.iter().position(|letter| letter.number == number)?;
         let letter = self.letters.remove(at)?;
         self.bytes -= letter.data.len();
+        self.passed_over -= usize::from(letter.passed_over);
         Some(letter)
     }
 }
@@ -173,6 +204,30 @@ mod tests {
         offer(&mut inbox, "a", "nobody waits").unwrap();
         assert!(inbox.find(a, 0).is_none());
         assert_eq!(inbox.bytes, 1);
+    }
+
+    #[test]
+    fn what_a_wait_has_left_makes_room_and_is_counted() {
+        let mut inbox = Inbox::default();
+        let topic = inbox.want("/", "a", StepId(7));
+        for _ in 0..MOST_LETTERS {
+            offer(&mut inbox, "a", "x").unwrap();
+        }
+        for number in [3, 5, 700] {
+            let left = inbox.take(number).unwrap();
+            inbox.put_back(left);
+        }
+        let read = inbox.take(5).unwrap();
+        inbox.put_back(read);
+        offer(&mut inbox, "a", "new").unwrap();
+        assert!(inbox.take(3).is_none() && inbox.find(topic, 3).unwrap().number() == 4);
+        // Nothing of what was left is worth more than its room.
+        offer(&mut inbox, "a", &"x".repeat(MOST_BYTES - MOST_LETTERS - 1)).unwrap();
+        assert!(inbox.take(5).is_none());
+        assert_eq!(offer(&mut inbox, "a", &"x".repeat(MOST_BYTES + 1)), Err(Full(StepId(7))));
+        assert_eq!((inbox.dropped(), inbox.passed_over), (2, 1), "what never fits takes nobody's room");
+        offer(&mut inbox, "a", "x").unwrap();
+        assert_eq!(offer(&mut inbox, "a", "x"), Err(Full(StepId(7))), "the rest nobody has looked at");
     }
 
     #[test]

@@ -414,7 +414,7 @@ impl Ledger {
         let tally = match self.expectation {
             None => return Tally::default(),
             Some(DeliveryExpectation::Number(number)) => {
-                self.judge_number(message, said, hearers, number, nobody)
+                self.judge_number(message, said, hearers, number, nobody, until)
             }
             Some(_) if nobody => self.judge_pairs(message, said, hearers, &Bits::default(), &[], until),
             Some(DeliveryExpectation::Nobody) => {
@@ -447,12 +447,23 @@ impl Ledger {
         hearers: &Hearers,
         number: u64,
         nobody: bool,
+        until: Nanos,
     ) -> Tally {
         let mut number = if nobody { 0 } else { number };
         let heard = hearers.heard.len() as u64;
-        if heard < number && said.sent > self.open_after {
-            self.delivery.undecided += number - heard;
-            number = heard;
+        if heard < number {
+            let short = number - heard;
+            let undecided = if said.sent > self.open_after {
+                short
+            } else if self.anybody_gone {
+                // Those whom the script took away may be the ones that would have made up the number.
+                let away = |one: &&Listener| !one.apart && one.was_away(said, until);
+                short.min(self.listeners.iter().filter(away).count() as u64)
+            } else {
+                0
+            };
+            self.delivery.undecided += undecided;
+            number -= undecided;
         }
         if heard != number && self.delivery.samples.len() < MOST_SAMPLES {
             let row = format!("message {message} was heard by {heard}, not by {number}");

@@ -114,6 +114,13 @@ impl Link {
         }
     }
 
+    /// It will be read slowly on purpose, so late heartbeats are no fault of the server's.
+    pub(crate) fn ignore_late_heartbeats(&mut self) {
+        if let Self::SocketIo(client) = self {
+            client.ignore_late_heartbeats();
+        }
+    }
+
     /// At most so many bytes a second from now on; `None`: as they come.
     pub(crate) fn set_read_rate(&mut self, bytes_per_second: Option<NonZeroU32>) {
         match self {

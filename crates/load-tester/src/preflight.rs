@@ -11,7 +11,7 @@ use socketio_client::Transport;
 
 use crate::flow::{Flow, FlowAction, any_step, shortest_life};
 use crate::plan::Plan;
-use crate::script::model::{Engine, PhaseKind};
+use crate::script::model::{Engine, ListenerGroup, PhaseKind};
 use crate::virtual_user::Shared;
 
 /// From one address to this machine itself that many sockets are near what its ports allow, with those that linger.
@@ -76,7 +76,8 @@ fn needs(shared: &Shared) -> Needs {
         _ => 3,
     };
     let config = &shared.script.config;
-    let listeners: u64 = config.listeners.iter().map(|group| group.most_connections()).sum();
+    let listeners: u64 = config.listeners.iter().map(ListenerGroup::most_connections).sum();
+    let of_listeners = sockets_of(&config.listeners, per_socket);
     let flows =
         || shared.scenarios.iter().filter(|scenario| scenario.weight > 0).map(|scenario| &scenario.flow);
     let http = |flow: &Flow| any_step(&flow.steps, &|action| matches!(action, FlowAction::Http(_)));
@@ -92,7 +93,16 @@ fn needs(shared: &Shared) -> Needs {
     let sockets = flows().map(sockets).max().unwrap_or(1).max(u64::from(pool == 0));
     let life = flows().map(|flow| shortest_life(&flow.steps)).max().unwrap_or_default();
     let users = peak_users(&shared.plan, life);
-    Needs { listeners, users, sockets, all: listeners * per_socket + users * sockets + pool }
+    Needs { listeners, users, sockets, all: of_listeners + users * sockets + pool }
+}
+
+/// `per_socket`: of a Socket.IO connection, however it travels; a plain WebSocket is one.
+fn sockets_of(listeners: &[ListenerGroup], per_socket: u64) -> u64 {
+    let each = |group: &ListenerGroup| match group.engine {
+        Engine::WebSocket => 1,
+        Engine::SocketIo | Engine::Http => per_socket,
+    };
+    listeners.iter().map(|group| group.most_connections() * each(group)).sum()
 }
 
 fn judge(needs: Needs, has: &Has, target: Option<SocketAddr>) -> anyhow::Result<Vec<String>> {
@@ -277,6 +287,25 @@ mod tests {
         assert_eq!(peak_users(&Plan::new(&[capped], 1), second), 50);
         let closed = phase(PhaseKind::Closed { duration: second, from: 10, to: 4 });
         assert_eq!(peak_users(&Plan::new(&[closed], 1), Duration::MAX), 10);
+    }
+
+    #[test]
+    fn a_plain_websocket_is_one_socket_whatever_the_transports() {
+        let group = |engine, count| ListenerGroup {
+            name: None,
+            count,
+            engine,
+            place: None,
+            payloads: Vec::new(),
+            flow: Vec::new(),
+            moving: None,
+            returning: None,
+            slow: None,
+            storms: Vec::new(),
+            reconnect: true,
+        };
+        let groups = [group(Engine::SocketIo, 10), group(Engine::WebSocket, 7)];
+        assert_eq!(sockets_of(&groups, 3), 37);
     }
 
     /// What is said about so many sockets; an error begins with `refused: `.

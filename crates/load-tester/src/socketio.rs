@@ -11,13 +11,13 @@ use serde_json::Value;
 use socketio_client::{Incoming, Kind, Options, Revision, Timeouts, Transport};
 
 use crate::capture::Answer;
-use crate::delivery::Status;
+use crate::delivery::{Sending, Status};
 use crate::flow::{Answered, EmitAction, Packet, at_path_mut, place_of};
 use crate::link::{Came, Link};
 use crate::metrics::{Count, StepId, Time};
 use crate::script::model::{self, Config, ConnectStep, DataCheck, PathsSee, SocketIoConfig};
-use crate::script::template::Template;
-use crate::virtual_user::{Actor, Failed, OpenSocket, Person, complaint_cause, lose, lost_sample, told};
+use crate::script::template::{Template, text_of};
+use crate::virtual_user::{Actor, Failed, OpenSocket, Person, lose, lost_sample, told};
 
 /// An emit whose socket took longer than this was held back: a system call and its packet take some microseconds.
 const HELD_BACK: Duration = Duration::from_millis(1);
@@ -129,6 +129,8 @@ impl Actor {
         let own_words = over.query.is_some() || over.headers.is_some() || over.auth.is_some();
         let connected = match &template.ready {
             Some(ready) if !cookies && !own_words && !*slow && source.is_none() => {
+                // A `connect` before this one may have had words of its own.
+                self.auth = None;
                 socketio_client::connect(ready).await
             }
             _ => {
@@ -201,6 +203,12 @@ impl Actor {
         self.person.last_emit = step;
         let Some(open) = &mut self.socket else { return self.not_connected(step) };
         let Some(client) = open.link.socketio() else { return self.not_connected(step) };
+        if !client.is_connected(namespace) {
+            // Nobody would hear it, and the server is not to blame for that.
+            let cause = format!("not connected to {namespace}: the server took it away");
+            self.person.worker.error(step, &cause, "not connected", || cause.clone());
+            return Err(Failed);
+        }
         let ack = action.acknowledge.is_some().then(|| client.next_ack_id());
         let confirmed = ack.is_some() || action.response.is_some();
         let mut packet = Vec::with_capacity(64);
@@ -221,7 +229,9 @@ impl Actor {
         });
         self.person.worker.trace(|tracer| tracer.sent(&packet));
         // A packet of a user that never emits again need not be kept by the future below.
+        let sending = Sending::new(&self.person.worker.shared.messages, message);
         let written = client.send_raw(&packet).await;
+        sending.over();
         // A post of a user that polls is answered by the server: that wait is none of the socket's.
         if client.transport() == Transport::WebSocket {
             let held_back = sent.elapsed();
@@ -502,6 +512,47 @@ fn refusal(data: &str) -> Option<String> {
     let arguments: Vec<Value> = serde_json::from_str(data).ok()?;
     let first = arguments.first()?;
     (400.0..600.0).contains(&first.get("status")?.as_f64()?).then(|| complaint_cause("ack", first))
+}
+
+/// `exception 400: messageData.lng` from `{status, errors: {field: ...}}`; else the message, else the text.
+pub(crate) fn complaint_cause(name: &str, payload: &Value) -> String {
+    let mut cause = name.to_owned();
+    match payload {
+        Value::Object(map) => {
+            if let Some(status) = map.get("status").filter(|status| status.is_number() || status.is_string())
+            {
+                cause = format!("{cause} {}", text_of(status));
+            }
+            let fields = map.get("errors").and_then(Value::as_object).filter(|fields| !fields.is_empty());
+            if let Some(fields) = fields {
+                let names: Vec<&str> = fields.keys().take(8).map(String::as_str).collect();
+                cause = format!("{cause}: {}", names.join(", "));
+            } else if let Some(message) = map.get("message").or_else(|| map.get("code")) {
+                cause = format!("{cause}: {}", stable(&text_of(message)));
+            }
+        }
+        Value::Null => {}
+        other => cause = format!("{cause}: {}", stable(&text_of(other))),
+    }
+    cause
+}
+
+/// Numbers differ from user to user; without them the same fault reads the same.
+pub(crate) fn stable(text: &str) -> String {
+    let mut out = String::new();
+    let mut in_number = false;
+    for c in text.chars().take(200) {
+        if c.is_ascii_digit() {
+            if !in_number {
+                out.push('N');
+            }
+            in_number = true;
+        } else {
+            in_number = false;
+            out.push(c);
+        }
+    }
+    out
 }
 
 impl Person {

@@ -13,7 +13,7 @@ use crate::capture::Answer;
 use crate::flow::socket::{SocketAction, WaitAction};
 use crate::inbox::{Inbox, Topic};
 use crate::metrics::StepId;
-use crate::script::model::{Leaving, ListenStep};
+use crate::script::model::{ConnectStep, Leaving, ListenStep};
 use crate::virtual_user::{Actor, Failed, Person, lose, lost_sample};
 use crate::websocket::payload_value;
 
@@ -47,26 +47,14 @@ impl Actor {
         sent: Option<Instant>,
     ) -> Result<(), Failed> {
         match action {
-            SocketAction::Connect(over) => {
-                self.leave().await;
-                self.connect(step, over).await
-            }
+            SocketAction::Connect(over) => self.connect_again(step, over, Duration::ZERO).await,
             SocketAction::Disconnect(leaving) => self.disconnect(*leaving, step).await,
-            SocketAction::Reconnect { over, after } => {
-                let away = self.socket.is_none() && !self.left;
-                self.leave().await;
-                self.pause(*after).await;
-                self.connect(step, over).await?;
-                if away && self.person.measured {
-                    let worker = &self.person.worker;
-                    worker.recorder.borrow_mut().add(worker.shared.audience.back, 1);
-                }
-                Ok(())
-            }
+            SocketAction::Reconnect { over, after } => self.connect_again(step, over, *after).await,
             SocketAction::Listen(listen) => self.listen(listen, step).await,
             SocketAction::Wait(wait) => self.wait(wait, step, sent).await,
             SocketAction::Read { bytes_per_second: Some(rate), time } => {
                 let Some(open) = &mut self.socket else { return self.not_connected(step) };
+                open.link.ignore_late_heartbeats();
                 open.link.set_read_rate(Some(*rate));
                 self.person.last_emit = step;
                 self.pause(*time).await;
@@ -76,12 +64,15 @@ impl Actor {
                 Ok(())
             }
             SocketAction::Read { bytes_per_second: None, time } => {
-                if self.socket.is_none() {
-                    return self.not_connected(step);
-                }
+                let Some(open) = &mut self.socket else { return self.not_connected(step) };
+                open.link.ignore_late_heartbeats();
                 self.person.last_emit = step;
                 // Nobody looks at the socket, so the kernel's buffers fill, then the server's.
                 tokio::time::sleep(*time).await;
+                Ok(())
+            }
+            SocketAction::ForgetAll => {
+                self.person.inbox = None;
                 Ok(())
             }
             SocketAction::Forget(topics) => {
@@ -93,6 +84,26 @@ impl Actor {
                 Ok(())
             }
         }
+    }
+
+    /// Leaves, if it is still there. Whoever had lost its connection is back.
+    async fn connect_again(
+        &mut self,
+        step: StepId,
+        over: &ConnectStep,
+        after: Duration,
+    ) -> Result<(), Failed> {
+        let away = self.socket.is_none() && !self.left;
+        self.leave().await;
+        if !after.is_zero() {
+            self.pause(after).await;
+        }
+        self.connect(step, over).await?;
+        if away && self.person.measured {
+            let worker = &self.person.worker;
+            worker.recorder.borrow_mut().add(worker.shared.audience.back, 1);
+        }
+        Ok(())
     }
 
     pub(crate) fn not_connected(&self, step: StepId) -> Result<(), Failed> {
@@ -110,12 +121,16 @@ impl Actor {
                 let mut socket = self.socket.take();
                 if let Some(open) = &mut socket {
                     open.tell_upgrade();
+                    open.give_up();
                 }
                 self.cut_off();
             }
             Leaving::Silent => {
                 // Kept open and never looked at again, until the user's end.
-                self.silenced.extend(self.socket.take().map(|open| *open));
+                if let Some(mut open) = self.socket.take() {
+                    open.give_up();
+                    self.silenced.push(*open);
+                }
                 self.cut_off();
             }
         }
@@ -134,6 +149,9 @@ impl Actor {
         let namespace = self.namespace_of(&listen.namespace);
         if namespace != "/" {
             Box::pin(self.join_namespace(&namespace, step)).await?;
+        }
+        if listen.events.is_empty() {
+            return Ok(());
         }
         let Person { vars, rng, inbox, .. } = &mut self.person;
         let inbox = inbox.get_or_insert_default();
@@ -226,10 +244,18 @@ impl Actor {
                 (format!("{name}: more than {} MiB to collect", MOST_COLLECTED >> 20), "too much to collect")
             }
         };
-        worker.error(step, &cause, code, || match (&missed, progress.misfit) {
-            (Missed::Gone(Some(closed)), _) => lost_sample(&cause, closed),
-            (_, Some(misfit)) => format!("{cause}; the last that came: {misfit}"),
-            (_, None) => cause.clone(),
+        worker.error(step, &cause, code, || {
+            let sample = match (&missed, progress.misfit) {
+                (Missed::Gone(Some(closed)), _) => lost_sample(&cause, closed),
+                (_, Some(misfit)) => format!("{cause}; the last that came: {misfit}"),
+                (_, None) => cause.clone(),
+            };
+            match inbox.borrow().dropped() {
+                0 => sample,
+                dropped => format!(
+                    "{sample}; {dropped} older ones that had not fitted were dropped, the inbox was full"
+                ),
+            }
         });
         if matches!(missed, Missed::Gone(Some(_))) {
             lose(&mut self.socket);

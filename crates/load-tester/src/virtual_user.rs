@@ -29,7 +29,7 @@ use crate::plan::Plan;
 use crate::script::model::{ConnectStep, DeliveryConfig, Engine, Jitter, LoopTimes, Script, Think};
 use crate::script::template::{Template, text_of};
 use crate::script::vars::{SharedVars, Vars};
-use crate::socketio::SocketTemplate;
+use crate::socketio::{SocketTemplate, complaint_cause, stable};
 use crate::sources::Sources;
 use crate::steps::frame_text;
 use crate::trace::Tracer;
@@ -253,9 +253,12 @@ impl OpenSocket {
         }
     }
 
-    /// What stood in posts that were not answered most likely did not get there.
-    fn give_up(&mut self, taken: Option<u64>) {
-        let Some(taken) = taken else { return };
+    /// Nobody waits for it any more: what stood in posts that were not answered most likely did not get there.
+    pub(crate) fn give_up(&mut self) {
+        if self.posts.is_empty() {
+            return;
+        }
+        let Some((_, taken)) = self.posted() else { return };
         for (_, message) in self.posts.drain(..).filter(|(at, _)| *at > taken) {
             self.open.0.shared.messages.set_status(message, Status::Unanswered);
         }
@@ -308,8 +311,7 @@ pub(crate) fn lose(socket: &mut Option<Box<OpenSocket>>) {
         if open.measured {
             open.open.0.count_lost();
         }
-        let taken = open.posted().map(|(_, taken)| taken);
-        open.give_up(taken);
+        open.give_up();
     }
     *socket = None;
 }
@@ -344,6 +346,15 @@ pub(crate) struct Actor {
     /// Connects before the first step that needs it; where that is filed.
     late: Option<StepId>,
     pub(crate) person: Person,
+}
+
+impl Drop for Actor {
+    /// Whoever is cut off at the run's end has no time to wait for answers to its posts.
+    fn drop(&mut self) {
+        if let Some(open) = &mut self.socket {
+            open.give_up();
+        }
+    }
 }
 
 /// The part of an actor that is not its socket, so that both can be at work at once.
@@ -521,47 +532,6 @@ impl Hearing {
     }
 }
 
-/// `exception 400: messageData.lng` from `{status, errors: {field: ...}}`; else the message, else the text.
-pub(crate) fn complaint_cause(name: &str, payload: &Value) -> String {
-    let mut cause = name.to_owned();
-    match payload {
-        Value::Object(map) => {
-            if let Some(status) = map.get("status").filter(|status| status.is_number() || status.is_string())
-            {
-                cause = format!("{cause} {}", text_of(status));
-            }
-            let fields = map.get("errors").and_then(Value::as_object).filter(|fields| !fields.is_empty());
-            if let Some(fields) = fields {
-                let names: Vec<&str> = fields.keys().take(8).map(String::as_str).collect();
-                cause = format!("{cause}: {}", names.join(", "));
-            } else if let Some(message) = map.get("message").or_else(|| map.get("code")) {
-                cause = format!("{cause}: {}", stable(&text_of(message)));
-            }
-        }
-        Value::Null => {}
-        other => cause = format!("{cause}: {}", stable(&text_of(other))),
-    }
-    cause
-}
-
-/// Numbers differ from user to user; without them the same fault reads the same.
-fn stable(text: &str) -> String {
-    let mut out = String::new();
-    let mut in_number = false;
-    for c in text.chars().take(200) {
-        if c.is_ascii_digit() {
-            if !in_number {
-                out.push('N');
-            }
-            in_number = true;
-        } else {
-            in_number = false;
-            out.push(c);
-        }
-    }
-    out
-}
-
 /// Does `work` and reads the socket meanwhile. When the connection ends the work goes on.
 pub(crate) async fn while_hearing<T>(
     socket: &mut Option<Box<OpenSocket>>,
@@ -621,7 +591,9 @@ impl Actor {
     /// Connects when the engine needs it, then takes the steps.
     pub(crate) async fn perform(&mut self, flow: &Flow) -> Result<(), Failed> {
         if flow.kept.inbox {
-            self.person.inbox = Some(Rc::new(RefCell::new(flow.kept.new_inbox())));
+            let mut inbox = Inbox::default();
+            flow.kept.prepare(&mut inbox);
+            self.person.inbox = Some(Rc::new(RefCell::new(inbox)));
         }
         self.late = None;
         match flow.connects {
@@ -817,14 +789,20 @@ impl Actor {
             let OpenSocket { mut link, mut posts, open, .. } = *open;
             self.left = true;
             let posted = link.socketio().and_then(|client| client.posted());
-            let given = posted.map_or(0, |(given, _)| given);
+            let (given, taken) = posted.unwrap_or_default();
+            let messages = &open.0.shared.messages;
+            posts.retain(|(at, _)| posted.is_some() && *at > taken);
+            // Until the server has answered: who leaves may be cut off.
+            posts.iter().for_each(|&(_, message)| messages.set_status(message, Status::Unanswered));
             // Boxed: a user that thinks need not hold the room for it.
             let closed = Box::pin(link.close_visiting(|came| hearing.came(&came))).await;
-            if let Closed::Unsent { packets, .. } = &closed {
-                let taken = given.saturating_sub(*packets);
-                for (_, message) in posts.drain(..).filter(|(at, _)| *at > taken) {
-                    open.0.shared.messages.set_status(message, Status::Unanswered);
+            let unsent = if let Closed::Unsent { packets, .. } = &closed { *packets } else { 0 };
+            for (at, message) in posts {
+                if at <= given.saturating_sub(unsent) {
+                    messages.set_status(message, Status::Written);
                 }
+            }
+            if let Closed::Unsent { packets, .. } = &closed {
                 let cause = format!("leaving: {closed}");
                 let sample = || format!("{cause} ({packets} packets)");
                 self.person.worker.error(self.person.last_emit, &cause, "disconnect", sample);

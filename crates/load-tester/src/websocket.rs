@@ -10,7 +10,7 @@ use serde_json::Value;
 use socketio_client::websocket::{Connection, Request};
 use socketio_client::{ConnectError, Stage, Timeouts};
 
-use crate::delivery::Status;
+use crate::delivery::{Sending, Status};
 use crate::flow::Packet;
 use crate::flow::socket::SendAction;
 use crate::link::Link;
@@ -183,10 +183,12 @@ impl Actor {
         let from = self.person.inbox.as_ref().map_or(0, |inbox| inbox.borrow().next_number());
         let connection = self.socket.as_mut().and_then(|open| open.link.websocket());
         let Some(connection) = connection else { return self.not_connected(step) };
+        let sending = Sending::new(&shared.messages, message);
         let written = match (action.spec.binary, std::str::from_utf8(&payload)) {
             (false, Ok(text)) => connection.send_text(text).await,
             _ => connection.send_binary(&payload).await,
         };
+        sending.over();
         drop(payload);
         if let Err(closed) = written {
             if let Some(message) = message {

@@ -13,7 +13,7 @@ use load_tester::outcome::{ClassDelivery, Delivery, Outcome, counters, names};
 use load_tester::run::{Progress, RunOptions, run};
 use load_tester::script::{self, LoadOptions};
 use serde_json::{Value, json};
-use support::{Manner, Server, Socket, counter, drum, plain_page, write_script};
+use support::{Manner, Server, Socket, counter, drum, drum_with, plain_page, write_script};
 
 /// A square where everybody hears everything; `listeners` is the YAML of the groups.
 fn square(listeners: &str, seconds: u32, messages: u32) -> String {
@@ -485,4 +485,58 @@ fn walkers_come_back_and_walk_on() {
     assert!(steps > 60, "{steps}");
     assert_eq!((delivery.expected, delivery.undecided, delivery.unexpected), (Some(800), 0, 0));
     assert!(delivery.missing > 4 * 20 && delivery.heard > 4 * 70, "{delivery:?}");
+}
+
+/// Posts are not answered for three seconds, and nobody hears what stands in them.
+#[test]
+fn who_ends_before_the_answer_to_its_post_has_sent_nothing_for_sure() {
+    let on_event = |_: &Arc<Server>, socket: &Arc<Socket>, event: &str, _: &[Value], ack: Option<u64>| {
+        if event == "save_msg" {
+            std::thread::sleep(Duration::from_secs(3));
+        }
+        if let Some(ack) = ack {
+            socket.ack(ack, &json!({"status": 200}));
+        }
+    };
+    let run = |then: &str, options: &RunOptions| {
+        let server = Server::start(|_| Manner::Serve, on_event, plain_page);
+        let yaml = square(&format!("    - {{count: 2, {JOIN}}}"), 1, 5)
+            .replace(r#"["websocket"]"#, r#"["polling"]"#)
+            .replace("hi}], acknowledge: true}", &format!("hi}}]}}{then}"));
+        let outcome = drum_with(&server, &yaml, options).unwrap();
+        let delivery = outcome.delivery.unwrap();
+        assert_eq!((delivery.messages, delivery.not_sent), (5, 5), "{then}: {delivery:?}");
+        assert_eq!((delivery.expected, delivery.missing), (Some(0), 0), "{then}");
+    };
+    let options = RunOptions { workers: Some(2), ..RunOptions::default() };
+    run(", {disconnect: drop}", &options);
+    run(", {disconnect: silent}", &options);
+    // Cut off at the run's end: in a pause, waiting for an answer, and while they leave.
+    let cut_off = RunOptions {
+        max_duration: Some(Duration::from_millis(1_100)),
+        grace: Some(Duration::from_millis(50)),
+        ..options
+    };
+    run(", {think: 60}", &cut_off);
+    run(", {emit: [other], acknowledge: true}", &cut_off);
+    run("", &RunOptions { grace: Some(Duration::ZERO), ..cut_off });
+}
+
+/// What a walker waits for may come before the ack of its step.
+#[test]
+fn a_walker_keeps_what_comes_between_its_steps() {
+    let on_event = |_: &Arc<Server>, socket: &Arc<Socket>, event: &str, _: &[Value], ack: Option<u64>| {
+        if event == "move" {
+            socket.emit("moved", &json!(1));
+        }
+        socket.ack(ack.unwrap(), &json!({"status": 200}));
+    };
+    let server = Server::start(|_| Manner::Serve, on_event, plain_page);
+    let groups = r#"    - count: 2
+      place: {around: [127, 37], within: 10, radius: 1000}
+      moving: {every: 0.2, step: 5, flow: [{emit: [move, 1], acknowledge: true}, {wait: {for: moved, timeout: 0.5}}]}
+      flow: [{emit: [store, 1], acknowledge: true}]"#;
+    let outcome = drum(&server, &square(groups, 2, 10)).unwrap();
+    assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
+    assert!(outcome.server_events["moved"] > 10, "{:?}", outcome.server_events);
 }

@@ -496,6 +496,21 @@ scenarios:
     let error = drum(&server, &yaml.replace("/login", "/logout")).unwrap_err().to_string();
     assert!(error.starts_with("`before` failed"), "{error}");
     assert!(error.contains("Failed capture or match"), "{error}");
+
+    // What goes wrong in it without ending it is told all the same.
+    let refuse = |_: &Arc<Server>, socket: &Arc<Socket>, _: &str, _: &[Value], ack: Option<u64>| {
+        socket.ack(ack.unwrap(), &json!({"status": 403, "message": "no"}));
+    };
+    let server = Server::start(|_| Manner::Serve, refuse, page);
+    let emits = yaml
+        .replace(
+            "{post: {url: \"/login\", capture: {json: \"$.token\", as: token}}}",
+            "{emit: [hello], acknowledge: true}",
+        )
+        .replace("before: {", "before: {engine: socketio, ");
+    let outcome = drum(&server, &emits).unwrap();
+    let rows: Vec<_> = outcome.errors.iter().map(|error| (&*error.cause, error.count)).collect();
+    assert_eq!(rows, [("ack 403: no", 1)]);
 }
 
 /// First Ctrl-C: no more arrivals, the results are written, exit code 130.

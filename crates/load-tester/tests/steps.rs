@@ -210,6 +210,13 @@ fn three_ways_to_leave_and_to_come_back() {
     let (ends, counted, open) = run("silent");
     assert_eq!((ends, counted), ([1, 1], [1, 1]));
     assert!(open <= 2, "the silent one stays open beside the new one");
+
+    // A `connect` is a way back too.
+    let flow = "      - connect: {}\n      - disconnect: drop\n      - connect: {}\n      - emit: [say, 1]\n      - wait: said";
+    let outcome = drum(&server, &script("", flow)).unwrap();
+    completed(&outcome);
+    let counted = [counters::CONNECTIONS_LOST, counters::CONNECTIONS_BACK];
+    assert_eq!(counted.map(|name| counter(&outcome, name)), [1, 1]);
 }
 
 #[test]
@@ -401,4 +408,98 @@ fn a_listener_that_waited_keeps_nothing_behind_its_last_wait() {
     let outcome = drum(&server, &script(listeners, flow)).unwrap();
     completed(&outcome);
     assert!(outcome.server_events["said"] > 1200, "{:?}", outcome.server_events);
+}
+
+#[test]
+fn what_is_listened_for_and_never_waited_for_is_counted_and_not_kept() {
+    let flood = |_: &Arc<Server>, socket: &Arc<Socket>, event: &str, _: &[Value], ack: Option<u64>| {
+        let times = if event == "flood" { 1100 } else { 1 };
+        (0..times).for_each(|number| socket.emit("said", &json!(number)));
+        if let Some(ack) = ack {
+            socket.ack(ack, &json!({}));
+        }
+    };
+    let server = Server::start(|_| Manner::Serve, flood, plain_page);
+    for flow in [
+        "      - listen: said\n      - emit: [flood]\n        acknowledge: true",
+        // Behind the last wait, by whatever name.
+        "      - listen: said\n      - emit: [say]\n      - wait: said\n      - listen: said\n      - emit: [flood]\n        acknowledge: true",
+        "      - listen: [said, other]\n      - emit: [say]\n      - wait: \"{{ word }}\"\n      - emit: [flood]\n        acknowledge: true",
+        "      - listen: \"{{ word }}\"\n      - emit: [say]\n      - wait: \"{{ word }}\"\n      - emit: [flood]\n        acknowledge: true",
+    ] {
+        let outcome = drum(&server, &script("  variables: {word: [said]}", flow)).unwrap();
+        completed(&outcome);
+        assert!(outcome.server_events["said"] >= 1100, "{flow}: {:?}", outcome.server_events);
+    }
+    // In a loop a listen behind the wait is in front of the next one; and the name may be known only then.
+    let flow = "      - loop:\n        - emit: [say]\n          acknowledge: true\n        - listen: said\n        count: 3\n      - wait: {for: \"{{ word }}\", count: 2}";
+    completed(&drum(&server, &script("  variables: {word: [said]}", flow)).unwrap());
+}
+
+#[test]
+fn a_wait_finds_its_message_behind_more_than_an_inbox_holds() {
+    let flood = |_: &Arc<Server>, socket: &Arc<Socket>, event: &str, _: &[Value], _: Option<u64>| {
+        if event == "flood" {
+            (0..3000).for_each(|number| socket.emit("said", &json!({ "n": number })));
+        }
+    };
+    let server = Server::start(|_| Manner::Serve, flood, plain_page);
+    let flow =
+        "      - emit: [flood]\n      - wait: {for: said, match: {json: $.n, value: 2999}, timeout: 10}";
+    completed(&drum(&server, &script("", flow)).unwrap());
+    // What had to make room is told where it may have been what was waited for.
+    let again = format!("{flow}\n      - wait: {{for: said, match: {{json: $.n, value: 5}}, timeout: 0.1}}");
+    let outcome = drum(&server, &script("", &again)).unwrap();
+    assert_eq!(outcome.errors.len(), 1, "{:?}", outcome.errors);
+    let sample = &outcome.errors[0].sample;
+    assert!(sample.ends_with("older ones that had not fitted were dropped, the inbox was full"), "{sample}");
+}
+
+#[test]
+fn who_reads_slowly_on_purpose_finds_no_late_heartbeats() {
+    let pings = |_: &Arc<Server>, socket: &Arc<Socket>, event: &str, _: &[Value], _: Option<u64>| {
+        if event == "go" {
+            let socket = Arc::clone(socket);
+            std::thread::spawn(move || {
+                for _ in 0..8 {
+                    std::thread::sleep(Duration::from_millis(200));
+                    socket.raw("2");
+                }
+            });
+        }
+    };
+    let server = Server::start(|_| Manner::Serve, pings, plain_page);
+    server.pings.set((300, 200)).unwrap();
+    let run = |step: &str| {
+        let flow = format!("      - emit: [go]\n      - {step}\n      - think: 0.3");
+        let outcome = drum(&server, &script("", &flow)).unwrap();
+        completed(&outcome);
+        counter(&outcome, counters::HEARTBEATS_LATE)
+    };
+    assert_eq!(run("think: 1"), 0);
+    assert_eq!(run("read: {stop: true, for: 1}"), 0);
+    assert_eq!(run("read: {bytesPerSecond: 1, for: 1}"), 0);
+}
+
+#[test]
+fn nothing_is_emitted_to_a_namespace_that_the_server_took_away() {
+    let leave = |_: &Arc<Server>, socket: &Arc<Socket>, event: &str, _: &[Value], _: Option<u64>| {
+        if event == "leave" {
+            socket.raw("41");
+        }
+    };
+    let server = Server::start(|_| Manner::Serve, leave, plain_page);
+    let flow = "      - emit: [leave]\n      - think: 0.1\n      - emit: [never]";
+    let outcome = drum(&server, &script("", flow)).unwrap();
+    let mut told: Vec<_> = errors(&outcome).into_iter().map(|(step, cause, _)| (step, cause)).collect();
+    told.sort();
+    let row = |step: &str, cause: &str| (step.to_owned(), cause.to_owned());
+    assert_eq!(
+        told,
+        [
+            row("emit leave", "disconnected from / by the server"),
+            row("emit never", "not connected to /: the server took it away"),
+        ]
+    );
+    assert_eq!((counter(&outcome, "socketio.emit"), counter(&outcome, "vusers.failed")), (1, 1));
 }

@@ -271,6 +271,15 @@ impl Link {
         }
     }
 
+    /// A slow reader hears nothing while it does not read, which is no silence of the server's.
+    fn silent_since(&self) -> Instant {
+        let pace = match self {
+            Link::WebSocket(connection) => connection.pace(),
+            Link::Polling(polling) => polling.pace(),
+        };
+        pace.map_or(self.last_read(), |pace| self.last_read().max(pace.next()))
+    }
+
     fn fail(&mut self, closed: Closed) -> Closed {
         match self {
             Link::WebSocket(connection) => connection.fail(closed),
@@ -356,7 +365,7 @@ impl Client {
                     }
                 }
                 Poll::Ready(Err(closed)) => return Poll::Ready(Err(closed)),
-                Poll::Pending => match ready!(session.heartbeat.poll(cx, link.last_read())) {
+                Poll::Pending => match ready!(session.heartbeat.poll(cx, link.silent_since())) {
                     Beat::Dead => return Poll::Ready(Err(link.fail(Closed::PingTimeout))),
                     Beat::Ping => link.send_ping()?,
                 },
@@ -658,6 +667,17 @@ impl Client {
             Link::WebSocket(connection) => connection.set_read_rate(bytes_per_second),
             Link::Polling(polling) => polling.set_read_rate(bytes_per_second),
         }
+    }
+
+    /// For a reader that will be slow on purpose: when it finds a heartbeat says nothing about the server, so from now on
+    /// none of this connection is counted as late. See [`Options::late_heartbeats`].
+    pub fn ignore_late_heartbeats(&mut self) {
+        self.session.heartbeat.count_late(None);
+    }
+
+    /// Whether the namespace is connected: the server has said so, and has not taken it away since.
+    pub fn is_connected(&self, namespace: &str) -> bool {
+        self.session.namespaces().any(|known| known == namespace)
     }
 
     /// The revision spoken.

@@ -25,6 +25,11 @@ impl Pace {
         self.bytes_per_second
     }
 
+    /// When it reads again.
+    pub(crate) fn next(&self) -> Instant {
+        self.next
+    }
+
     /// Ready when bytes may be read again, and how many: a tenth of a second's worth.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         if Instant::now() < self.next {

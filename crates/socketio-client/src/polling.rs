@@ -732,6 +732,10 @@ impl Polling {
         self.last_read
     }
 
+    pub(crate) fn pace(&self) -> Option<&Pace> {
+        self.pace.as_deref()
+    }
+
     /// Of the poll's connection, or the first one.
     pub(crate) fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
         match self.polls.stream() {

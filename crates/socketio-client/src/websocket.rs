@@ -321,6 +321,10 @@ impl Connection {
         self.last_read
     }
 
+    pub(crate) fn pace(&self) -> Option<&Pace> {
+        self.pace.as_deref()
+    }
+
     /// How many bytes the kernel takes for this connection before the server has to wait, about. It keeps what it has
     /// taken already.
     ///

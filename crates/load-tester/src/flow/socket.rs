@@ -46,6 +46,8 @@ pub(crate) enum SocketAction {
     },
     /// No later step waits for these: (namespace, event), both empty for frames.
     Forget(Vec<(Box<str>, Box<str>)>),
+    /// No later step waits for anything.
+    ForgetAll,
 }
 
 #[derive(Debug)]
@@ -76,12 +78,10 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    pub(crate) fn new_inbox(&self) -> Inbox {
-        let mut inbox = Inbox::default();
+    pub(crate) fn prepare(&self, inbox: &mut Inbox) {
         for (namespace, event, step) in &self.from_the_start {
             inbox.want(namespace, event, *step);
         }
-        inbox
     }
 }
 
@@ -140,7 +140,7 @@ impl FlowAction {
     pub(crate) fn needs_socket(&self) -> bool {
         match self {
             Self::Emit(_) | Self::Send(_) => true,
-            Self::Socket(action) => !matches!(**action, SocketAction::Forget(_)),
+            Self::Socket(action) => !matches!(**action, SocketAction::Forget(_) | SocketAction::ForgetAll),
             Self::Http(_) | Self::Think { .. } | Self::Log(_) | Self::Loop(_) => false,
         }
     }
@@ -251,9 +251,12 @@ impl Maker<'_> {
         let mut waited: Vec<(Box<str>, Box<str>, StepId)> = Vec::new();
         gather(steps, &mut listened, &mut waited);
         let inbox = any_step(steps, &|action| topic(action).is_some());
+        let listens_late = keep_what_is_awaited(steps);
+        let late = |action: &FlowAction| topic(action).is_some_and(|topic| topic == LATE);
         for (namespace, event, _) in &waited {
             let waits = |action: &FlowAction| {
                 topic(action).is_some_and(|topic| *topic.0 == **namespace && *topic.1 == **event)
+                    || late(action)
             };
             // In a loop that waits, everything is kept until the loop is over.
             let last = steps.iter().rposition(|step| any_step(std::slice::from_ref(step), &waits));
@@ -262,8 +265,65 @@ impl Maker<'_> {
             let forgets = Box::new(SocketAction::Forget(vec![(namespace.clone(), event.clone())]));
             steps.insert(at, FlowStep { id, action: FlowAction::Socket(forgets) });
         }
+        // Nobody knows before the run which of the others the last wait is for.
+        let waits = |step: &FlowStep| any_step(std::slice::from_ref(step), &|action| topic(action).is_some());
+        if any_step(steps, &late) || listens_late {
+            let last = steps.iter().rposition(waits).map_or(0, |last| last + 1);
+            let id = steps.get(last.saturating_sub(1)).map_or(StepId(0), |step| step.id);
+            steps
+                .insert(last, FlowStep { id, action: FlowAction::Socket(Box::new(SocketAction::ForgetAll)) });
+        }
         waited.retain(|(namespace, event, _)| !listened.contains(&(namespace.clone(), event.clone())));
         Kept { inbox, from_the_start: waited }
+    }
+}
+
+/// Of what a `listen` names only that is kept which its own step or a later one waits for; the rest is counted, as every
+/// event is. Answers whether a name that differs from user to user is among what is kept.
+fn keep_what_is_awaited(steps: &mut [FlowStep]) -> bool {
+    let mut awaited = Topics::new();
+    let mut late = false;
+    // In a loop that waits, what stands behind the wait comes before the next one.
+    for step in steps.iter_mut().rev() {
+        topics(std::slice::from_ref(step), &mut awaited);
+        listens(std::slice::from_mut(step), &mut |listen| {
+            let namespace = listen.namespace.as_constant().and_then(Value::as_str);
+            listen.events.retain(|event| match namespace.zip(event.as_constant().and_then(Value::as_str)) {
+                Some((namespace, event)) => {
+                    let known = |pair: (&str, &str)| awaited.contains(&(pair.0.into(), pair.1.into()));
+                    known(LATE) || known((namespace, event))
+                }
+                None => {
+                    late |= !awaited.is_empty();
+                    !awaited.is_empty()
+                }
+            });
+        });
+    }
+    late
+}
+
+/// Adds all that the steps wait for, at any depth.
+fn topics(steps: &[FlowStep], all: &mut Topics) {
+    for step in steps {
+        if let FlowAction::Loop(inner) = &step.action {
+            topics(&inner.steps, all);
+        }
+        all.extend(topic(&step.action).map(|(namespace, event)| (namespace.into(), event.into())));
+    }
+}
+
+fn listens(steps: &mut [FlowStep], each: &mut impl FnMut(&mut ListenStep)) {
+    for step in steps {
+        match &mut step.action {
+            FlowAction::Loop(inner) => listens(&mut inner.steps, each),
+            FlowAction::Socket(socket) => {
+                if let SocketAction::Listen(listen) = &mut **socket {
+                    each(listen);
+                }
+            }
+            _ => {}
+        }
     }
 }
 
@@ -289,9 +349,10 @@ fn topic(action: &FlowAction) -> Option<(&str, &str)> {
     }
 }
 
-type Names = BTreeSet<(Box<str>, Box<str>)>;
+/// (namespace, event)
+type Topics = BTreeSet<(Box<str>, Box<str>)>;
 
-fn gather(steps: &[FlowStep], listened: &mut Names, waited: &mut Vec<(Box<str>, Box<str>, StepId)>) {
+fn gather(steps: &[FlowStep], listened: &mut Topics, waited: &mut Vec<(Box<str>, Box<str>, StepId)>) {
     for step in steps {
         match &step.action {
             FlowAction::Loop(inner) => gather(&inner.steps, listened, waited),

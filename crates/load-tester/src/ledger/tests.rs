@@ -538,3 +538,17 @@ proptest! {
         prop_assert_eq!(times(names::DELIVERY), delivery.heard + delivery.late);
     }
 }
+
+#[test]
+fn a_number_is_not_short_of_those_whom_the_script_took_away() {
+    let mut scene = Scene::new(3);
+    let message = scene.messages.add(1_000, 2_000, None, None).unwrap();
+    scene.hear(0, message, SOON);
+    let judged = |scene: &Scene| {
+        let delivery = scene.judge(Some(DeliveryExpectation::Number(3)), vec![Listener::default(); 3]);
+        (delivery.expected, delivery.missing, delivery.undecided)
+    };
+    assert_eq!(judged(&scene), (Some(3), 2, 0));
+    scene.recorder.presences.push((1, Presence::Gone { at: 500, recovers: false }));
+    assert_eq!(judged(&scene), (Some(2), 1, 1));
+}

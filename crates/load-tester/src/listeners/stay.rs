@@ -58,6 +58,11 @@ impl Agenda {
         let leave = self.leave.map(|at| (at, Deed::Leave));
         [storm, step, leave].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
+
+    /// The listener was away until now: what passed over it meanwhile took nothing from it.
+    fn sat_out(&mut self, now: Instant) {
+        self.storms.retain(|(at, _)| *at > now);
+    }
 }
 
 impl Listener {
@@ -79,6 +84,7 @@ impl Listener {
                     if !Box::pin(self.lost(actor, &mut stand)).await {
                         break;
                     }
+                    agenda.sat_out(Instant::now());
                 }
                 Next::Due => match agenda.next() {
                     Some((_, Deed::Storm(storm))) => {
@@ -89,6 +95,7 @@ impl Listener {
                                 break;
                             }
                             self.settle(actor, &mut stand);
+                            agenda.sat_out(Instant::now());
                         }
                     }
                     Some((at, Deed::Step)) => {
@@ -98,8 +105,11 @@ impl Listener {
                         if actor.socket.is_some() {
                             // Boxed: most listeners stand still and need no room for this.
                             Box::pin(self.walk(actor, &mut stand, &mut rng)).await;
-                            if actor.socket.is_none() && !Box::pin(self.lost(actor, &mut stand)).await {
-                                break;
+                            if actor.socket.is_none() {
+                                if !Box::pin(self.lost(actor, &mut stand)).await {
+                                    break;
+                                }
+                                agenda.sat_out(Instant::now());
                             }
                         }
                     }
@@ -108,6 +118,7 @@ impl Listener {
                         {
                             break;
                         }
+                        agenda.sat_out(Instant::now());
                         politely = !politely;
                         let stays = group.returning.as_ref().and_then(|returning| returning.every);
                         agenda.leave =
@@ -300,6 +311,9 @@ impl Listener {
         stand.settled = Nanos::MAX;
         set_place(&mut actor.person.vars, stand);
         self.tell_stand(*stand);
+        if flow.kept.inbox {
+            flow.kept.prepare(&mut actor.person.inbox.get_or_insert_default().borrow_mut());
+        }
         if actor.walk(&flow.steps).await.is_ok() {
             stand.settled = shared.nanos(Instant::now());
             self.tell_stand(*stand);
@@ -426,6 +440,10 @@ mod tests {
         assert!(matches!(agenda.next(), Some((_, Deed::Step))));
         agenda.step = Some(at(4));
         assert!(matches!(agenda.next(), Some((when, Deed::Storm(_))) if when == at(3)));
+        // Of two storms the one that passes while it is away does not wait for it.
+        agenda.storms.push_back((at(6), storm));
+        agenda.sat_out(at(5));
+        assert_eq!(agenda.storms.iter().map(|(when, _)| *when).collect::<Vec<_>>(), [at(6)]);
         agenda.storms.clear();
         agenda.step = None;
         assert!(matches!(agenda.next(), Some((_, Deed::Leave))));

@@ -130,8 +130,9 @@ async fn conduct(
                 signal = signals.next() => return Ok(unstarted(signal, Some(collector))),
             };
             actor.leave().await;
+            // Not every error ends it: a refusal, a complaint of the server, a connection lost in a pause.
+            collector.add_errors(&conductor.recorder.take());
             if done.is_err() {
-                collector.add_errors(&conductor.recorder.borrow());
                 bail!("`before` failed, so nothing was started: {}", first_error(&mut collector));
             }
             SharedVars::new(&shared.script, actor.person.vars.own())
@@ -210,11 +211,11 @@ async fn conduct(
     if let Some(flow) = &shared.after {
         let vars = shared.vars.get().expect("set above").user(0, &mut rng_of(shared.seed, 0));
         let mut actor = Actor::new(&conductor, flow, vars, rng_of(shared.seed, 1), Instant::now());
-        conductor.recorder.take();
         // What fails in it is among the errors; the load itself is over.
         tokio::select! {
             _ = actor.perform(flow) => {}
             signal = signals.next(), if ended.interrupted.is_none() => {
+                signals.next_one_kills();
                 progress(&Progress::Interrupted(signal));
                 ended.interrupted = Some(signal);
             }
