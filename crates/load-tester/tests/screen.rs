@@ -262,10 +262,15 @@ fn a_terminal_that_goes_away_ends_the_run_with_its_result() {
     let Ok(mut child) = child else { return };
     let mut out = child.stdout.take().expect("piped");
     let (mut seen, mut bytes) = (Vec::new(), [0; 4096]);
-    while !String::from_utf8_lossy(&seen).contains("overview") {
+    // The first second has been measured, so signals are heeded.
+    let mut measured = None;
+    while measured.is_none_or(|at: std::time::Instant| at.elapsed().as_secs() < 2) {
         let length = out.read(&mut bytes).expect("reads");
         assert!(length > 0, "no screen");
         seen.extend_from_slice(&bytes[..length]);
+        if measured.is_none() && String::from_utf8_lossy(&seen).contains("ECONNREFUSED") {
+            measured = Some(std::time::Instant::now());
+        }
     }
     // With `script` goes the terminal that it keeps.
     kill_process(Pid::from_child(&child), Signal::KILL).expect("it runs");
