@@ -25,7 +25,7 @@ Examples:
 
 Scripts are Artillery's (https://www.artillery.io/docs); docs/artillery-compat.md says what differs.
 Exit codes: 0; 1 script error or a failed `ensure`; 3 figures not to be believed, where something is claimed of
-them; 21 a failed `expect`; 130 Ctrl-C, 143 SIGTERM (results are written all the same: users get a second to end,
+them; 21 a failed `expect`; 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP (results are written all the same: users get a second to end,
 and a second Ctrl-C ends the process at once, without results).";
 
 const RUN_EXAMPLES: &str = "\

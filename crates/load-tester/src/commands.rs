@@ -11,7 +11,7 @@ use load_tester::run::{Progress, RunOptions};
 use load_tester::script::{self, LoadOptions};
 use load_tester::{init, limit, report};
 
-use crate::{SCRIPT_ERROR, command_line, print, run_script, told};
+use crate::{SCRIPT_ERROR, command_line, hand_over, print, run_script, told};
 
 pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<u8> {
     let (a, b) = (Side::read(&args.a)?, Side::read(&args.b)?);
@@ -24,9 +24,9 @@ pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<u8> {
     };
     let comparison = Comparison::new(a, b, &options).map_err(anyhow::Error::msg)?;
     if args.quiet {
-        print(&format!("{}\n", comparison.sentence()));
+        hand_over(&format!("{}\n", comparison.sentence()))?;
     } else {
-        print(&compare::text::render(&comparison, args.all));
+        hand_over(&compare::text::render(&comparison, args.all))?;
     }
     if let Some(path) = &args.output {
         report::json::write_text(&compare::html::render(&comparison), path)?;
@@ -37,7 +37,7 @@ pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<u8> {
 pub(crate) fn quick(args: &QuickArgs) -> anyhow::Result<u8> {
     let text = args.quick().script().map_err(anyhow::Error::msg)?;
     if args.print_script {
-        print(&text);
+        hand_over(&text)?;
         return Ok(0);
     }
     let options = LoadOptions {
@@ -74,7 +74,7 @@ pub(crate) fn init(args: &InitArgs) -> anyhow::Result<u8> {
 pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<u8> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "drumfire", &mut script);
-    print(&String::from_utf8_lossy(&script));
+    hand_over(&String::from_utf8_lossy(&script))?;
     Ok(0)
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn limit(args: &LimitArgs) -> anyhow::Result<u8> {
             ..RunOptions::default()
         };
         let outcome = load_tester::run::run(&script, &run_options, &mut |progress| match progress {
-            Progress::Notice(text) if steps == 0 => eprintln!("note: {text}"),
+            Progress::Notice(text) if steps == 0 => tell!("note: {text}"),
             _ => {}
         })?;
         steps += 1;

@@ -22,23 +22,31 @@ pub struct Findings {
 pub enum Signal {
     Interrupt,
     Terminate,
+    Hangup,
 }
 
 impl Signal {
     /// From the name an [`Outcome`] carries.
     pub fn named(name: &str) -> Self {
-        if name.to_ascii_uppercase().contains("TERM") { Self::Terminate } else { Self::Interrupt }
+        let name = name.to_ascii_uppercase();
+        if name.contains("TERM") {
+            Self::Terminate
+        } else if name.contains("HUP") {
+            Self::Hangup
+        } else {
+            Self::Interrupt
+        }
     }
 }
 
-/// The code, highest precedence first: 130/143 signal, 1 script error, 3 invalid run under a claim, 21 `expect`
+/// The code, highest precedence first: 129/130/143 signal, 1 script error, 3 invalid run under a claim, 21 `expect`
 /// failed, 1 `ensure` failed, 0.
 ///
 /// Each command fills the same table:
 ///
 /// | code | `run` | `compare` | `limit` |
 /// | --- | --- | --- | --- |
-/// | 130, 143 | ended by a signal | | ended by a signal, what is known is told |
+/// | 129, 130, 143 | ended by a signal | | ended by a signal, what is known is told |
 /// | 1 | no such script, not runnable | no such result | no such script; a figure it does not measure |
 /// | 3 | invalid, and something is claimed | an invalid or unfinished run, or runs that cannot be compared | the tester was the limit |
 /// | 21 | `expect` failed | | |
@@ -48,6 +56,7 @@ pub fn code(findings: &Findings) -> u8 {
     match findings {
         Findings { interrupted: Some(Signal::Interrupt), .. } => 130,
         Findings { interrupted: Some(Signal::Terminate), .. } => 143,
+        Findings { interrupted: Some(Signal::Hangup), .. } => 129,
         Findings { script_error: true, .. } => 1,
         Findings { invalid: true, claim: true, .. } => 3,
         Findings { expect_failed: true, .. } => 21,
@@ -102,6 +111,7 @@ mod tests {
             (term, false, false, false, false, false, 143),
             (int, true, true, true, true, true, 130),
             (term, false, true, true, true, true, 143),
+            (Some(Signal::Hangup), false, true, true, true, true, 129),
         ];
         for (interrupted, script_error, invalid, claim, expect_failed, ensure_failed, expected) in rows {
             let findings =
@@ -112,9 +122,12 @@ mod tests {
 
     #[test]
     fn signals_are_known_by_their_names() {
-        for (name, signal) in
-            [("SIGINT", Signal::Interrupt), ("Ctrl-C", Signal::Interrupt), ("SIGTERM", Signal::Terminate)]
-        {
+        for (name, signal) in [
+            ("SIGINT", Signal::Interrupt),
+            ("Ctrl-C", Signal::Interrupt),
+            ("SIGTERM", Signal::Terminate),
+            ("SIGHUP", Signal::Hangup),
+        ] {
             assert_eq!(Signal::named(name), signal, "{name}");
         }
     }

@@ -3,6 +3,9 @@
 //! A script becomes a [`script::model::Script`] that has been checked whole, its phases a [`plan::Plan`] of instants;
 //! [`run`] walks one virtual user per instant and yields an [`outcome::Outcome`], which [`report`] tells.
 
+// What panics when nobody reads or a disk is full has no place in a long run.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 /// What was typed.
 pub mod cli;
 
@@ -23,7 +26,7 @@ pub mod listeners; // connections that stand and listen
 mod preflight; // can this machine carry the run at all
 pub mod progress; // what is told while a run goes on
 pub mod run; // threads, pacer, listeners first, results last
-mod signals; // the first ends gently, the second at once
+pub mod signals; // the first ends gently, the second at once
 pub mod socketio; // emits, acks and responses of a user
 pub mod sources; // where connections come from
 mod steps; // connecting, leaving, waiting for what comes

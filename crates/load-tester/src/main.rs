@@ -1,5 +1,8 @@
 //! `drumfire`: what was typed -> a script -> a run -> its story.
 
+// These panic where nobody reads or a disk is full; `tell!` and `print` do not.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,6 +20,13 @@ use load_tester::screen::{self, Screen};
 use load_tester::script::model::{Script, Warning};
 use load_tester::script::{self, summary};
 
+/// To standard error, a line. Nobody there to read it, or no room, is no reason to stop a run; `eprintln!` would panic.
+macro_rules! tell {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr().lock(), $($words)*);
+    }};
+}
 mod commands;
 
 /// Thousands of small allocations a second, many threads.
@@ -27,6 +37,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SCRIPT_ERROR: u8 = 1;
 
 fn main() -> ExitCode {
+    load_tester::signals::outlive_file_limits();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -46,7 +57,7 @@ fn main() -> ExitCode {
         Command::Completions(args) => commands::completions(&args),
     };
     ExitCode::from(code.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        tell!("error: {error:#}");
         SCRIPT_ERROR
     }))
 }
@@ -59,7 +70,7 @@ fn run_command(args: &RunArgs) -> anyhow::Result<u8> {
 fn run_script(script: &Script, args: &RunArgs) -> anyhow::Result<u8> {
     let flags = args.cloud_flags();
     if !flags.is_empty() {
-        eprintln!("note: {} taken and ignored: nothing is sent anywhere", flags.join(", "));
+        tell!("note: {} taken and ignored: nothing is sent anywhere", flags.join(", "));
     }
     // Before the run: a result that cannot be written should not cost one.
     let output = args.output.as_deref().map(report::json::probe).transpose()?;
@@ -85,7 +96,7 @@ fn run_script(script: &Script, args: &RunArgs) -> anyhow::Result<u8> {
     }
     let live = args.live.map(Live::start).transpose()?;
     if let Some(live) = &live {
-        eprintln!("live: http://{}/ shows the run; /metrics for Prometheus, /result.json", live.address());
+        tell!("live: http://{}/ shows the run; /metrics for Prometheus, /result.json", live.address());
     }
     let mut windows = args.windows.as_deref().map(create).transpose()?;
     let lines = args.quiet || args.no_tui || format != report::Format::Plain || !screen::wanted();
@@ -137,7 +148,7 @@ fn write_all(outcome: &Outcome, output: Option<&Path>, forms: &[(Form, &Path)], 
             && !quiet
             && path != Path::new("standard output")
         {
-            eprintln!("written: {}", path.display());
+            tell!("written: {}", path.display());
         }
         all &= tell_failure(written.map(drop));
     }
@@ -152,13 +163,13 @@ fn keep_elsewhere(
 ) -> Result<(), report::json::Error> {
     let spare = std::env::temp_dir().join(path.file_name().unwrap_or("drumfire.json".as_ref()));
     if spare != *path && !spare.exists() && report::json::write(outcome, &spare).is_ok() {
-        eprintln!("note: the result is kept in {} instead", spare.display());
+        tell!("note: the result is kept in {} instead", spare.display());
     }
     Err(error)
 }
 
 fn tell_failure(written: Result<(), report::json::Error>) -> bool {
-    written.inspect_err(|error| eprintln!("error: {error}")).is_ok()
+    written.inspect_err(|error| tell!("error: {error}")).is_ok()
 }
 
 fn create(path: &Path) -> anyhow::Result<std::fs::File> {
@@ -174,14 +185,14 @@ fn report_command(args: &ReportArgs) -> anyhow::Result<u8> {
     });
     let written = form::write(form, &text, &output)?;
     if output != Path::new("-") {
-        println!("{}", written.display());
+        print(&format!("{}\n", written.display()));
     }
     Ok(0)
 }
 
 fn check_command(args: &CheckArgs) -> anyhow::Result<u8> {
     let Some(script) = load(&args.script) else { return Ok(SCRIPT_ERROR) };
-    print(&summary::describe(&script));
+    hand_over(&summary::describe(&script))?;
     Ok(0)
 }
 
@@ -205,9 +216,9 @@ fn told(read: Result<Script, script::ScriptError>) -> Option<Script> {
         }
         Err(error) => {
             warn(&error.warnings);
-            eprint!("{error}");
+            tell!("{error}");
             let count = error.problems.len();
-            eprintln!("\n{count} {}: nothing was run", if count == 1 { "error" } else { "errors" });
+            tell!("{count} {}: nothing was run", if count == 1 { "error" } else { "errors" });
             None
         }
     }
@@ -215,7 +226,7 @@ fn told(read: Result<Script, script::ScriptError>) -> Option<Script> {
 
 fn warn(warnings: &[Warning]) {
     for warning in warnings {
-        eprintln!("warning: {}", summary::warning_line(warning));
+        tell!("warning: {}", summary::warning_line(warning));
     }
 }
 
@@ -233,7 +244,7 @@ impl Teller {
     fn note(&mut self, text: &str) {
         match &mut self.screen {
             Some(screen) => screen.note(text),
-            None => eprintln!("{text}"),
+            None => tell!("{text}"),
         }
     }
 
@@ -269,9 +280,9 @@ impl Teller {
         // Lines of our own stay out of the shapes that scripts read.
         let plain = self.format == report::Format::Plain;
         match progress {
-            Progress::Notice(text) => eprintln!("note: {text}"),
+            Progress::Notice(text) => tell!("note: {text}"),
             Progress::ListenersConnecting { ready, of } if plain && std::io::stderr().is_terminal() => {
-                eprintln!("listeners: {ready} of {of} stand");
+                tell!("listeners: {ready} of {of} stand");
             }
             Progress::ListenersReady(count) if plain && *count > 0 => {
                 print(&format!("{count} listeners stand\n"));
@@ -296,7 +307,7 @@ impl Teller {
                 ));
             }
             Progress::Interrupted(signal) => {
-                eprintln!(
+                tell!(
                     "{signal}: no more arrivals; results follow (once more: stop at once, without results)"
                 );
             }
@@ -310,6 +321,17 @@ fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes());
     let _ = out.flush();
+}
+
+/// As [`print`], of what the command is there to print: where there is no room for it, the command has failed.
+fn hand_over(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            anyhow::bail!("standard output: cannot write here: {error}\n  make room, or choose another place")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn appended(path: &Path, suffix: &str) -> PathBuf {

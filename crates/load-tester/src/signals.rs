@@ -1,35 +1,49 @@
-//! Ctrl-C and SIGTERM: the first ends a run gently, the second at once.
+//! Ctrl-C, SIGTERM and the end of the terminal: the first ends a run gently, the second at once.
 
 use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug)]
 pub(crate) struct Signals {
-    both: Option<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)>,
+    all: Option<All>,
+}
+
+#[derive(Debug)]
+struct All {
+    interrupt: Signal,
+    terminate: Signal,
+    /// `None` under `nohup`, which wants the run to go on.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
     pub(crate) fn new(handle: bool) -> anyhow::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let both = handle.then(|| {
-            Ok::<_, std::io::Error>((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+        let all = handle.then(|| {
+            Ok::<_, std::io::Error>(All {
+                interrupt: signal(SignalKind::interrupt())?,
+                terminate: signal(SignalKind::terminate())?,
+                hangup: (!is_ignored(libc::SIGHUP)).then(|| signal(SignalKind::hangup())).transpose()?,
+            })
         });
-        Ok(Self { both: both.transpose().context("listening for signals")? })
+        Ok(Self { all: all.transpose().context("listening for signals")? })
     }
 
     /// The name of the next signal.
     pub(crate) async fn next(&mut self) -> &'static str {
-        match &mut self.both {
+        match &mut self.all {
             None => std::future::pending().await,
-            Some((interrupt, terminate)) => tokio::select! {
+            Some(All { interrupt, terminate, hangup }) => tokio::select! {
                 _ = interrupt.recv() => "SIGINT",
                 _ = terminate.recv() => "SIGTERM",
+                _ = async { hangup.as_mut().expect("checked").recv().await }, if hangup.is_some() => "SIGHUP",
             },
         }
     }
 
-    /// The first has been heeded; whoever asks again wants out now.
+    /// The first has been heeded; whoever asks again wants out now. A terminal that goes away tells it twice, through its
+    /// shell and by itself, so that a SIGHUP more asks for nothing.
     pub(crate) fn next_one_kills(&mut self) {
-        if let Some((mut interrupt, mut terminate)) = self.both.take() {
+        if let Some(All { mut interrupt, mut terminate, .. }) = self.all.take() {
             tokio::task::spawn_local(async move {
                 let code = tokio::select! {
                     _ = interrupt.recv() => 130,
@@ -40,4 +54,24 @@ impl Signals {
             });
         }
     }
+}
+
+/// Makes a file that may not grow (`ulimit -f`) an error of its write, as a full disk is; by default it is the process's end.
+pub fn outlive_file_limits() {
+    // SAFETY: ignoring a signal runs no code of ours.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
+fn is_ignored(signal: libc::c_int) -> bool {
+    let mut now = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: nothing is set, and what is there is written to a place made for it; all zeros are a value of it.
+    #[allow(unsafe_code)]
+    let now = unsafe {
+        libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr());
+        now.assume_init()
+    };
+    now.sa_sigaction == libc::SIG_IGN
 }

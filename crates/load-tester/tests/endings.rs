@@ -321,6 +321,99 @@ fn a_full_disk_costs_only_what_was_to_be_on_it() {
     }
 }
 
+/// Neither a log on a full disk nor a reader that went away costs a run.
+#[test]
+fn nobody_there_to_be_told_costs_nothing() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let dir = folder.path();
+    // Something to tell: a warning, a note.
+    fs::write(dir.join("a.yml"), format!("nonsense: 1\n{QUICK}")).expect("written");
+    let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").expect("opens"));
+    let gone = || Stdio::from(std::io::pipe().expect("a pipe").1);
+    for (name, out, err) in [("full.json", full(), full()), ("gone.json", gone(), gone())] {
+        let status = drumfire(dir)
+            .args(["run", "--csv", "a.csv", "-o", name, "a.yml"])
+            .stdout(out)
+            .stderr(err)
+            .status()
+            .expect("drumfire starts");
+        assert_eq!(status.code(), Some(0), "{name}");
+        assert_eq!(load_tester::report::json::read(&dir.join(name)).expect("whole").total.launched(), 2);
+    }
+    // What is printed is what these are for.
+    for words in [&["check", "a.yml"][..], &["completions", "bash"]] {
+        let output = drumfire(dir).args(words).stdout(full()).output().expect("drumfire starts");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert!(err.contains("standard output: cannot write here") && err.contains("make room"), "{err}");
+        let status = drumfire(dir).args(words).stdout(gone()).status().expect("drumfire starts");
+        assert_eq!(status.code(), Some(0), "{words:?}");
+    }
+}
+
+/// A limit on the size of files is an error of what was to be written, not the program's death.
+#[test]
+fn a_limit_on_file_sizes_is_told() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let dir = folder.path();
+    fs::write(dir.join("a.yml"), QUICK).expect("written");
+    fs::create_dir(dir.join("spare")).expect("made");
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -f 4 && exec \"$0\" run -q -o r.json --markdown m.md a.yml"])
+        .arg(env!("CARGO_BIN_EXE_drumfire"))
+        .current_dir(dir)
+        .env("TMPDIR", dir.join("spare"))
+        .output()
+        .expect("sh starts");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("r.json: cannot write here") && err.contains("ulimit -f"), "{err}");
+    assert!(dir.join("m.md").exists() && !dir.join("r.json").exists(), "{err}");
+}
+
+/// The end of a session's terminal reaches a run as SIGHUP, and often twice.
+#[test]
+fn sighup_ends_a_run_with_its_result_except_under_nohup() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let dir = folder.path();
+    let server = server(|_| Manner::Serve);
+    let script = "
+config: {target: '{target}', phases: [{duration: 4, concurrency: 2}]}
+scenarios: [{flow: [{get: {url: /}}, {think: 0.5}]}]
+";
+    write_script(&server, script, dir);
+    for (ignored, expected) in [("", 129), ("trap '' HUP;", 0)] {
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{ignored} exec \"$0\" run -o r.json script.yml")])
+            .arg(env!("CARGO_BIN_EXE_drumfire"))
+            .current_dir(dir)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("sh starts");
+        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        while !line.contains("phase 1") {
+            line.clear();
+            assert!(out.read_line(&mut line).expect("reads") > 0, "never began");
+        }
+        let rest = std::thread::spawn(move || {
+            let mut text = String::new();
+            out.read_to_string(&mut text).map(|_| text)
+        });
+        for _ in 0..2 {
+            kill_process(Pid::from_child(&child), Signal::HUP).expect("it runs");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let code = wait(&mut child, Duration::from_secs(30));
+        let text = rest.join().expect("reads").expect("UTF-8");
+        assert_eq!(code, expected, "{text}");
+        let run = load_tester::report::json::read(&dir.join("r.json")).expect("whole").run.expect("ours");
+        assert_eq!(run.interrupted.as_deref(), (expected == 129).then_some("SIGHUP"));
+        assert!(!text.contains(" of 0 users"), "{text}");
+    }
+}
+
 #[test]
 fn markdown_goes_to_the_job_summary() {
     let folder = tempfile::tempdir().expect("a directory");

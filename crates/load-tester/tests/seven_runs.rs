@@ -222,12 +222,29 @@ fn a_server_that_loses_one_delivery_in_a_hundred() {
     run.expect(
         "deliveries-lost",
         &format!(
-            r"(1\.0|0\.9\d*|1) % of the deliveries were lost: 2,37\d of 2,400 were heard \(99\.0 %\);( spread over \d+ of 20 listeners;)?( from start to end;| sent between \S+ and \S+;)? {SIDES}\."
+            r"(1\.0|0\.9\d*|1) % of the deliveries were lost: 2,37\d of 2,400 were heard \(99\.0 %\); spread over (1\d|20) of 20 listeners;( from start to end;| sent between \S+ and \S+;)? {SIDES}\."
         ),
         true,
         1,
     );
-    // By listener: each row names who did not hear.
+    // By listener: how many went short, and who missed most.
+    let delivery = &run.file["drumfire"]["delivery"];
+    let (short, missing) = (delivery["listeners_short"].as_u64(), delivery["missing"].as_u64());
+    assert!(short.is_some_and(|short| (10..=20).contains(&short)), "{delivery}");
+    let worst = delivery["worst"].as_array().expect("those that missed most");
+    let number = |row: &Value, key: &str| row[key].as_u64().unwrap_or_else(|| panic!("no {key}: {row}"));
+    assert!(
+        !worst.is_empty() && worst.iter().map(|row| number(row, "missing")).sum::<u64>() <= missing.unwrap()
+    );
+    for row in worst {
+        assert!(number(row, "listener") <= 20 && number(row, "missing") >= 1, "{row}");
+        assert_eq!(number(row, "expected"), 120, "{row}");
+    }
+    assert!(worst.is_sorted_by(|a, b| number(a, "missing") >= number(b, "missing")), "{worst:?}");
+    let told =
+        Regex::new(r"- Those that missed most: listener \d+ heard 9\d(\.\d+)? % \([1-4] missing\)").unwrap();
+    assert!(told.is_match(&run.told), "{}", run.told);
+    // And each row of the samples names who did not hear.
     let rows = run.file["drumfire"]["delivery"]["samples"].as_array().unwrap();
     assert!(
         !rows.is_empty() && rows.iter().all(|row| row.as_str().unwrap().contains("listener")),

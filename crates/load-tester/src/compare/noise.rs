@@ -46,8 +46,8 @@ impl Method {
                  start of the server and the next: give several runs of each side for that."
             ),
             Self::Nothing => {
-                "No noise is known: files of Artillery keep no distribution of a window. Give several \
-                              runs of each side."
+                "No noise is known: too few seconds were measured, or the files are Artillery's, which keep \
+                 no distribution of a window. Give several runs of each side."
                     .to_owned()
             }
         }

@@ -6,6 +6,7 @@ mod view;
 
 use std::fs::OpenOptions;
 use std::io::{IsTerminal as _, Write as _};
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,8 @@ use crate::script::model::Script;
 
 /// At most so many frames a second.
 const FRAME: Duration = Duration::from_millis(100);
+/// What the thread that draws gets to end.
+const MOST_WAITING: Duration = Duration::from_secs(2);
 /// The clock in the header moves at least so often.
 const CLOCK: Duration = Duration::from_millis(500);
 
@@ -70,8 +73,9 @@ impl Screen {
     /// When it does not let itself be taken; it is as it was then.
     pub fn start(script: &Script) -> anyhow::Result<Self> {
         let picture = Picture::new(script);
-        let mut terminal =
-            ratatui::try_init().inspect_err(|_| restore_now()).context("taking the terminal")?;
+        let terminal = ratatui::try_init().inspect_err(|_| restore_now()).context("taking the terminal")?;
+        // Given back by `restore`; its own end prints to a terminal that may be gone, and panics.
+        let mut terminal = ManuallyDrop::new(terminal);
         *lock(&ON) = true;
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
@@ -107,7 +111,14 @@ impl Screen {
     fn end(&mut self) {
         self.shared.over.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            // One that reads from a terminal that went away in this very moment never ends; the run must.
+            let begun = Instant::now();
+            while !thread.is_finished() && begun.elapsed() < MOST_WAITING {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
         }
         restore();
     }
@@ -146,14 +157,27 @@ fn restore_now() {
     let _ = execute!(std::io::stdout(), LeaveAlternateScreen, Show);
 }
 
+/// Waits for a key, at most for so long, and answers whether the terminal was hung up: crossterm would read its end over
+/// and over. Asked of standard output, since keys may come from `/dev/tty`.
+fn is_gone(wait: Duration) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let out = std::io::stdout();
+    let mut fds = [PollFd::new(&out, PollFlags::IN)];
+    let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
+    poll(&mut fds, Some(&wait)).is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+}
+
 /// The screen's thread: keys in, frames out.
 fn show(terminal: &mut DefaultTerminal, shared: &Shared) {
     let mut view =
         View { colour: std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()), ..View::default() };
     let (mut drawn, mut seen, mut stale) = (Instant::now(), 0, true);
     while !shared.over.load(Ordering::Acquire) {
-        if event::poll(FRAME.saturating_sub(drawn.elapsed()).max(Duration::from_millis(10))).unwrap_or(false)
-        {
+        let wait = FRAME.saturating_sub(drawn.elapsed()).max(Duration::from_millis(10));
+        if is_gone(wait) {
+            return;
+        }
+        if event::poll(Duration::ZERO).unwrap_or(false) {
             match event::read() {
                 Ok(Event::Key(key)) if key.kind != KeyEventKind::Release => {
                     let ctrl_c =

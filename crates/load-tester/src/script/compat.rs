@@ -434,7 +434,7 @@ pub const TABLE: &[Entry] = &[
     row(S::Template, "{{ $testId }}", Refused, "a run's id is not known to templates", "unknown_template_functions_are_refused"),
     row(S::Template, "{{ $fakeData() }}", Refused, "functions of plugins: use CSV rows or `$randomString`", "unknown_template_functions_are_refused"),
 
-    row(S::Command, "run", Yes, "exit codes 0; 1 script error or failed `ensure`; 3 figures not to be believed where something is claimed of them; 21 failed `expect`; 130, 143 signals, results written all the same", "precedence"),
+    row(S::Command, "run", Yes, "exit codes 0; 1 script error or failed `ensure`; 3 figures not to be believed where something is claimed of them; 21 failed `expect`; 129, 130, 143 signals, results written all the same", "precedence"),
     row(S::Command, "report", Yes, "results of 1.6, 1.7, 2 and ours; the page needs nothing from elsewhere", "run_and_report_as_the_journal_types_them"),
     row(S::Command, "check", Ours, "what would run, what is ignored; exit code 1 on errors", "check_prints_what_will_run_and_exits_1_on_errors"),
     row(S::Command, "debug", Ours, "one user, no phases, everything it does printed; exit code 1 when it failed", "debug_prints_everything_one_user_does"),

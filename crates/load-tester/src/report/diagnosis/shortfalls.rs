@@ -207,12 +207,17 @@ pub(super) fn ended_early(facts: &Facts<'_>) -> Option<Finding> {
         }
         (None, None) => return None,
     };
-    let so_far = format!(
-        "what was due after it did not run; until then {} of {} users had arrived",
-        thousands(facts.total.launched()),
-        thousands(planned)
-    );
     let total = facts.total;
+    // In closed phases nobody knows beforehand how many there will be.
+    let of = if planned >= total.launched() && planned > 0 {
+        format!(" of {}", thousands(planned))
+    } else {
+        String::new()
+    };
+    let so_far = format!(
+        "what was due after it did not run; until then {}{of} users had arrived",
+        thousands(total.launched())
+    );
     let left = total.launched().saturating_sub(total.completed().saturating_add(total.failed()));
     let cut_off = (left > 0 && run.interrupted.is_none())
         .then(|| format!("{} had not ended and were cut off", count(left, "user", "users")));
