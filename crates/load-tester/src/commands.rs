@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser as _};
 use load_tester::cli::{Cli, Command, CompareArgs, CompletionsArgs, InitArgs, LimitArgs, QuickArgs};
 use load_tester::compare::{self, Comparison, Side};
+use load_tester::limit::Settled;
 use load_tester::outcome::Outcome;
 use load_tester::run::{Progress, RunOptions};
 use load_tester::script::{self, LoadOptions};
@@ -101,12 +102,17 @@ pub(crate) fn limit(args: &LimitArgs) -> anyhow::Result<u8> {
         print(&limit::head(&options));
     }
 
+    let mut settler = limit::Settler::new(&script.config.target);
     let mut steps = 0;
     let mut run = |load: f64, length: Duration| -> anyhow::Result<Result<Outcome, &'static str>> {
-        if steps > 0
-            && let Some(signal) = limit::settle(&script.config.target)?
-        {
-            return Ok(Err(signal));
+        match settler.settle()? {
+            Settled::Interrupted(signal) => return Ok(Err(signal)),
+            Settled::Busy => {
+                eprintln!(
+                    "note: a minute after the last step the target is not idle yet; the next one begins all the same"
+                );
+            }
+            Settled::Idle => {}
         }
         // The script's own warnings were told once.
         let mut script = script::load(&at(load, length)?)?;

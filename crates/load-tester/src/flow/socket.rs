@@ -251,6 +251,10 @@ impl Maker<'_> {
         let mut waited: Vec<(Box<str>, Box<str>, StepId)> = Vec::new();
         gather(steps, &mut listened, &mut waited);
         let inbox = any_step(steps, &|action| topic(action).is_some());
+        // A wait whose event's name is filled in late may be for any.
+        if !any_step(steps, &|action| topic(action) == Some(LATE)) {
+            keep_only(steps, &waited);
+        }
         for (namespace, event, _) in &waited {
             let waits = |action: &FlowAction| {
                 topic(action).is_some_and(|topic| *topic.0 == **namespace && *topic.1 == **event)
@@ -286,6 +290,27 @@ fn topic(action: &FlowAction) -> Option<(&str, &str)> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// What is listened for and never waited for is counted by name, as all events are, and kept for nobody.
+fn keep_only(steps: &mut [FlowStep], waited: &[(Box<str>, Box<str>, StepId)]) {
+    for step in steps {
+        match &mut step.action {
+            FlowAction::Loop(inner) => keep_only(&mut inner.steps, waited),
+            FlowAction::Socket(socket) => {
+                let SocketAction::Listen(listen) = &mut **socket else { continue };
+                let namespace = listen.namespace.as_constant().and_then(Value::as_str);
+                let Some(namespace) = namespace.map(str::to_owned) else { continue };
+                listen.events.retain(|event| {
+                    let event = event.as_constant().and_then(Value::as_str);
+                    event.is_none_or(|event| {
+                        waited.iter().any(|(one, other, _)| **one == *namespace && **other == *event)
+                    })
+                });
+            }
+            _ => {}
+        }
     }
 }
 
