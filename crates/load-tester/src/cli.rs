@@ -439,7 +439,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "RULE", value_parser = crate::compare::Rule::parse)]
     pub fail_if: Vec<crate::compare::Rule>,
     /// How much worse a key figure may get, in per cent [default: 5].
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    #[arg(long, value_name = "PERCENT", value_parser = percent, allow_negative_numbers = true)]
     pub allow: Option<f64>,
     /// A verdict though script, phases or listeners differ.
     #[arg(long)]

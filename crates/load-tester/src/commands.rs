@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use anyhow::{Context as _, bail};
 use clap::{CommandFactory as _, Parser as _};
 use load_tester::cli::{Cli, Command, CompareArgs, CompletionsArgs, InitArgs, LimitArgs, QuickArgs};
 use load_tester::compare::{self, Comparison, Side};
@@ -88,6 +89,9 @@ pub(crate) fn limit(args: &LimitArgs) -> anyhow::Result<u8> {
         step: Duration::from_secs_f64(args.step_duration),
         precision: args.precision.max(0.1),
     };
+    if args.script.solo {
+        bail!("--solo runs one user, and a search needs many: leave it out");
+    }
     let base = args.script.load_options();
     let at = |load, length| options.load_options(&base, load, length).map_err(anyhow::Error::msg);
     let first = at(options.from, options.step)?;
@@ -96,7 +100,8 @@ pub(crate) fn limit(args: &LimitArgs) -> anyhow::Result<u8> {
     // Before the first step: what cannot be written should not cost a search.
     let output = args.output.as_deref().map(report::json::probe).transpose()?;
     if let Some(folder) = &args.keep {
-        std::fs::create_dir_all(folder)?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("--keep {}: cannot be made", folder.display()))?;
     }
     if !args.quiet {
         print(&limit::head(&options));
@@ -128,6 +133,12 @@ pub(crate) fn limit(args: &LimitArgs) -> anyhow::Result<u8> {
             _ => {}
         })?;
         steps += 1;
+        if limit::nobody_listens(&outcome) {
+            bail!(
+                "{}: connection refused: nothing listens there; start the target first",
+                outcome.meta.target
+            );
+        }
         Ok(Ok(outcome))
     };
     let mut number = 0;

@@ -329,6 +329,13 @@ pub fn search(
     Ok(search)
 }
 
+/// Whether every user was refused a connection: there is nothing to find the limit of.
+pub fn nobody_listens(outcome: &Outcome) -> bool {
+    let count = |name: &str| outcome.total.counters.get(name).copied().unwrap_or(0);
+    let created = count("vusers.created");
+    created > 0 && count("vusers.completed") == 0 && count("errors.ECONNREFUSED") >= created
+}
+
 fn judge(conditions: &[Condition], load: f64, length: Duration, outcome: &Outcome, confirming: bool) -> Step {
     let target = outcome.target.as_ref().map_or(&[][..], |target| &target.samples);
     let totals = Totals {

@@ -131,6 +131,27 @@ fn what_a_script_does_not_measure_cannot_be_searched_for() {
 }
 
 #[test]
+fn a_search_that_can_find_nothing_does_not_begin() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(
+        dir.path().join("a.yml"),
+        "config: {target: 'http://127.0.0.1:1'}\nscenarios: [{flow: [{get: {url: /}}]}]\n",
+    )
+    .expect("written");
+    fs::write(dir.path().join("file"), "").expect("written");
+    for (words, expected) in [
+        (&["--solo"][..], "--solo runs one user"),
+        (&["--from", "5", "--to", "2"], "--to is below --from"),
+        (&["--keep", "file/steps"], "--keep file/steps: cannot be made"),
+        (&["-q", "--step-duration", "1"], "http://127.0.0.1:1: connection refused: nothing listens there"),
+    ] {
+        let all: Vec<&str> = ["limit", "a.yml", "--until", "p99 < 1s"].iter().chain(words).copied().collect();
+        let (code, out, err) = drumfire(dir.path(), &all);
+        assert_eq!((code, out.as_str(), err.contains(expected)), (1, "", true), "{err}");
+    }
+}
+
+#[test]
 fn quick_measures_who_heard_without_a_script() {
     let say = |server: &Arc<Server>, _: &Arc<Socket>, event: &str, arguments: &[Value], _: Option<u64>| {
         if event == "message" {
