@@ -119,7 +119,7 @@ fn interrupted(server: &Server, script: &str, moment: &Moment, more: &[&str], fo
     assert_eq!(code, 130, "{printed}");
     let (code, out, err) = done(folder, &["report", "--format", "text", "r.json"]);
     assert_eq!(code, 0, "{err}");
-    assert!(out.contains("ended early by SIGINT"), "{out}");
+    assert!(out.contains("SIGINT ended the run"), "{out}");
     out
 }
 
@@ -227,7 +227,8 @@ fn ctrl_c_while_deliveries_are_awaited() {
     let text =
         interrupted(&server, &script, &Moment::Said("waiting for the last deliveries"), &[], folder.path());
     assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
-    assert!(text.contains("15 of 15 expected deliveries are missing"), "{text}");
+    // What might still have come is nobody's fault.
+    assert!(text.contains("No delivery could be judged, and 0 were heard; 15 undecided."), "{text}");
 }
 
 #[test]

@@ -81,7 +81,10 @@ fn what_a_user_of_a_slot_does_is_the_same_with_the_same_seed() {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&asked);
         let page = move |path: &str, _: &str| {
-            seen.lock().unwrap().push(path.to_owned());
+            // Asked for once, by the observer.
+            if path != "/metrics" {
+                seen.lock().unwrap().push(path.to_owned());
+            }
             (ok("page"), true)
         };
         let server = Server::start(|_| Manner::Serve, |_, _, _, _, _| {}, page);
@@ -263,10 +266,11 @@ scenarios:
         let peers: Vec<String> =
             server.peers.lock().unwrap().drain(..).map(|peer| peer.to_string()).collect();
         let spread: BTreeSet<&String> = peers.iter().filter(|peer| peer.starts_with("127.0.7.")).collect();
-        // Twelve sockets and eight requests; only asking for the address and the revision came from anywhere.
+        // Twelve sockets and eight requests; only asking for the address, the revision and the target's own figures came
+        // from anywhere.
         assert!(spread.len() >= 19, "{transport}: {peers:?}");
         let elsewhere = peers.iter().filter(|peer| !peer.starts_with("127.0.7."));
-        assert!(elsewhere.count() <= 2, "{transport}: {peers:?}");
+        assert!(elsewhere.count() <= 3, "{transport}: {peers:?}");
     }
     let foreign =
         RunOptions { sources: Some(Sources::parse(["192.0.2.7"]).unwrap()), ..RunOptions::default() };

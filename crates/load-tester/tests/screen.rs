@@ -226,7 +226,7 @@ fn q_ends_a_run_gently_and_a_second_one_at_once() {
     let long = NOBODY_THERE.replace("duration: 2", "duration: 60").replace("{get: {url: /}}", "{think: 60}");
     let Some((code, seen)) = on_a_terminal(&long, &["q"]) else { return };
     assert_eq!(code, 130, "{seen}");
-    assert!(seen.rsplit_once(LEAVES).expect("given back").1.contains("ended early by SIGINT"), "{seen}");
+    assert!(seen.rsplit_once(LEAVES).expect("given back").1.contains("SIGINT ended the run"), "{seen}");
 
     // `after` goes on for a minute, so the second one finds something to end.
     let slow = format!("{long}after: {{flow: [{{think: 60}}]}}\n");

@@ -54,8 +54,15 @@ pub(crate) fn delivery(run: &Run) -> Option<String> {
     if delivery.out_of_order > 0 {
         flaws.push(format!("{} out of order", thousands(delivery.out_of_order)));
     }
+    if delivery.undecided > 0 {
+        flaws.push(format!("{} undecided", thousands(delivery.undecided)));
+    }
     let flaws = if flaws.is_empty() { String::new() } else { format!("; {}", flaws.join(", ")) };
-    Some(if delivery.missing == 0 {
+    Some(if expected == 0 && delivery.missing == 0 {
+        let none = if delivery.undecided > 0 { "could be judged" } else { "was expected" };
+        let heard = count(delivery.heard, "was", "were");
+        format!("No delivery {none}, and {heard} heard{flaws}{}.", spread_after("; "))
+    } else if delivery.missing == 0 {
         let all = count(expected, "expected delivery", "expected deliveries");
         format!("All {all} arrived{}{flaws}.", spread_after(", "))
     } else {
