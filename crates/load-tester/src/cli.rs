@@ -108,8 +108,9 @@ Examples:
       --listen message --listeners 1000                              who heard it, and when
   drumfire quick ws://localhost:3000 --send hello --reply              the echo is timed
   drumfire quick ws://localhost:3000 --send '{\"text\": \"hi\"}' --listeners 100
-  drumfire quick http://localhost:9013 --emit save_msg --data '{\"messageData\": {\"contents\": \"hi\"}}' \\
-      --ack --listen new_msg --read result.contents --print-script > chat.yml";
+  drumfire quick http://localhost:9013 --emit save_msg --ack \\
+      --data '{\"messageData\": {\"contents\": \"hi\"}}' \\
+      --listen new_msg --read result.contents --print-script > chat.yml";
 
 const INIT_EXAMPLES: &str = "\
 Examples:

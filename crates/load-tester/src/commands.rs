@@ -114,7 +114,7 @@ pub(crate) fn limit(args: &LimitArgs) -> anyhow::Result<u8> {
             Settled::Interrupted(signal) => return Ok(Err(signal)),
             Settled::Busy => {
                 eprintln!(
-                    "note: a minute after the last step the target is not idle yet; the next one begins all the same"
+                    "note: half a minute after the last step the target is not idle yet; the next one begins all the same"
                 );
             }
             Settled::Idle => {}

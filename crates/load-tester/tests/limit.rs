@@ -95,7 +95,7 @@ fn the_most_users_at_once_are_found_and_confirmed() {
         server.address
     );
     let until = "http.response_time.p90 < 250ms";
-    let words = ["--what", "users", "--until", until, "--from", "3", "--step-duration", "3"];
+    let words = ["--what", "users", "--until", until, "--from", "6", "--step-duration", "2"];
     let (found, out, _) = searched(dir.path(), &script, &words);
     let (held, failed) = edge(&found);
     assert_eq!(found["what"], "users");

@@ -13,7 +13,7 @@ use crate::target::Quiet;
 /// Between two looks; no pause is shorter.
 const LOOK: Duration = Duration::from_millis(500);
 /// A server with a backlog works on when everybody has gone, and connections take time to go. No more than this is waited.
-const MOST: Duration = Duration::from_secs(60);
+const MOST: Duration = Duration::from_secs(30);
 /// A target that uses less of a core is idle,
 const IDLE: f64 = 0.1;
 /// and so is one that uses hardly more than before the first step.
@@ -30,7 +30,7 @@ pub struct Settler {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
     Idle,
-    /// Still at work after a minute.
+    /// Still at work after half a minute.
     Busy,
     /// A signal cut the pause short.
     Interrupted(&'static str),
