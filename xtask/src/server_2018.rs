@@ -59,17 +59,26 @@ impl Server2018 {
     /// # Errors
     /// When Node or Redis is absent, or does not become ready; with what they said.
     pub fn start(listen: SocketAddr, secret: &str, logs: &Path) -> Result<Self> {
+        Self::start_as(|program| Command::new(program), listen, secret, logs)
+    }
+
+    pub(crate) fn start_as(
+        begin: fn(&str) -> Command,
+        listen: SocketAddr,
+        secret: &str,
+        logs: &Path,
+    ) -> Result<Self> {
         need_programs()?;
         install()?;
         let redis_port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let mut redis = Command::new("redis-server");
+        let mut redis = begin("redis-server");
         redis.args(["--bind", "127.0.0.1", "--port", &redis_port.to_string()]);
         // In memory alone, so that what is measured is not a disk, and nothing is left behind.
         redis.args(["--save", "", "--appendonly", "no"]);
         let mut redis = Program::start("redis-server", &mut redis, logs)?;
         redis.wait_for((Ipv4Addr::LOCALHOST, redis_port).into())?;
 
-        let mut node = Command::new("node");
+        let mut node = begin("node");
         node.arg(folder().join("server.js"));
         node.env("PORT", listen.port().to_string())
             .env("REDIS_PORT", redis_port.to_string())

@@ -62,8 +62,19 @@ pub(crate) fn secret(data: &Path) -> Result<String> {
 
 /// Starts `dna` and waits until it is ready.
 pub(crate) fn serve(listen: SocketAddr, data: &Path, log_path: &Path) -> Result<Child> {
+    serve_as(Command::new(tree::binary("dna")), listen, data, log_path)
+}
+
+/// With less of the processor than others, where there is not enough for all.
+pub(crate) fn nice(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("nice");
+    command.args(["-n", "15"]).arg(program);
+    command
+}
+
+pub(crate) fn serve_as(mut dna: Command, listen: SocketAddr, data: &Path, log_path: &Path) -> Result<Child> {
     let log = File::create(log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
-    let mut dna = Command::new(tree::binary("dna"))
+    let mut dna = dna
         .args(["serve", "--listen", &listen.to_string(), "--data"])
         .arg(data)
         .stdin(Stdio::null())

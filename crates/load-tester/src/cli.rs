@@ -18,14 +18,14 @@ Examples:
   drumfire run scenario.yml                        run it
   drumfire run -o result.json scenario.yml         and keep the result
   drumfire report result.json                      write result.json.html
-  drumfire compare before.json after.json          is it better or worse, and is that more than noise
+  drumfire compare before.json after.json          better or worse, and more than noise?
   drumfire limit scenario.yml --until 'delivery.p99 < 100ms'
   drumfire quick http://localhost:3000 --emit message --listen message --listeners 100
   drumfire init chat.yml --kind chat               a script to begin with
 
 Scripts are Artillery's (https://www.artillery.io/docs); docs/artillery-compat.md says what differs.
-Exit codes: 0; 1 script error or a failed `ensure`; 3 figures not to be believed, where something is claimed of
-them; 21 a failed `expect`; 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP (results are written all the same: users get a second to end,
+Exit codes: 0; 1 script error or a failed `ensure`; 3 figures not to be believed, where something is claimed of \
+them; 21 a failed `expect`; 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP (results are written all the same: users get a second to end, \
 and a second Ctrl-C ends the process at once, without results).";
 
 const RUN_EXAMPLES: &str = "\
@@ -33,12 +33,12 @@ Examples:
   drumfire run -o result.json scenario.yml
   drumfire run -t https://staging.example -e staging scenario.yml
   drumfire run -v '{\"room\": \"lobby\"}' --ack scenario.yml
-  drumfire run --overrides '{\"config\": {\"phases\": [{\"duration\": 5, \"arrivalRate\": 10}]}}' scenario.yml
+  drumfire run --overrides '{\"config\": {\"phases\": [{\"duration\": 5, \"arrivalRate\": 10}]}}' a.yml
   drumfire run --format v1 scenario.yml            the summary as Artillery 1 prints it
   drumfire run --junit checks.xml --markdown - scenario.yml     for CI
   drumfire run --live scenario.yml                 the report in a browser while the run goes on
   drumfire run --max-duration 10m --grace 30s scenario.yml
-  drumfire run --sources 127.0.0.0/8 scenario.yml  more sockets to this machine than one address has ports
+  drumfire run --sources 127.0.0.0/8 scenario.yml  more sockets than one address has ports
 
 A small script:
   config:
@@ -70,32 +70,33 @@ Exit codes: 0; 1 when the script cannot be run or a user failed; 21 a failed `ex
 const REPORT_EXAMPLES: &str = "\
 Examples:
   drumfire report result.json                      writes result.json.html
-  drumfire report --format junit result.json       writes result.json.xml; docs/outputs.md shows every form
+  drumfire report --format junit result.json       writes result.json.xml (docs/outputs.md)
   drumfire report --format text result.json        prints the summary again
   drumfire report -o night.html artillery.json     reads results of Artillery 1.6, 1.7 and 2, too";
 
 const COMPARE_EXAMPLES: &str = "\
 Examples:
   drumfire compare before.json after.json
-  drumfire compare before/ after/                  directories of repeated runs: the noise is what they differ by
+  drumfire compare before/ after/                  repeated runs, whose differences are the noise
   drumfire compare 'a-*.json' b-1.json,b-2.json    wildcards (quoted) and lists
   drumfire compare a.json b.json -o compare.html   as a page
-  drumfire compare a.json b.json --fail-if 'delivery.p99 > 10%' --fail-if 'delivery.completeness > 0.01pp'
+  drumfire compare a.json b.json --fail-if 'delivery.p99 > 10%' \\
+      --fail-if 'delivery.completeness > 0.01pp'
 
 Names of figures: docs/metrics.md.
-Exit codes: 0 no worse than allowed; 1 worse; 3 nothing can be claimed: an invalid run, or runs of different scripts,
+Exit codes: 0 no worse than allowed; 1 worse; 3 nothing can be claimed: an invalid run, or runs of different scripts, \
 phases or listeners.";
 
 const LIMIT_EXAMPLES: &str = "\
 Examples:
   drumfire limit scenario.yml --until 'delivery.p99 < 100ms'
-  drumfire limit scenario.yml --until 'response_from_due.p99 < 50ms' --until 'delivery.completeness >= 99.9%'
-  drumfire limit scenario.yml --what users --from 100 --to 20000 --until 'socketio.response_time.p95 < 250ms'
+  drumfire limit scenario.yml --until 'delivery.p99 < 50ms' --until 'delivery.missing == 0'
+  drumfire limit scenario.yml --what users --from 100 --until 'socketio.response_time.p95 < 250ms'
   drumfire limit scenario.yml --until 'http.response_time.p99 < 1s' -o limit.json --keep steps/
 
-Flow and listeners are the script's; its phases are replaced. Without a condition on errors, `errors.share <= 1%` is
+Flow and listeners are the script's; its phases are replaced. Without a condition on errors, `errors.share <= 1%` is \
 added. Names of figures: docs/metrics.md.
-Exit codes: 0 found; 1 nothing held, or a script error; 3 the tester was the limit; 130 Ctrl-C (what is known so far is
+Exit codes: 0 found; 1 nothing held, or a script error; 3 the tester was the limit; 130 Ctrl-C (what is known so far is \
 told).";
 
 const QUICK_EXAMPLES: &str = "\
@@ -103,8 +104,12 @@ Examples:
   drumfire quick http://localhost:3000                                 GET / ten times a second
   drumfire quick http://localhost:3000 --get /a --get /b --rate 100 --duration 30
   drumfire quick http://localhost:3000 --emit message --data '{\"text\": \"hi\"}' --ack
-  drumfire quick http://localhost:3000 --emit message --data '{\"text\": \"hi\"}' --listen message --listeners 1000
-  drumfire quick http://localhost:9013 --emit save_msg --data '{\"messageData\": {\"contents\": \"hi\"}}' --ack \\
+  drumfire quick http://localhost:3000 --emit message --data '{\"text\": \"hi\"}' \\
+      --listen message --listeners 1000                              who heard it, and when
+  drumfire quick ws://localhost:3000 --send hello --reply              the echo is timed
+  drumfire quick ws://localhost:3000 --send '{\"text\": \"hi\"}' --listeners 100
+  drumfire quick http://localhost:9013 --emit save_msg --ack \\
+      --data '{\"messageData\": {\"contents\": \"hi\"}}' \\
       --listen new_msg --read result.contents --print-script > chat.yml";
 
 const INIT_EXAMPLES: &str = "\
@@ -115,7 +120,7 @@ Examples:
 const COMPLETIONS: &str = "\
 To install:
   bash        drumfire completions bash > ~/.local/share/bash-completion/completions/drumfire
-  zsh         drumfire completions zsh > ~/.zfunc/_drumfire        (with ~/.zfunc in fpath, before compinit)
+  zsh         drumfire completions zsh > ~/.zfunc/_drumfire     (~/.zfunc in fpath, before compinit)
   fish        drumfire completions fish > ~/.config/fish/completions/drumfire.fish
   powershell  drumfire completions powershell >> $PROFILE";
 
@@ -435,7 +440,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "RULE", value_parser = crate::compare::Rule::parse)]
     pub fail_if: Vec<crate::compare::Rule>,
     /// How much worse a key figure may get, in per cent [default: 5].
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    #[arg(long, value_name = "PERCENT", value_parser = percent, allow_negative_numbers = true)]
     pub allow: Option<f64>,
     /// A verdict though script, phases or listeners differ.
     #[arg(long)]
@@ -492,7 +497,7 @@ pub struct QuickArgs {
     /// Address under test: http, https, ws or wss.
     #[arg(value_name = "URL")]
     pub url: String,
-    /// Socket.IO: each user emits this event.
+    /// Each user emits this event.
     #[arg(long, value_name = "EVENT", help_heading = "Socket.IO")]
     pub emit: Option<String>,
     /// What is emitted: JSON, else text [default: {"text": "drumfire"}].
@@ -510,32 +515,32 @@ pub struct QuickArgs {
     /// The emit waits for this event, which is timed.
     #[arg(long, value_name = "EVENT", help_heading = "Socket.IO", requires = "emit", conflicts_with = "ack")]
     pub response: Option<String>,
-    /// Listeners hear this event; each delivery is accounted for.
-    #[arg(long, value_name = "EVENT", help_heading = "Socket.IO")]
+    /// Listeners hear this event; each delivery of an --emit is accounted for.
+    #[arg(long, value_name = "EVENT", help_heading = "Who hears it")]
     pub listen: Option<String>,
-    /// How many stand and listen.
-    #[arg(long, value_name = "N", help_heading = "Socket.IO", default_value_t = 100)]
-    pub listeners: u64,
-    /// What each listener emits first.
-    #[arg(long, value_name = "EVENT", help_heading = "Socket.IO", requires = "listen")]
+    /// How many stand and hear what users say [default with --listen: 100; with --send: none].
+    #[arg(long, value_name = "N", help_heading = "Who hears it")]
+    pub listeners: Option<u64>,
+    /// What each listener emits first; over plain WebSocket the text it sends.
+    #[arg(long, value_name = "EVENT", help_heading = "Who hears it", allow_hyphen_values = true)]
     pub join: Option<String>,
     /// With what: JSON, else text.
     #[arg(
         long,
         value_name = "JSON",
-        help_heading = "Socket.IO",
+        help_heading = "Who hears it",
         requires = "join",
         allow_hyphen_values = true
     )]
     pub join_data: Option<String>,
-    /// Path in `--data` of the text that gets the mark [default: the first text].
-    #[arg(long, value_name = "PATH", help_heading = "Socket.IO", requires = "listen")]
+    /// Path in --data or --send of the text that gets the mark [default: the first text].
+    #[arg(long, value_name = "PATH", help_heading = "Who hears it")]
     pub stamp: Option<String>,
     /// Path in what is heard where the mark comes back [default: as --stamp].
-    #[arg(long, value_name = "PATH", help_heading = "Socket.IO", requires = "listen")]
+    #[arg(long, value_name = "PATH", help_heading = "Who hears it")]
     pub read: Option<String>,
     /// Who should hear each message: all, none or a number [default: all].
-    #[arg(long, value_name = "WHO", help_heading = "Socket.IO", requires = "listen")]
+    #[arg(long, value_name = "WHO", help_heading = "Who hears it")]
     pub expect: Option<String>,
     /// Namespace of the emits.
     #[arg(long, value_name = "NAME", help_heading = "Socket.IO")]
@@ -558,9 +563,12 @@ pub struct QuickArgs {
     /// The body of the post.
     #[arg(long, value_name = "JSON", help_heading = "HTTP", requires = "post")]
     pub json: Option<String>,
-    /// Plain WebSocket: each user sends this.
-    #[arg(long, value_name = "TEXT", help_heading = "WebSocket", allow_hyphen_values = true)]
+    /// Each user sends this frame: JSON, else text.
+    #[arg(long, value_name = "TEXT", help_heading = "Plain WebSocket", allow_hyphen_values = true)]
     pub send: Option<String>,
+    /// The next frame is the answer, which is waited for and timed.
+    #[arg(long, help_heading = "Plain WebSocket", requires = "send")]
+    pub reply: bool,
     /// Users that arrive a second.
     #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = positive)]
     pub rate: f64,
@@ -616,6 +624,7 @@ impl QuickArgs {
             post: self.post.clone(),
             json: self.json.clone(),
             send: self.send.clone(),
+            reply: self.reply,
         }
     }
 }
@@ -722,6 +731,25 @@ mod tests {
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
+    }
+
+    /// Examples stand on their lines at the width clap wraps at, and paragraphs are left for it to wrap.
+    #[test]
+    fn what_stands_below_the_flags_is_wrapped_once() {
+        let mut command = Cli::command();
+        command.build();
+        let texts = std::iter::once(&command)
+            .chain(command.get_subcommands())
+            .flat_map(|command| [command.get_after_help(), command.get_after_long_help()])
+            .flatten();
+        let mut lines = 0;
+        for line in texts.flat_map(|text| text.to_string().lines().map(str::to_owned).collect::<Vec<_>>()) {
+            let lowercase = line.starts_with(char::is_lowercase);
+            assert!(!lowercase, "broken by hand: {line}");
+            assert!(!line.starts_with(' ') || line.chars().count() <= 100, "will be broken: {line}");
+            lines += 1;
+        }
+        assert!(lines > 60, "{lines}");
     }
 
     /// Each flag of Artillery's and of ours is in the list that the documents are made from.

@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use anyhow::{Context as _, bail};
 use clap::{CommandFactory as _, Parser as _};
 use load_tester::cli::{Cli, Command, CompareArgs, CompletionsArgs, InitArgs, LimitArgs, QuickArgs};
 use load_tester::compare::{self, Comparison, Side};
+use load_tester::limit::Settled;
 use load_tester::outcome::Outcome;
 use load_tester::run::{Progress, RunOptions};
 use load_tester::script::{self, LoadOptions};
@@ -87,6 +89,9 @@ pub(crate) fn limit(args: &LimitArgs) -> anyhow::Result<u8> {
         step: Duration::from_secs_f64(args.step_duration),
         precision: args.precision.max(0.1),
     };
+    if args.script.solo {
+        bail!("--solo runs one user, and a search needs many: leave it out");
+    }
     let base = args.script.load_options();
     let at = |load, length| options.load_options(&base, load, length).map_err(anyhow::Error::msg);
     let first = at(options.from, options.step)?;
@@ -95,18 +100,24 @@ pub(crate) fn limit(args: &LimitArgs) -> anyhow::Result<u8> {
     // Before the first step: what cannot be written should not cost a search.
     let output = args.output.as_deref().map(report::json::probe).transpose()?;
     if let Some(folder) = &args.keep {
-        std::fs::create_dir_all(folder)?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("--keep {}: cannot be made", folder.display()))?;
     }
     if !args.quiet {
         print(&limit::head(&options));
     }
 
+    let mut settler = limit::Settler::new(&script.config.target);
     let mut steps = 0;
     let mut run = |load: f64, length: Duration| -> anyhow::Result<Result<Outcome, &'static str>> {
-        if steps > 0
-            && let Some(signal) = limit::settle(&script.config.target)?
-        {
-            return Ok(Err(signal));
+        match settler.settle()? {
+            Settled::Interrupted(signal) => return Ok(Err(signal)),
+            Settled::Busy => {
+                eprintln!(
+                    "note: half a minute after the last step the target is not idle yet; the next one begins all the same"
+                );
+            }
+            Settled::Idle => {}
         }
         // The script's own warnings were told once.
         let mut script = script::load(&at(load, length)?)?;
@@ -122,6 +133,12 @@ pub(crate) fn limit(args: &LimitArgs) -> anyhow::Result<u8> {
             _ => {}
         })?;
         steps += 1;
+        if limit::nobody_listens(&outcome) {
+            bail!(
+                "{}: connection refused: nothing listens there; start the target first",
+                outcome.meta.target
+            );
+        }
         Ok(Ok(outcome))
     };
     let mut number = 0;

@@ -5,8 +5,6 @@
 //! says nothing about the target and is told apart.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,7 +18,6 @@ use crate::outcome::Outcome;
 use crate::report::units::{duration, figure, rate, thousands};
 use crate::script::LoadOptions;
 use crate::script::model::Script;
-use crate::signals::Signals;
 
 /// Unless a condition speaks of errors: this many of them for a hundred users are no service.
 const ERRORS: &str = "errors.share <= 1%";
@@ -37,8 +34,10 @@ const MOST_STEPS: usize = 60;
 const NEAR: f64 = 1.3;
 /// Users that stand at once are brought up in so many a second.
 const USERS_A_SECOND: f64 = 500.0;
-/// Connections that are closed but not gone are waited for so long.
-const MOST_SETTLING: Duration = Duration::from_secs(10);
+
+mod settle;
+
+pub use settle::{Settled, Settler};
 
 /// What is driven up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -330,6 +329,13 @@ pub fn search(
     Ok(search)
 }
 
+/// Whether every user was refused a connection: there is nothing to find the limit of.
+pub fn nobody_listens(outcome: &Outcome) -> bool {
+    let count = |name: &str| outcome.total.counters.get(name).copied().unwrap_or(0);
+    let created = count("vusers.created");
+    created > 0 && count("vusers.completed") == 0 && count("errors.ECONNREFUSED") >= created
+}
+
 fn judge(conditions: &[Condition], load: f64, length: Duration, outcome: &Outcome, confirming: bool) -> Step {
     let target = outcome.target.as_ref().map_or(&[][..], |target| &target.samples);
     let totals = Totals {
@@ -560,52 +566,6 @@ pub fn step_file(folder: &std::path::Path, number: usize, load: f64) -> PathBuf 
     folder.join(format!("step-{number:02}-{load}.json"))
 }
 
-/// Waits until the target's side has seen the connections of the last step go: what the kernel still knows of them on this
-/// machine, at least half a second and at most ten. Answers with the signal that cut it short.
-///
-/// # Errors
-/// When the runtime cannot be made.
-pub fn settle(target: &str) -> anyhow::Result<Option<&'static str>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let port = url::Url::parse(target).ok().and_then(|url| url.port_or_known_default());
-    runtime.block_on(async {
-        let mut signals = Signals::new(true)?;
-        let until = tokio::time::Instant::now() + MOST_SETTLING;
-        loop {
-            tokio::select! {
-                signal = signals.next() => return Ok(Some(signal)),
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
-            }
-            let open = port.map_or(0, connections_to);
-            if open == 0 || tokio::time::Instant::now() >= until {
-                return Ok(None);
-            }
-        }
-    })
-}
-
-/// Connections of this machine to a port that are not gone yet; those that only wait out their time count as gone.
-fn connections_to(port: u16) -> usize {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
-    let open = tables.iter().filter_map(|table| File::open(table).ok());
-    open.map(|table| open_to(BufReader::new(table), port)).sum()
-}
-
-/// State `06` is TIME_WAIT, `0A` LISTEN, `07` CLOSE.
-fn open_to(mut table: impl BufRead, port: u16) -> usize {
-    let wanted = format!(":{port:04X}");
-    let (mut count, mut line) = (0, String::new());
-    while table.read_line(&mut line).is_ok_and(|length| length > 0) {
-        let mut fields = line.split_ascii_whitespace();
-        let remote = fields.nth(2).is_some_and(|remote| remote.ends_with(&wanted));
-        if remote && fields.next().is_some_and(|state| !matches!(state, "06" | "07" | "0A")) {
-            count += 1;
-        }
-        line.clear();
-    }
-    count
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -823,15 +783,5 @@ mod tests {
                 {"name": "step", "duration": 5.0, "concurrency": 2000}
             ])
         );
-    }
-
-    #[test]
-    fn connections_that_only_wait_out_their_time_are_gone() {
-        let table = "  sl  local_address rem_address   st\n\
-             0: 0100007F:A001 0100007F:2335 01 rest\n\
-             1: 0100007F:A002 0100007F:2335 06 rest\n\
-             2: 0100007F:2335 0100007F:A001 01 rest\n\
-             3: 0100007F:A003 0100007F:2335 08 rest\n";
-        assert_eq!(open_to(table.as_bytes(), 9013), 2);
     }
 }

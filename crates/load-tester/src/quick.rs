@@ -15,7 +15,8 @@ pub struct Quick {
     pub ack: bool,
     pub response: Option<String>,
     pub listen: Option<String>,
-    pub listeners: u64,
+    /// How many stand; `None` without listeners, or [`LISTENERS`] of them.
+    pub listeners: Option<u64>,
     pub join: Option<String>,
     pub join_data: Option<String>,
     pub rate: f64,
@@ -32,10 +33,13 @@ pub struct Quick {
     pub post: Option<String>,
     pub json: Option<String>,
     pub send: Option<String>,
+    pub reply: bool,
 }
 
 /// Users stay a second, so that what they said can come back.
 const STAY_S: f64 = 1.0;
+/// Stand and listen, unless told otherwise.
+const LISTENERS: u64 = 100;
 
 impl Quick {
     /// The script as YAML.
@@ -44,6 +48,7 @@ impl Quick {
     /// In words, with what to type instead.
     pub fn script(&self) -> Result<String, String> {
         let engine = self.engine()?;
+        self.no_strangers(engine)?;
         let mut text = String::from("config:\n");
         let _ = writeln!(text, "  target: {}", quoted(self.url.trim_end_matches('/')));
         if engine == "socketio" {
@@ -65,14 +70,21 @@ impl Quick {
         }
         let _ =
             writeln!(text, "  phases:\n    - {{duration: {}, arrivalRate: {}}}", self.duration, self.rate);
-        self.listeners(&mut text)?;
+        self.listeners(&mut text, engine)?;
         let _ = writeln!(text, "scenarios:\n  - engine: {engine}\n    flow:");
         self.requests(&mut text)?;
         if let Some(event) = &self.emit {
             self.emit(&mut text, event)?;
         }
         if let Some(send) = &self.send {
-            let _ = writeln!(text, "      - send: {}", value(send));
+            let data = value(send);
+            if self.reply {
+                // Any frame, but none from before, as a greeting would be.
+                let _ =
+                    writeln!(text, "      - send: {{payload: {data}, capture: {{json: \"$\", as: reply}}}}");
+            } else {
+                let _ = writeln!(text, "      - send: {}", frame(&data));
+            }
         }
         if engine != "http" {
             let stay = self.stay.unwrap_or(STAY_S);
@@ -89,7 +101,8 @@ impl Quick {
         let socketio = self.emit.is_some() || self.listen.is_some();
         match (scheme.as_deref(), socketio, &self.send) {
             (Some("http" | "https" | "ws" | "wss"), true, Some(_)) => {
-                Err("--send is for plain WebSocket, --emit and --listen for Socket.IO: use one of them"
+                Err("--send is for plain WebSocket, whose frames have no names, --emit and --listen for Socket.IO: use \
+                     one of them; those who hear a --send are --listeners N"
                     .to_owned())
             }
             (Some("http" | "https" | "ws" | "wss"), true, None) => Ok("socketio"),
@@ -103,6 +116,48 @@ impl Quick {
             }
             (Some("http" | "https"), false, None) => Ok("http"),
             _ => Err(format!("{}: a URL begins with http://, https://, ws:// or wss://", self.url)),
+        }
+    }
+
+    /// A flag that would change nothing is a mistake.
+    fn no_strangers(&self, engine: &str) -> Result<(), String> {
+        let socketio = [
+            ("--namespace", self.namespace.is_some()),
+            ("--auth", self.auth.is_some()),
+            ("--polling", self.polling),
+            ("--ack", self.ack),
+        ];
+        if let Some((flag, _)) = socketio.iter().find(|(_, given)| *given && engine != "socketio") {
+            return Err(format!("{flag} is about Socket.IO: add --emit EVENT or --listen EVENT"));
+        }
+        if self.reply && engine != "ws" {
+            return Err(
+                "--reply is about --send; the answer to an --emit is its --ack or --response".to_owned()
+            );
+        }
+        if self.stay.is_some() && engine == "http" {
+            return Err(
+                "--stay is how long a connection is kept: add --emit EVENT, --listen EVENT or --send TEXT"
+                    .to_owned(),
+            );
+        }
+        if engine == "ws" && self.join_data.is_some() {
+            return Err(
+                "--join-data is the data of an event: over plain WebSocket --join TEXT is all".to_owned()
+            );
+        }
+        let hearing = [
+            ("--listeners", self.listeners.is_some()),
+            ("--join", self.join.is_some()),
+            ("--stamp", self.stamp.is_some()),
+            ("--read", self.read.is_some()),
+            ("--expect", self.expect.is_some()),
+        ];
+        let stand = self.listen.is_some() || (engine == "ws" && self.listeners.is_some());
+        match hearing.iter().find(|(_, given)| *given && !stand) {
+            Some((flag, _)) if engine == "ws" => Err(format!("{flag} is about listeners: add --listeners N")),
+            Some((flag, _)) => Err(format!("{flag} is about listeners: add --listen EVENT, which they hear")),
+            None => Ok(()),
         }
     }
 
@@ -167,45 +222,67 @@ impl Quick {
     }
 
     /// Those who stand and hear, and how a delivery is known.
-    fn listeners(&self, text: &mut String) -> Result<(), String> {
-        let Some(event) = &self.listen else {
-            return match (&self.join, &self.expect) {
-                (None, None) => Ok(()),
-                _ => Err("--join and --expect are about listeners: add --listen EVENT".to_owned()),
-            };
+    fn listeners(&self, text: &mut String, engine: &str) -> Result<(), String> {
+        let event = match (&self.listen, self.listeners) {
+            (Some(event), _) => event.as_str(),
+            // Frames have no names; every one with a mark in it counts.
+            (None, Some(_)) => "frame",
+            (None, None) => return Ok(()),
         };
-        if self.listeners == 0 {
+        let count = self.listeners.unwrap_or(LISTENERS);
+        if count == 0 {
             return Err("--listeners is at least 1".to_owned());
         }
-        let _ = writeln!(text, "  listeners:\n    - count: {}", self.listeners);
-        if let Some(join) = &self.join {
-            let data = self.join_data.as_deref().map_or(Value::Null, value);
-            let data = if data.is_null() { String::new() } else { format!(", data: {data}") };
-            let namespace = self
-                .namespace
+        let _ = writeln!(text, "  listeners:\n    - count: {count}");
+        if engine == "ws" {
+            text.push_str("      engine: ws\n");
+        }
+        let namespace = |before: &str| {
+            self.namespace
                 .as_ref()
-                .map_or_else(String::new, |name| format!(", namespace: {}", quoted(name)));
-            let _ =
-                writeln!(text, "      flow:\n        - emit: {{channel: {}{data}{namespace}}}", quoted(join));
-            if self.ack {
-                text.push_str("          acknowledge: true\n");
+                .map_or_else(String::new, |name| format!("{before}namespace: {}", quoted(name)))
+        };
+        match &self.join {
+            Some(join) if engine == "ws" => {
+                let _ = writeln!(text, "      flow:\n        - send: {}", frame(&value(join)));
             }
-        } else {
-            text.push_str("      flow: []\n");
+            Some(join) => {
+                let data = self.join_data.as_deref().map_or(Value::Null, value);
+                let data = if data.is_null() { String::new() } else { format!(", data: {data}") };
+                let namespace = namespace(", ");
+                let _ = writeln!(
+                    text,
+                    "      flow:\n        - emit: {{channel: {}{data}{namespace}}}",
+                    quoted(join)
+                );
+                if self.ack {
+                    text.push_str("          acknowledge: true\n");
+                }
+            }
+            // Who says nothing in a namespace is not in it.
+            None if self.namespace.is_some() => {
+                let namespace = namespace(", ");
+                let _ =
+                    writeln!(text, "      flow:\n        - listen: {{for: {}{namespace}}}", quoted(event));
+            }
+            None => text.push_str("      flow: []\n"),
         }
-        if self.emit.is_none() {
-            return Ok(());
-        }
-        let data = self.data();
+        let (data, flag) = match (&self.emit, &self.send) {
+            (Some(_), _) => (self.data(), "--data"),
+            (None, Some(send)) => (value(send), "--send"),
+            (None, None) => return Ok(()),
+        };
         let stamp = match &self.stamp {
             Some(stamp) => stamp.clone(),
-            None => first_text(&data).ok_or(
-                "no text in --data to mark, so nobody could tell one message from another: give --data an object with \
-                 a text in it, and --stamp its path",
-            )?,
+            None => first_text(&data).ok_or_else(|| {
+                format!(
+                    "no text in {flag} to mark, so nobody could tell one message from another: give {flag} an object \
+                     with a text in it, e.g. '{{\"text\": \"hi\"}}', and --stamp its path"
+                )
+            })?,
         };
         if !data.pointer(&format!("/{}", stamp.replace('.', "/"))).is_some_and(Value::is_string) {
-            return Err(format!("--stamp {stamp}: --data has no text there"));
+            return Err(format!("--stamp {stamp}: {flag} has no text there"));
         }
         let read = self.read.as_ref().unwrap_or(&stamp);
         let _ = writeln!(
@@ -218,6 +295,11 @@ impl Quick {
         let _ = writeln!(text, "    expect: {}", self.expect.as_deref().unwrap_or("all"));
         Ok(())
     }
+}
+
+/// As a `send` says it: a mapping with `payload` would be its options.
+fn frame(data: &Value) -> String {
+    if data.get("payload").is_some() { format!("{{payload: {data}}}") } else { data.to_string() }
 }
 
 /// Path of the first text in an object, the shallowest way down.
@@ -262,7 +344,7 @@ mod tests {
             data: Some(r#"{"token": "t", "messageData": {"lng": 127.1, "contents": "hi"}}"#.to_owned()),
             ack: true,
             listen: Some("new_msg".to_owned()),
-            listeners: 1000,
+            listeners: Some(1000),
             join: Some("store".to_owned()),
             join_data: Some(r#"{"position": [127.1, 37.4], "radius": 500}"#.to_owned()),
             stamp: Some("messageData.contents".to_owned()),
@@ -330,26 +412,94 @@ scenarios:
         assert_eq!(script.scenarios[0].engine, script::model::Engine::Http);
         let emit = Quick { emit: Some("say".to_owned()), ..least("http://127.0.0.1:1") };
         assert!(load(&emit).config.delivery.is_none());
-        let heard = Quick { listen: Some("said".to_owned()), listeners: 5, ..emit.clone() };
+        let heard = Quick { listen: Some("said".to_owned()), listeners: Some(5), ..emit.clone() };
         assert_eq!(load(&heard).config.delivery.unwrap().stamp, ["text"]);
         let nested = Quick { data: Some(r#"{"n": 1, "in": {"it": "x"}}"#.to_owned()), ..heard };
         assert_eq!(load(&nested).config.delivery.unwrap().stamp, ["in", "it"]);
         let post = Quick { post: Some("/login".to_owned()), json: Some(r#"{"a": [1]}"#.to_owned()), ..emit };
         assert_eq!(load(&post).scenarios[0].flow.len(), 3);
         assert!(least("ws://h").script().unwrap_err().contains("--send"));
-        let send = Quick { send: Some("hi".to_owned()), ..least("ws://h") };
-        assert!(send.script().unwrap().contains("engine: ws\n    flow:\n      - send: \"hi\""));
+    }
+
+    #[test]
+    fn plain_websockets_speak_and_hear() {
+        let send = |text: &str| Quick {
+            url: "ws://127.0.0.1:1".to_owned(),
+            rate: 10.0,
+            duration: 10.0,
+            send: Some(text.to_owned()),
+            ..Quick::default()
+        };
+        let script = load(&send("hi"));
+        assert_eq!(script.scenarios[0].engine, script::model::Engine::WebSocket);
+        assert!(script.config.delivery.is_none());
+        let text = Quick { reply: true, ..send("hi") }.script().unwrap();
+        let expected = r#"      - send: {payload: "hi", capture: {json: "$", as: reply}}"#;
+        assert!(text.contains(expected), "{text}");
+        load(&Quick { reply: true, ..send("hi") });
+        // A mapping with `payload` would be options.
+        let text = send(r#"{"payload": 1}"#).script().unwrap();
+        assert!(text.contains(r#"send: {payload: {"payload":1}}"#), "{text}");
+        let heard = Quick {
+            listeners: Some(3),
+            join: Some(r#"{"type": "join"}"#.to_owned()),
+            read: Some("heard".to_owned()),
+            headers: vec!["X-A: b".to_owned()],
+            ..send(r#"{"type": "say", "text": "hi"}"#)
+        };
+        let text = Quick { stamp: Some("text".to_owned()), ..heard.clone() }.script().unwrap();
+        assert!(
+            text.contains(
+                "    - count: 3\n      engine: ws\n      flow:\n        - send: {\"type\":\"join\"}\n"
+            ),
+            "{text}"
+        );
+        let script = load(&Quick { stamp: Some("text".to_owned()), ..heard });
+        let delivery = script.config.delivery.unwrap();
+        assert_eq!((delivery.event.as_str(), &delivery.stamp[..]), ("frame", &["text".to_owned()][..]));
+        assert_eq!(delivery.expect, Some(DeliveryExpectation::All));
+    }
+
+    #[test]
+    fn listeners_without_a_word_of_their_own_are_in_the_namespace_too() {
+        let quick = Quick { join: None, join_data: None, ..heard() };
+        let text = quick.script().unwrap();
+        assert!(
+            text.contains("      flow:\n        - listen: {for: \"new_msg\", namespace: \"/chat\"}\n"),
+            "{text}"
+        );
+        load(&quick);
     }
 
     #[test]
     fn what_makes_no_sense_is_refused_with_a_way_out() {
-        let rows: [(Quick, &str); 7] = [
+        let least = |url: &str| Quick { url: url.to_owned(), rate: 10.0, duration: 10.0, ..Quick::default() };
+        let send = |text: &str| Quick { send: Some(text.to_owned()), ..least("ws://h") };
+        let rows: [(Quick, &str); 16] = [
+            (
+                Quick { listeners: Some(9), ..least("http://h") },
+                "--listeners is about listeners: add --listen EVENT",
+            ),
+            (
+                Quick { auth: Some("{}".to_owned()), ..least("http://h") },
+                "--auth is about Socket.IO: add --emit",
+            ),
+            (Quick { stay: Some(2.0), ..least("http://h") }, "--stay is how long a connection is kept"),
+            (Quick { ack: true, ..send("hi") }, "--ack is about Socket.IO"),
+            (Quick { reply: true, ..heard() }, "--reply is about --send"),
+            (Quick { listeners: Some(3), ..send("hi") }, "no text in --send to mark"),
+            (Quick { expect: Some("all".to_owned()), ..send("hi") }, "add --listeners N"),
+            (
+                Quick { listeners: Some(3), join_data: Some("1".to_owned()), ..send("hi") },
+                "--join TEXT is all",
+            ),
+            (Quick { listeners: Some(0), ..heard() }, "at least 1"),
             (Quick { url: "127.0.0.1:1".to_owned(), ..heard() }, "begins with http://"),
             (Quick { data: Some("7".to_owned()), stamp: None, ..heard() }, "no text in --data"),
             (Quick { stamp: Some("messageData.lng".to_owned()), ..heard() }, "--data has no text there"),
             (Quick { auth: Some("x".to_owned()), ..heard() }, "--auth is no JSON"),
             (Quick { headers: vec!["x".to_owned()], ..heard() }, "write 'Name: value'"),
-            (Quick { listen: None, ..heard() }, "add --listen"),
+            (Quick { listen: None, ..heard() }, "add --listen EVENT"),
             (Quick { send: Some("x".to_owned()), ..heard() }, "use one of them"),
         ];
         for (quick, expected) in rows {

@@ -30,6 +30,25 @@ const FIRST_PATIENCE: Duration = Duration::from_millis(500);
 /// For the last answer, after the run.
 const LAST_PATIENCE: Duration = Duration::from_millis(500);
 
+/// How busy the target is while nobody loads it.
+#[derive(Debug)]
+pub(crate) struct Quiet {
+    processes: Processes,
+    since: Instant,
+}
+
+impl Quiet {
+    pub(crate) fn watch(addresses: &[SocketAddr]) -> Self {
+        Self { processes: Processes::new(addresses), since: Instant::now() }
+    }
+
+    /// Cores used since the call before; `None` for a target elsewhere, or one that is gone.
+    pub(crate) fn cores(&mut self) -> Option<f64> {
+        self.processes.sample(self.since.elapsed().as_secs_f64());
+        self.processes.cores()
+    }
+}
+
 /// What was seen so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {

@@ -189,8 +189,13 @@ fn results_are_compared_as_typed() {
         assert_eq!((code, err.as_str()), (0, ""), "{out}");
         assert!(out.contains("Noise is what 2 runs of A and 2 of B differ by"), "{out}");
     }
-    for (a, expected) in [("nowhere.json", "nowhere.json"), ("b*.json", "no result file"), ("a.yml", "a.yml")]
-    {
+    fs::create_dir(dir.path().join("none")).expect("made");
+    for (a, expected) in [
+        ("nowhere.json", "nowhere.json"),
+        ("b*.json", "no result file"),
+        ("none", "no result (*.json) is in this directory"),
+        ("a.yml", "a.yml"),
+    ] {
         let (code, out, err) = drumfire(dir.path(), &["compare", a, "a1.json"]);
         assert_eq!((code, out.as_str(), err.contains(expected)), (1, "", true), "{err}");
     }

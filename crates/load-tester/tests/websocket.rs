@@ -10,7 +10,7 @@ use load_tester::outcome::{Outcome, names};
 use load_tester::run::{RunOptions, run};
 use load_tester::script::{self, LoadOptions};
 use serde_json::{Value, json};
-use support::{Manner, Server, counter};
+use support::{Manner, Server, counter, drumfire, drumfire_in_time};
 use tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tungstenite::http::HeaderValue;
 use tungstenite::{Message, WebSocket};
@@ -303,4 +303,67 @@ fn deliveries_over_a_plain_websocket() {
     assert_eq!((delivery.missing, delivery.duplicates, delivery.unexpected), (0, 0, 0));
     assert_eq!(outcome.total.histograms[names::DELIVERY].len(), 12);
     assert_eq!(outcome.total.histograms[names::LISTENER_CONNECT].len(), 3);
+}
+
+/// What users say in one room, heard by everybody in it.
+fn room() -> Arc<Plain> {
+    Plain::start(
+        |peer| peer.send(Message::text("welcome")).unwrap(),
+        |server, _, message| {
+            if message.is_text() {
+                for peer in &*server.peers.lock().unwrap() {
+                    let _ = peer.lock().unwrap().send(message.clone());
+                }
+            }
+        },
+    )
+}
+
+#[test]
+fn quick_speaks_and_hears_over_plain_websockets() {
+    let server = room();
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("ws://{}", server.address);
+    let load = ["--rate", "10", "--duration", "1", "--stay", "0.2", "--workers", "1", "-o", "r.json"];
+    let quick = |words: &[&str]| {
+        let words: Vec<&str> = ["quick", &url].iter().chain(words).chain(&load).copied().collect();
+        let (code, out, err) = drumfire(dir.path(), &words);
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        let text = std::fs::read_to_string(dir.path().join("r.json")).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let said = quick(&["--send", "hi"]);
+    assert_eq!(said["aggregate"]["counters"]["vusers.completed"], 10);
+    assert_eq!(said["aggregate"]["counters"]["websocket.messages_sent"], 10);
+    assert!(
+        said["aggregate"]["summaries"]["websocket.response_time"].is_null(),
+        "nobody asked for an answer"
+    );
+    // The greeting is none.
+    let answered = quick(&["--send", "hi", "--reply"]);
+    assert_eq!(answered["aggregate"]["summaries"]["websocket.response_time"]["count"], 10, "{answered}");
+    let heard = quick(&["--send", r#"{"text": "hi"}"#, "--listeners", "4", "--join", r#"{"join": "room"}"#]);
+    let delivery = &heard["drumfire"]["delivery"];
+    assert_eq!(
+        (&delivery["messages"], &delivery["heard"], &delivery["missing"]),
+        (&json!(10), &json!(40), &json!(0)),
+        "{delivery}"
+    );
+}
+
+#[test]
+fn a_script_for_plain_websockets_runs_as_it_stands() {
+    let server = room();
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("ws://{}", server.address);
+    let (code, _, err) = drumfire(dir.path(), &["init", "ws.yml", "--kind", "ws", "--target", &url]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let short = r#"{"config": {"phases": [{"duration": 1, "arrivalRate": 5}]}}"#;
+    let words = ["run", "--strict", "-o", "r.json", "--overrides", short, "ws.yml"];
+    let (code, out, err) = drumfire_in_time(dir.path(), &words);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let result: Value =
+        serde_json::from_str(&std::fs::read_to_string(dir.path().join("r.json")).unwrap()).unwrap();
+    assert_eq!(result["aggregate"]["counters"]["vusers.completed"], 5, "{out}");
+    assert_eq!(result["aggregate"]["summaries"]["websocket.response_time"]["count"], 5, "{out}");
 }

@@ -134,6 +134,9 @@ impl Side {
             }
         }
         if paths.is_empty() {
+            if Path::new(typed).is_dir() {
+                bail!("{typed}: no result (*.json) is in this directory: give each run -o {typed}/");
+            }
             bail!("{typed}: no result file is named so");
         }
         if paths.len() > MOST_RUNS {

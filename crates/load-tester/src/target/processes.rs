@@ -90,6 +90,12 @@ impl Processes {
         self.watches.retain_mut(|watch| watch.sample(0.0).is_some());
     }
 
+    /// Cores used between the last two samples; `None` where no process was found.
+    pub(super) fn cores(&self) -> Option<f64> {
+        let used = self.samples.last()?.threads.iter().map(|(_, used)| used).sum();
+        (!self.watches.is_empty()).then_some(used)
+    }
+
     pub(super) fn found(&self) -> Option<TargetUse> {
         Some(TargetUse { samples: self.samples.clone().finish(), ..self.found.clone()? })
     }

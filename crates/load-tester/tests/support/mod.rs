@@ -53,6 +53,8 @@ pub struct Server {
     pub idled: Mutex<Vec<Duration>>,
     /// Those that emitted `store`.
     pub standing: Mutex<Vec<Arc<Socket>>>,
+    /// Every one that opened by WebSocket, those that left among them.
+    pub everybody: Mutex<Vec<Arc<Socket>>>,
     /// Heads of the requests that asked for a WebSocket.
     pub handshakes: Mutex<Vec<String>>,
     /// CONNECT packets.
@@ -177,6 +179,7 @@ impl Server {
             peers: Mutex::default(),
             idled: Mutex::default(),
             standing: Mutex::default(),
+            everybody: Mutex::default(),
             handshakes: Mutex::default(),
             connects: Mutex::default(),
             cut_off: AtomicUsize::new(0),
@@ -265,6 +268,7 @@ impl Server {
             Some(sid) => self.changed(sid, stream, &mut reader)?,
             None => {
                 let socket = Socket::new(Out::Frames(stream));
+                self.everybody.lock().unwrap().push(Arc::clone(&socket));
                 socket.send(&self.open_packet(0));
                 socket
             }
@@ -431,4 +435,34 @@ pub fn write_script(server: &Server, yaml: &str, folder: &Path) -> std::path::Pa
 
 pub fn counter(outcome: &Outcome, name: &str) -> u64 {
     outcome.total.counters.get(name).copied().unwrap_or(0)
+}
+
+/// `drumfire` as it is typed: exit code, standard output and error.
+pub fn drumfire(dir: &Path, words: &[&str]) -> (i32, String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_drumfire"))
+        .args(words)
+        .current_dir(dir)
+        .output()
+        .expect("drumfire starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
+}
+
+/// The same, once more and again while the tester itself could not keep up (exit code 3), which says nothing about what is
+/// tested. A machine that stays too busy for minutes fails the test.
+pub fn drumfire_in_time(dir: &Path, words: &[&str]) -> (i32, String, String) {
+    let begun = Instant::now();
+    loop {
+        let ended = drumfire(dir, words);
+        if ended.0 != 3 {
+            return ended;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(180),
+            "too much else runs on this machine, drumfire keeps no time: {words:?}\n{}{}",
+            ended.1,
+            ended.2
+        );
+        std::thread::sleep(Duration::from_secs(2));
+    }
 }
