@@ -208,7 +208,7 @@ fn ctrl_c_while_users_are_still_at_work() {
 config: {target: '{target}', phases: [{duration: 0.5, arrivalRate: 10}]}
 scenarios: [{flow: [{get: {url: /}}, {think: 60}]}]
 ";
-    let text = interrupted(&server, script, &Moment::Said("users still at work"), &[], folder.path());
+    let text = interrupted(&server, script, &Moment::Said("still at work"), &[], folder.path());
     assert!(text.contains("5 did not finish"), "{text}");
 }
 
@@ -228,7 +228,12 @@ fn ctrl_c_while_deliveries_are_awaited() {
         interrupted(&server, &script, &Moment::Said("waiting for the last deliveries"), &[], folder.path());
     assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
     // What might still have come is nobody's fault.
-    assert!(text.contains("No delivery could be judged, and 0 were heard; 15 undecided."), "{text}");
+    assert!(
+        text.contains(
+            "No delivery could be judged, and 0 were heard; 15 more undecided (under way at the end, or "
+        ),
+        "{text}"
+    );
 }
 
 #[test]

@@ -165,7 +165,7 @@ impl Picture {
             Progress::Second { second, total, now } => self.second(second, total, now),
             Progress::Draining { users } => {
                 self.stage = Stage::Draining;
-                self.line(&format!("all phases over, {users} users still at work"));
+                self.line(&format!("all phases over, {} still at work", crate::progress::users(*users)));
             }
             Progress::AwaitingDeliveries => {
                 self.stage = Stage::AwaitingDeliveries;
@@ -178,8 +178,9 @@ impl Picture {
             Progress::DurationOver { users, grace } => {
                 self.stage = Stage::Draining;
                 self.line(&format!(
-                    "the longest duration is over: no more arrivals, {users} users have {:.0} s to end",
-                    grace.as_secs_f64()
+                    "the longest duration is over: no more arrivals, {:.0} s for {} to end",
+                    grace.as_secs_f64(),
+                    crate::progress::users(*users)
                 ));
             }
             Progress::SoFar(_) | Progress::PhaseCompleted { .. } | Progress::Window { .. } => {}

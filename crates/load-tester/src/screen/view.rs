@@ -183,7 +183,8 @@ fn stage<'a>(picture: &Picture, view: &View) -> Line<'a> {
         }
         (Stage::Draining, None) => {
             let users = picture.points.back().map_or(0, |point| point.users);
-            format!(" all phases over, {} users still at work   {}", thousands(users), clock(view.elapsed_s))
+            let users = crate::progress::users(users);
+            format!(" all phases over, {users} still at work   {}", clock(view.elapsed_s))
         }
         (Stage::Running { phase }, None) => {
             let info = picture.phases.get(*phase);
