@@ -339,7 +339,7 @@ fn markdown_goes_to_the_job_summary() {
         .expect("drumfire starts");
     assert_eq!((run.status.code(), run.stdout.len()), (Some(0), 0));
     let text = fs::read_to_string(dir.join("summary.md")).expect("reads");
-    assert!(text.starts_with("# before\n## drumfire: a.yml: nothing was claimed\n"), "{text}");
+    assert!(text.starts_with("# before\n## drumfire: a.yml: nothing was checked\n"), "{text}");
     let (code, out, _) = done(dir, &["run", "-q", "--markdown", "-", "a.yml"]);
     assert!(code == 0 && out.starts_with("## drumfire: a.yml"), "{out}");
 }

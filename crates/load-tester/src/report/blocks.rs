@@ -194,11 +194,6 @@ impl Drawn {
         self.shape.contains("heat")
     }
 
-    /// Where a long name of a metric may be broken.
-    pub(crate) fn title_parts(&self) -> Vec<&str> {
-        self.title.split_inclusive(['_', '{', ',']).collect()
-    }
-
     /// Shades of a heat map, from few to many.
     #[allow(clippy::unused_self, reason = "called by the template")]
     pub(crate) fn shades(&self) -> std::ops::RangeInclusive<usize> {

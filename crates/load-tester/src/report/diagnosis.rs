@@ -253,7 +253,11 @@ pub fn diagnose(loaded: &Loaded) -> Diagnosis {
     }
     let mut findings = findings.into_iter();
     let lead = findings.next().unwrap_or_else(|| all_well(&facts));
-    let rest: Vec<Finding> = findings.collect();
+    let mut rest: Vec<Finding> = findings.collect();
+    if matches!(lead.kind, Kind::TesterBound | Kind::TesterStarved) {
+        // No lateness of the tester ends a process.
+        rest.extend(outages::ended_process(&facts));
+    }
 
     let (mut kind, mut mood) = (lead.kind, lead.mood);
     let lead_kind = kind;
@@ -385,16 +389,14 @@ fn users(facts: &Facts<'_>) -> String {
     if unfinished > 0 {
         text += &format!(", {} did not finish", thousands(unfinished));
     }
-    if let Some(errors) = errors(total) {
-        text += &format!(", with {errors}");
-    }
     if total.skipped() > 0 {
         text += &format!(", {} were skipped", thousands(total.skipped()));
     }
-    format!("{text} in {within}.")
+    let errors = errors(total).map_or_else(String::new, |errors| format!("; {errors}"));
+    format!("{text} in {within}{errors}.")
 }
 
-/// `103 errors (ECONNREFUSED: 103)`: also those that ended nobody.
+/// `103 errors: 103 × ECONNREFUSED`, also those that ended nobody.
 fn errors(total: &super::loaded::Slice) -> Option<String> {
     let all = total.error_count();
     let mut kinds: Vec<_> = total.errors().collect();
@@ -403,12 +405,12 @@ fn errors(total: &super::loaded::Slice) -> Option<String> {
     let mut told: Vec<String> = kinds
         .iter()
         .take(3)
-        .map(|(name, n)| format!("{}: {}", super::plain::one_line(name, 60), thousands(*n)))
+        .map(|(name, n)| format!("{} × {}", thousands(*n), super::plain::one_line(name, 60)))
         .collect();
     if more > 0 {
         told.push(format!("and {}", count(more as u64, "other kind", "other kinds")));
     }
-    (all > 0).then(|| format!("{} ({})", count(all, "error", "errors"), told.join(", ")))
+    (all > 0).then(|| format!("{}: {}", count(all, "error", "errors"), told.join(", ")))
 }
 
 /// From sending, and from due where the two differ: what waited before it was sent waited for the same server.

@@ -116,6 +116,19 @@ pub(super) fn went_down(facts: &Facts<'_>) -> Option<Finding> {
     Some(Finding::bad(kind, who).with(with))
 }
 
+/// Whatever is to be thought of the figures: its process was seen to end.
+pub(super) fn ended_process(facts: &Facts<'_>) -> Option<Finding> {
+    let changes = &facts.run?.target.as_ref()?.changes;
+    changes.iter().find(|change| change.kind == TargetChangeKind::Gone)?;
+    let found = went_down(facts)?;
+    let lead = std::iter::once(found.lead).chain(found.with).collect::<Vec<_>>().join("; ");
+    Some(Finding {
+        lead: format!("certain all the same: {lead}"),
+        with: Vec::new(),
+        ..Finding::bad(found.kind, String::new())
+    })
+}
+
 /// Whether the server answered, and said no.
 fn is_refusal(error: &ErrorGroup) -> bool {
     let says_no = error.cause.starts_with("exception")
