@@ -276,6 +276,9 @@ pub fn diagnose(loaded: &Loaded) -> Diagnosis {
     let mut evidence = lead.evidence;
     evidence.extend(rest.into_iter().filter(|f| f.kind != Kind::EndedEarly).map(|f| sentence(&[f.lead])));
     evidence.extend(account(&facts, kind));
+    if !clauses.iter().chain(&evidence).any(|row| row.contains("error")) {
+        evidence.extend(errors(facts.total));
+    }
     let sides: Vec<String> = [facts.target_clause(), facts.tester_clause()]
         .into_iter()
         .filter(|side| !side.is_empty() && clauses.iter().all(|told| !told.contains(side.as_str())))
@@ -378,7 +381,7 @@ fn users(facts: &Facts<'_>) -> String {
     if launched == 0 {
         return format!("No user was started in {within}.");
     }
-    if completed == launched && facts.total.error_count() == 0 {
+    if completed == launched {
         return format!("All {} completed in {within}.", count(launched, "user", "users"));
     }
     let mut text = format!("{} of {} completed", thousands(completed), count(launched, "user", "users"));
@@ -392,11 +395,10 @@ fn users(facts: &Facts<'_>) -> String {
     if total.skipped() > 0 {
         text += &format!(", {} were skipped", thousands(total.skipped()));
     }
-    let errors = errors(total).map_or_else(String::new, |errors| format!("; {errors}"));
-    format!("{text} in {within}{errors}.")
+    format!("{text} in {within}.")
 }
 
-/// `103 errors: 103 × ECONNREFUSED`, also those that ended nobody.
+/// `103 errors: 103 × ECONNREFUSED.`, also those that ended nobody.
 fn errors(total: &super::loaded::Slice) -> Option<String> {
     let all = total.error_count();
     let mut kinds: Vec<_> = total.errors().collect();
@@ -410,7 +412,7 @@ fn errors(total: &super::loaded::Slice) -> Option<String> {
     if more > 0 {
         told.push(format!("and {}", count(more as u64, "other kind", "other kinds")));
     }
-    (all > 0).then(|| format!("{}: {}", count(all, "error", "errors"), told.join(", ")))
+    (all > 0).then(|| format!("{}: {}.", count(all, "error", "errors"), told.join(", ")))
 }
 
 /// From sending, and from due where the two differ: what waited before it was sent waited for the same server.
