@@ -87,7 +87,7 @@ async fn walk(script: &Script, users: u64, print: &Rc<dyn Fn(&str)>) -> anyhow::
         workers.push(Rc::clone(&worker));
         shared.alive.fetch_add(1, Ordering::Relaxed);
         walking.spawn_local(async move {
-            live(&worker, number, Due::Planned(Instant::now())).await.leave().await
+            live(&worker, number, Due::Planned(Instant::now())).await.leave().await;
         });
     }
     while let Some(joined) = walking.join_next().await {
