@@ -298,9 +298,10 @@ pub fn search(
         load = next;
     }
     // Held once may have been luck; the answer has to hold again, and for longer.
+    let mut candidate = search.held.as_ref().map(|step| step.load);
     for _ in 0..MOST_CONFIRMATIONS {
-        let Some(held) = search.held.clone().filter(|_| search.interrupted.is_none()) else { break };
-        let Some(step) = attempt(&mut search, held.load, true)? else { break };
+        let Some(load) = candidate.filter(|_| search.interrupted.is_none()) else { break };
+        let Some(step) = attempt(&mut search, load, true)? else { break };
         match step.verdict {
             Verdict::Held => {
                 search.held = Some(step);
@@ -308,15 +309,14 @@ pub fn search(
                 break;
             }
             Verdict::Failed(_) | Verdict::Tester(_) => {
-                let below = search
-                    .steps
-                    .iter()
-                    .filter(|other| other.verdict == Verdict::Held && other.load < held.load);
-                let below = below.max_by(|a, b| a.load.total_cmp(&b.load)).map(|step| step.load);
-                let lower = options.rounded(held.load / (1.0 + options.precision / 100.0));
+                let below =
+                    search.steps.iter().filter(|other| other.verdict == Verdict::Held && other.load < load);
+                // What is told of it, should the search be ended now, was measured at that load.
+                search.held = below.max_by(|a, b| a.load.total_cmp(&b.load)).cloned();
+                let lower = options.rounded(load / (1.0 + options.precision / 100.0));
                 search.beyond = Some(step.clone());
-                let next = below.map_or(lower, |below| below.max(lower));
-                search.held = (next < held.load).then_some(Step { load: next, ..held });
+                let next = search.held.as_ref().map_or(lower, |below| below.load.max(lower));
+                candidate = (next < load).then_some(next);
             }
             Verdict::Interrupted(_) => break,
         }

@@ -297,13 +297,14 @@ impl Teller {
                 print(&console(window.start_s + window.length_s).window(window));
             }
             Progress::Draining { users } if plain && *users > 0 => {
-                print(&format!("all phases over, {users} users still at work\n"));
+                print(&format!("all phases over, {} still at work\n", load_tester::progress::users(*users)));
             }
             Progress::AwaitingDeliveries if plain => print("waiting for the last deliveries\n"),
             Progress::DurationOver { users, grace } if plain => {
                 let grace = script::duration::shown(*grace);
+                let users = load_tester::progress::users(*users);
                 print(&format!(
-                    "the longest duration is over: no more arrivals; {users} users have {grace} to end\n"
+                    "the longest duration is over: no more arrivals; {grace} for {users} to end\n"
                 ));
             }
             Progress::Interrupted(signal) => {

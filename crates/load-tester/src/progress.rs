@@ -61,6 +61,11 @@ pub enum Progress<'a> {
     },
 }
 
+/// `1 user`, `60 users`: told in the same words on lines and on the screen.
+pub fn users(n: u64) -> String {
+    crate::report::units::count(n, "user", "users")
+}
+
 /// The run so far, beside its last second.
 #[derive(Debug, Clone)]
 pub struct Now<'a> {

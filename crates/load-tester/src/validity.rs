@@ -4,6 +4,7 @@
 //! come to what is due. The last one also shows a tester whose core others take, which no CPU figure does.
 
 use crate::outcome::{ProcessSample, Rule, Validity, Window, names};
+use crate::report::units::thousands;
 
 const MOST_SKIPPED: f64 = 0.001;
 const MOST_LATENESS_MS: f64 = 50.0;
@@ -73,7 +74,7 @@ pub(crate) fn judge(total: &Window, planned: u64, busy: &Busy) -> Validity {
     let skips = Rule {
         what: "arrivals skipped".into(),
         limit: format!("{} %", MOST_SKIPPED * 100.0),
-        measured: format!("{:.2} % ({skipped} of {planned})", share * 100.0),
+        measured: format!("{:.2} % ({} of {})", share * 100.0, thousands(skipped), thousands(planned)),
         held: share <= MOST_SKIPPED,
     };
     let p99_ms = |name: &str| {

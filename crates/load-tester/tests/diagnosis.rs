@@ -473,7 +473,7 @@ fn the_document_is_current() {
          ```sh\njq -r .drumfire.diagnosis.kind result.json\n```\n\n\
          What is not known is not said: without a visible process of the server nothing is said of its CPU, without\n\
          `delivery.expect` nothing of completeness, and messages nobody answered have no latency. After a verdict on the tester\n\
-         itself nothing is concluded about the server.\n\n\
+         itself nothing is concluded about the server, unless its process was seen to end.\n\n\
          Below each kind stand its rule, the sentence and the evidence of a made-up run in which it holds.\n",
     );
     for (kind, case) in cases() {
@@ -616,4 +616,87 @@ fn stages_are_shares_of_the_time_of_all() {
         "{:?}",
         found.evidence
     );
+}
+
+/// A starved tester makes times worthless; that a process ended is a fact all the same.
+#[test]
+fn a_process_that_ended_is_told_beside_a_starved_tester() {
+    let (_, case) = cases().into_iter().find(|(kind, _)| *kind == Kind::TargetWentDown).expect("there");
+    let mut made = made(&case);
+    broken(&mut made, "start lateness p99", "50 ms", "812.30 ms");
+    let found = told(&made);
+    assert_eq!(found.kind, Kind::TesterStarved);
+    let ended =
+        "Certain all the same: the server's process ended at 0:12 (dna, pid 4711); it did not come back";
+    assert!(found.evidence.iter().any(|row| row.starts_with(ended)), "{found:#?}");
+    // Who was idle is no comfort beside it.
+    assert!(!found.evidence.iter().any(|row| row.contains("the tester was idle")), "{found:#?}");
+}
+
+#[test]
+fn what_is_not_there_is_not_called_refused() {
+    let missing = Case {
+        change: |made| {
+            for w in &mut made.seconds {
+                for (name, n) in [("http.requests", 40), ("http.codes.200", 20), ("http.codes.404", 20)] {
+                    add(w, name, n);
+                }
+                for endpoint in ["GET /", "GET /health"] {
+                    record(w, &format!("plugins.metrics-by-endpoint.response_time.{endpoint}"), 2.0);
+                }
+            }
+            summed(made);
+            made.checks = vec![Check {
+                kind: CheckKind::Expect,
+                expression: "GET /health: statusCode [200]".to_owned(),
+                observed: "failed 600 of 600 times, e.g. 404".to_owned(),
+                passed: false,
+                strict: true,
+            }];
+        },
+        ..Case::default()
+    };
+    let found = told(&made(&missing));
+    assert_eq!(found.kind, Kind::Refusing);
+    let first = "600 of 1,200 requests (50.0 %) asked for what is not there: HTTP 404 at GET /health, from the start;";
+    assert!(found.first.starts_with(first), "{}", found.first);
+}
+
+#[test]
+fn a_storm_that_passed_says_what_came_of_the_deliveries() {
+    let storm = Case {
+        change: |made| {
+            add(&mut made.seconds[10], counters::CONNECTIONS_LOST, 50);
+            add(&mut made.seconds[12], counters::CONNECTIONS_BACK, 50);
+            with_delivery(made, Delivery { undecided: 30, ..delivery(0) });
+        },
+        ..Case::default()
+    };
+    let found = told(&made(&storm));
+    assert_eq!((found.kind, found.mood), (Kind::NotAllBack, Mood::Note));
+    assert!(
+        found.first.starts_with(
+            "50 connections were lost from 0:10 and all came back; all 60,000 expected deliveries arrived"
+        ),
+        "{}",
+        found.first
+    );
+    assert!(
+        found
+            .evidence
+            .iter()
+            .any(|row| row.contains("30 more undecided (their listeners were moving or away)")),
+        "{found:#?}"
+    );
+}
+
+/// Artillery 1 counts users that an error ended as neither completed nor failed.
+#[test]
+fn users_ended_by_errors_in_files_of_artillery_1_are_no_riddle() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/artillery-1.7.9.json");
+    let found = diagnose(&json::read(&path).expect("reads"));
+    let all = format!("{} {}", found.first, found.evidence.join(" "));
+    assert!(!all.contains("nothing is known of the server's processes"), "{all}");
+    assert_eq!(all.matches("did not finish").count(), 1, "{all}");
+    assert!(all.contains("103 errors: "), "{all}");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use load_tester::outcome::{Outcome, TargetUse, counters, names};
+use load_tester::outcome::{Outcome, TargetUse, Window, counters, names};
 use load_tester::progress::{Now, Progress};
 use load_tester::screen::{Overlay, Picture, Tab, View, text};
 use load_tester::script::model::Ensure;
@@ -131,6 +131,36 @@ fn missing_deliveries_by_second() {
     let page = text(&picture_of(&outcome, 30, None), &view(Tab::Delivery, 30.0), 100, 30);
     let line = page.lines().find(|line| line.starts_with(" missing")).expect("a curve");
     assert!(line.contains("29/s") && line.contains('█'), "{page}");
+}
+
+/// What became of a message is known when its deadline is over, and is drawn under the second it was sent in.
+#[test]
+fn what_is_judged_later_is_drawn_where_it_was_sent() {
+    let outcome = samples::rich::rich_bad();
+    let unjudged = |(at, window): (usize, &Window)| {
+        let mut window = window.clone();
+        let of_messages = [names::DELIVERY_FIRST, names::DELIVERY_MEDIAN, names::DELIVERY_LAST];
+        window.histograms.retain(|name, _| at == 0 || !of_messages.contains(&&**name));
+        window
+    };
+    let mut early = outcome.clone();
+    early.seconds = outcome.seconds.iter().enumerate().map(unjudged).collect();
+    let mut picture = picture_of(&early, 30, None);
+    let curve = |picture: &Picture, label: &str| {
+        let page = text(picture, &view(Tab::Delivery, 30.0), 100, 30);
+        page.lines().find(|line| line.starts_with(label)).unwrap_or_else(|| panic!("{page}")).to_owned()
+    };
+    let drawn = |line: &str| line.chars().filter(|c| "▁▂▃▄▅▆▇█".contains(*c)).count();
+    assert_eq!(drawn(&curve(&picture, " last, p99")), 1);
+    for second in &outcome.seconds[..20] {
+        let mut second = second.clone();
+        second.counters.insert(counters::EXPECTED.to_owned(), 1000);
+        second.counters.insert(counters::MISSING.to_owned(), 3);
+        picture.settle(&second);
+    }
+    assert!(drawn(&curve(&picture, " last, p99")) >= 18, "{}", curve(&picture, " last, p99"));
+    let missing = curve(&picture, " missing");
+    assert!(missing.contains("/s") && drawn(&missing) >= 20, "{missing}");
 }
 
 #[test]

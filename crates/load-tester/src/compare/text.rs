@@ -165,6 +165,9 @@ pub(super) fn errors(comparison: &Comparison) -> Vec<(String, u64, u64)> {
                 Some(groups) => groups.iter().for_each(|g| add(format!("{}: {}", g.step, g.cause), g.count)),
                 None => run.loaded.total.errors().for_each(|(name, n)| add(name.to_owned(), n)),
             }
+            // To Artillery a 503 is an answer like any other, and no error.
+            let codes = run.loaded.total.codes.iter().filter(|(code, _)| code.starts_with(['4', '5']));
+            codes.for_each(|(code, n)| add(format!("HTTP {code}"), *n));
         }
     }
     let (a, b) = (comparison.a.runs.len() as u64, comparison.b.runs.len() as u64);

@@ -284,7 +284,7 @@ pub(crate) fn heat(
         spans(&loaded.slices),
         vec![
             series("p99", 3, Mark::Line, values(|s| s.p99), overall(|s| s.p99)),
-            series("p50", 8, Mark::Line, values(|s| s.median), overall(|s| s.median)),
+            series("p50", 2, Mark::Line, values(|s| s.median), overall(|s| s.median)),
         ],
     );
     drawn(Chart { heat: Some(heat), tall: true, ..chart })
@@ -510,7 +510,7 @@ pub(crate) fn delivery_rate(loaded: &Loaded) -> Option<Chart> {
 pub(crate) fn connect_stages(loaded: &Loaded) -> Option<Chart> {
     let stages: Vec<_> = names::CONNECT_STAGES
         .iter()
-        .zip([6, 8, 4, 3, 1, 2, 7, 5])
+        .zip([6, 7, 4, 3, 1, 2, 8, 5])
         // Stages nobody went through (name lookup of an address, TLS of plain HTTP) only fill the legend.
         .filter(|(stage, _)| loaded.total.summary(stage).is_some_and(|s| s.max > 0.0))
         .map(|(stage, colour)| {
@@ -578,14 +578,14 @@ pub(crate) fn storms(loaded: &Loaded) -> Option<Chart> {
                 3,
                 Mark::Line,
                 per_second(&loaded.slices, |s| s.counter(counters::CONNECTIONS_LOST)),
-                thousands(lost),
+                format!("{} in all", thousands(lost)),
             ),
             series(
                 "back/s",
                 5,
                 Mark::Line,
                 per_second(&loaded.slices, |s| s.counter(counters::CONNECTIONS_BACK)),
-                thousands(back),
+                format!("{} in all", thousands(back)),
             ),
         ],
     );

@@ -253,9 +253,14 @@ pub fn diagnose(loaded: &Loaded) -> Diagnosis {
     }
     let mut findings = findings.into_iter();
     let lead = findings.next().unwrap_or_else(|| all_well(&facts));
-    let rest: Vec<Finding> = findings.collect();
+    let mut rest: Vec<Finding> = findings.collect();
+    if matches!(lead.kind, Kind::TesterBound | Kind::TesterStarved) {
+        // No lateness of the tester ends a process.
+        rest.extend(outages::ended_process(&facts));
+    }
 
     let (mut kind, mut mood) = (lead.kind, lead.mood);
+    let lead_kind = kind;
     let mut clauses = Vec::new();
     if let Some(skipped) = tester::skipped(&facts).filter(|_| !is_testers(kind)) {
         (kind, mood) = (Kind::ArrivalsSkipped, Mood::Bad);
@@ -270,12 +275,16 @@ pub fn diagnose(loaded: &Loaded) -> Diagnosis {
     }
     let mut evidence = lead.evidence;
     evidence.extend(rest.into_iter().filter(|f| f.kind != Kind::EndedEarly).map(|f| sentence(&[f.lead])));
-    evidence.extend(account(&facts));
+    evidence.extend(account(&facts, kind));
+    if !clauses.iter().chain(&evidence).any(|row| row.contains("error")) {
+        evidence.extend(errors(facts.total));
+    }
     let sides: Vec<String> = [facts.target_clause(), facts.tester_clause()]
         .into_iter()
         .filter(|side| !side.is_empty() && clauses.iter().all(|told| !told.contains(side.as_str())))
         .collect();
-    if !sides.is_empty() && facts.run.is_some() {
+    // Beside a tester that could not be believed, who was idle says nothing.
+    if !sides.is_empty() && facts.run.is_some() && !is_testers(lead_kind) {
         evidence.push(sentence(&sides));
     }
     // A rule may find what another has told.
@@ -316,17 +325,7 @@ fn all_well(facts: &Facts<'_>) -> Finding {
     {
         with.push(format!("99 % of the answers came within {}", latency(answers.p99)));
     }
-    if let Some(delivery) = facts.run.and_then(|run| run.delivery.as_ref())
-        && let Some(expected) = delivery.expected.filter(|expected| *expected > 0)
-    {
-        let within = total
-            .summary(names::DELIVERY)
-            .map_or_else(String::new, |heard| format!(", 99 % within {}", latency(heard.p99)));
-        with.push(format!(
-            "all {} arrived{within}",
-            count(expected, "expected delivery", "expected deliveries")
-        ));
-    }
+    with.extend(facts.deliveries_clause());
     with.push(headroom(facts));
     Finding { kind: Kind::AllWell, mood: Mood::Good, lead: ran, with, evidence: Vec::new() }
 }
@@ -351,8 +350,9 @@ fn headroom(facts: &Facts<'_>) -> String {
 }
 
 /// What every reader wants to see, whatever was found.
-fn account(facts: &Facts<'_>) -> Vec<String> {
-    let mut rows = vec![users(facts)];
+fn account(facts: &Facts<'_>, kind: Kind) -> Vec<String> {
+    // The first sentence of a good run says so.
+    let mut rows: Vec<String> = (kind != Kind::AllWell).then(|| users(facts)).into_iter().collect();
     let Some(run) = facts.run else { return rows };
     rows.extend(closed(facts));
     rows.extend(story::delivery(run));
@@ -396,6 +396,23 @@ fn users(facts: &Facts<'_>) -> String {
         text += &format!(", {} were skipped", thousands(total.skipped()));
     }
     format!("{text} in {within}.")
+}
+
+/// `103 errors: 103 × ECONNREFUSED.`, also those that ended nobody.
+fn errors(total: &super::loaded::Slice) -> Option<String> {
+    let all = total.error_count();
+    let mut kinds: Vec<_> = total.errors().collect();
+    kinds.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    let more = kinds.len().saturating_sub(3);
+    let mut told: Vec<String> = kinds
+        .iter()
+        .take(3)
+        .map(|(name, n)| format!("{} × {}", thousands(*n), super::plain::one_line(name, 60)))
+        .collect();
+    if more > 0 {
+        told.push(format!("and {}", count(more as u64, "other kind", "other kinds")));
+    }
+    (all > 0).then(|| format!("{}: {}.", count(all, "error", "errors"), told.join(", ")))
 }
 
 /// From sending, and from due where the two differ: what waited before it was sent waited for the same server.

@@ -197,7 +197,11 @@ fn so_far(loaded: &Loaded, mood: &'static str) -> Diagnosis {
     });
     let delivery = loaded.run.as_ref().and_then(|run| {
         let delivery = run.delivery.as_ref().filter(|d| d.heard > 0 || d.missing > 0)?;
-        let text = story::delivery(run)?;
+        let mut text = story::delivery(run)?;
+        // In the middle of a sentence.
+        if let Some(first) = text.get_mut(..1) {
+            first.make_ascii_lowercase();
+        }
         Some(format!("Of {} judged so far: {text}", count(delivery.messages, "message", "messages")))
     });
     Diagnosis { first: unbroken(&first), evidence: phase.into_iter().chain(delivery).collect(), mood }
@@ -334,7 +338,7 @@ fn banners(loaded: &Loaded, running: bool) -> Vec<Banner> {
     } else {
         Banner {
             mood: "bad",
-            head: "Invalid run".to_owned(),
+            head: if running { "Invalid so far" } else { "Invalid run" }.to_owned(),
             text: "The tester did not do what was asked of it; do not trust these figures.".to_owned(),
             rules,
         }

@@ -16,16 +16,20 @@ pub(super) fn render(loaded: &Loaded) -> String {
     let mut text = String::new();
     let out = &mut text;
     let verdict = Verdict::of(loaded);
-    let _ = writeln!(out, "## drumfire: {}: {}\n", cell(loaded.short_name(), 80), verdict.word());
+    // Without checks nothing fails, and the figures may be worth nothing all the same.
+    let distrusted =
+        loaded.run.as_ref().is_some_and(|run| !run.validity.valid) && verdict != Verdict::Invalid;
+    let distrust = if distrusted { ", invalid run" } else { "" };
+    let _ = writeln!(out, "## drumfire: {}: {}{distrust}\n", cell(loaded.short_name(), 80), verdict.word());
     for (at, sentence) in verdict::sentences(loaded).iter().enumerate() {
         let sentence = cell(sentence, 500);
-        let _ = if at == 0 { writeln!(out, "**{sentence}**") } else { writeln!(out, "{sentence}") };
+        let _ = if at == 0 { writeln!(out, "**{sentence}**\n") } else { writeln!(out, "- {sentence}") };
     }
     if let Some(banner) = story::unconfirmed(loaded) {
-        let _ = writeln!(out, "{}", cell(&banner, 500));
+        let _ = writeln!(out, "- {}", cell(&banner, 500));
     }
     if let Some(note) = story::foreign_note(loaded) {
-        let _ = writeln!(out, "{}", cell(note, 500));
+        let _ = writeln!(out, "- {}", cell(note, 500));
     }
     tiles(out, loaded);
     times(out, loaded);

@@ -214,6 +214,19 @@ fn delivery(out: &mut String, run: &Run) {
             ),
         ),
     }
+    if d.undecided > 0 {
+        row(
+            out,
+            "",
+            &format!(
+                "{} undecided: the listener was moving or away, or the run ended",
+                thousands(d.undecided)
+            ),
+        );
+    }
+    for class in story::classes(d) {
+        row(out, "", &format!("class {}", one_line(&class, 200)));
+    }
     if d.late > 0 {
         row(out, "", &format!("{} heard after the deadline, late or once more", thousands(d.late)));
     }

@@ -71,7 +71,7 @@ pub(crate) fn cpu(title: &str, note: &str, samples: &[ProcessSample]) -> Option<
     let kept = if busy > MOST_SERIES { MOST_SERIES - 1 } else { busy };
     let mut all: Vec<Series> = threads[..kept]
         .iter()
-        .zip([1, 8, 5, 2, 4, 7])
+        .zip([1, 2, 5, 4, 7, 8])
         .map(|((name, sum), colour)| {
             let values = by_thread.iter().map(|s| Some(s.get(*name).copied().unwrap_or(0.0))).collect();
             series(name, colour, Mark::Bars, values, figure(sum / n))

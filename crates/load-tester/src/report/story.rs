@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::loaded::{Loaded, Origin, RPS, Run};
 use super::units::{count, figure, latency, percent, thousands};
-use crate::outcome::{ProcessSample, names};
+use crate::outcome::{ClassDelivery, Delivery, ProcessSample, names};
 
 /// The program's name out of a command line: `/usr/bin/node server.js` is `node`.
 pub(crate) fn program(command: &str) -> &str {
@@ -55,7 +55,12 @@ pub(crate) fn delivery(run: &Run) -> Option<String> {
         flaws.push(format!("{} out of order", thousands(delivery.out_of_order)));
     }
     if delivery.undecided > 0 {
-        flaws.push(format!("{} undecided", thousands(delivery.undecided)));
+        let why = if run.interrupted.is_some() || run.ended_after_s.is_some() {
+            "under way at the end, or their listeners moving or away"
+        } else {
+            "their listeners were moving or away"
+        };
+        flaws.push(format!("{} more undecided ({why})", thousands(delivery.undecided)));
     }
     let flaws = if flaws.is_empty() { String::new() } else { format!("; {}", flaws.join(", ")) };
     Some(if expected == 0 && delivery.missing == 0 {
@@ -74,6 +79,44 @@ pub(crate) fn delivery(run: &Run) -> Option<String> {
             spread_after("; of those heard, ")
         )
     })
+}
+
+/// Classes of listeners in no figure but their own: slow on purpose, so that nothing is expected of them while it is of
+/// others.
+pub(crate) fn slow_classes(delivery: &Delivery) -> Vec<&str> {
+    if delivery.classes.iter().all(|class| class.expected.is_none()) {
+        return Vec::new();
+    }
+    delivery.classes.iter().filter(|class| class.expected.is_none()).map(|class| &*class.name).collect()
+}
+
+/// What each class heard, beside the account of all of them; nothing where there is but one.
+pub(crate) fn classes(delivery: &Delivery) -> Vec<String> {
+    if delivery.classes.len() < 2 {
+        return Vec::new();
+    }
+    let slow = slow_classes(delivery);
+    let row = |class: &ClassDelivery| {
+        let listeners = count(class.listeners, "listener", "listeners");
+        let mut parts = vec![format!("“{}”, {listeners}: {} heard", class.name, thousands(class.heard))];
+        if let Some(expected) = class.expected {
+            let came = expected - class.missing.min(expected);
+            parts.push(format!(
+                "{} missing of {} ({} complete)",
+                thousands(class.missing),
+                thousands(expected),
+                percent(came, expected)
+            ));
+        }
+        if class.late > 0 {
+            parts.push(format!("{} late", thousands(class.late)));
+        }
+        if slow.contains(&&*class.name) {
+            parts.push("slow on purpose, so in no other figure".to_owned());
+        }
+        parts.join(", ")
+    };
+    delivery.classes.iter().map(row).collect()
 }
 
 /// Told whenever messages were sent that nothing confirmed.

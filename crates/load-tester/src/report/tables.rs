@@ -3,8 +3,9 @@
 use super::blocks::{Cell, Column, DataTable, drawing, number, words};
 use super::loaded::{ENDPOINTS, Loaded, Slice, Summary};
 use super::shapes::{Bar, BarScale, bar, share_bar, spark};
+use super::story;
 use super::units::{figure, instant, latency, percent, sum_of, thousands};
-use crate::outcome::{StageUse, names};
+use crate::outcome::{ListenerDelivery, StageUse, names};
 
 /// Rows of one table.
 pub(crate) const MOST_ROWS: usize = 200;
@@ -172,7 +173,7 @@ pub(crate) fn delivery_account(loaded: &Loaded) -> Vec<(String, String)> {
             ));
             rows.push(("Heard by the wrong listener".to_owned(), thousands(d.unexpected)));
             if d.undecided > 0 {
-                rows.push(("Undecided: the listener was moving".to_owned(), thousands(d.undecided)));
+                rows.push(("Undecided: the listener was moving or away".to_owned(), thousands(d.undecided)));
             }
         }
         _ => rows.push(("Expected".to_owned(), "nothing was said, so nothing is called complete".to_owned())),
@@ -203,7 +204,7 @@ pub(crate) fn waterfall(loaded: &Loaded) -> Option<DataTable> {
     let mut steps: Vec<(&str, Bar, u8, String)> = Vec::new();
     if let Some(wait) = wait {
         let bar = Bar { from: 0.0, median: wait, p99: wait };
-        steps.push(("due → sent, on average", bar, 6, String::new()));
+        steps.push(("due → sent", bar, 6, String::new()));
     }
     for (label, name, colour) in [
         ("sent → acknowledged", names::DELIVERY_ACK, 8),
@@ -221,13 +222,13 @@ pub(crate) fn waterfall(loaded: &Loaded) -> Option<DataTable> {
     let rows = steps
         .into_iter()
         .map(|(label, one, colour, p99)| {
-            let p99 = if p99.is_empty() { Cell::text("–") } else { Cell::sorted(p99, one.p99) };
-            vec![
-                Cell::text(label),
-                Cell::drawing(bar(one, scale, colour)),
-                Cell::figure(Some(one.median)),
-                p99,
-            ]
+            // Without a distribution there is a mean and nothing else.
+            let (median, p99) = if p99.is_empty() {
+                (Cell::text(format!("mean {}", figure(one.median))), Cell::text("–"))
+            } else {
+                (Cell::figure(Some(one.median)), Cell::sorted(p99, one.p99))
+            };
+            vec![Cell::text(label), Cell::drawing(bar(one, scale, colour)), median, p99]
         })
         .collect();
     let label =
@@ -289,30 +290,39 @@ pub(crate) fn classes(loaded: &Loaded) -> Option<DataTable> {
         number("p99, ms"),
         drawing("p99 over time"),
     ];
-    filled(table(
-        "classes",
-        "By class of listener",
-        "Times are from sending to hearing, each pair.",
-        columns,
-        rows,
-    ))
+    let note = "Times are from sending to hearing, each pair.";
+    let mut made = table("classes", "By class of listener", note, columns, rows);
+    let slow: Vec<String> =
+        story::slow_classes(delivery).into_iter().map(|name| format!("“{name}”")).collect();
+    if !slow.is_empty() {
+        made.foot = format!(
+            "Slow on purpose: {}. Nothing is expected there, and what was heard there is in no other figure.",
+            slow.join(", ")
+        );
+    }
+    filled(made)
 }
 
 pub(crate) fn worst(loaded: &Loaded) -> Option<DataTable> {
     let delivery = loaded.run.as_ref()?.delivery.as_ref()?;
+    let share_of = |w: &ListenerDelivery| {
+        if w.expected > 0 { (w.missing as f64 / w.expected as f64).min(1.0) } else { 0.0 }
+    };
+    // One in a hundred would hardly be seen beside all.
+    let highest = delivery.worst.iter().map(share_of).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
     let rows: Vec<_> = delivery
         .worst
         .iter()
         .take(MOST_ROWS)
         .map(|w| {
-            let share = if w.expected > 0 { w.missing as f64 / w.expected as f64 } else { 0.0 };
+            let share = share_of(w);
             vec![
                 Cell::sorted(w.listener.to_string(), f64::from(w.listener)),
                 Cell::text(&w.class),
                 Cell::count(w.expected),
                 Cell::count(w.missing),
                 Cell::sorted(percent(w.missing, w.expected), share),
-                Cell::drawing(share_bar(share, 3)),
+                Cell::drawing(share_bar(share / highest, 3)),
             ]
         })
         .collect();
@@ -322,7 +332,7 @@ pub(crate) fn worst(loaded: &Loaded) -> Option<DataTable> {
         number("expected"),
         number("missing"),
         number("share"),
-        drawing(""),
+        drawing("beside the worst"),
     ];
     let mut made =
         table("worst", "Listeners that missed most", "Numbered from 0 over all classes.", columns, rows);

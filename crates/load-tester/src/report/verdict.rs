@@ -39,7 +39,7 @@ impl Verdict {
             Self::Invalid => "invalid",
             Self::Failed => "failed",
             Self::Passed => "passed",
-            Self::NoClaim => "nothing was claimed",
+            Self::NoClaim => "nothing was checked",
         }
     }
 }

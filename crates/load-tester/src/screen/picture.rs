@@ -36,6 +36,8 @@ pub(super) type Times = Option<(u64, u64)>;
 /// One second.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Point {
+    /// Start of the second.
+    start_s: f64,
     pub(super) due: u64,
     pub(super) started: u64,
     pub(super) skipped: u64,
@@ -93,6 +95,15 @@ pub struct Picture {
     pub(super) log: VecDeque<String>,
     said: VecDeque<String>,
     unsaid: usize,
+}
+
+/// Median and 99th percentile, in microseconds.
+fn times(slice: &Slice, name: &str) -> Times {
+    slice.summary(name).map(|s| (micros(s.median), micros(s.p99)))
+}
+
+fn micros(ms: f64) -> u64 {
+    (ms * 1000.0).round().max(0.0) as u64
 }
 
 impl Picture {
@@ -165,7 +176,7 @@ impl Picture {
             Progress::Second { second, total, now } => self.second(second, total, now),
             Progress::Draining { users } => {
                 self.stage = Stage::Draining;
-                self.line(&format!("all phases over, {users} users still at work"));
+                self.line(&format!("all phases over, {} still at work", crate::progress::users(*users)));
             }
             Progress::AwaitingDeliveries => {
                 self.stage = Stage::AwaitingDeliveries;
@@ -175,11 +186,17 @@ impl Picture {
                 self.interrupted = Some(signal);
                 self.line(&format!("{signal}: no more arrivals; results follow"));
             }
+            Progress::SoFar(so_far) if self.delivers => {
+                if let Some(second) = so_far.settled {
+                    self.settle(second);
+                }
+            }
             Progress::DurationOver { users, grace } => {
                 self.stage = Stage::Draining;
                 self.line(&format!(
-                    "the longest duration is over: no more arrivals, {users} users have {:.0} s to end",
-                    grace.as_secs_f64()
+                    "the longest duration is over: no more arrivals, {:.0} s for {} to end",
+                    grace.as_secs_f64(),
+                    crate::progress::users(*users)
                 ));
             }
             Progress::SoFar(_) | Progress::PhaseCompleted { .. } | Progress::Window { .. } => {}
@@ -188,8 +205,7 @@ impl Picture {
 
     fn second(&mut self, second: &Window, total: &Window, now: &Now<'_>) {
         let slice = Slice::of_window(second);
-        let micros = |ms: f64| (ms * 1000.0).round().max(0.0) as u64;
-        let times = |name: &str| slice.summary(name).map(|s| (micros(s.median), micros(s.p99)));
+        let times = |name: &str| times(&slice, name);
         let busiest = |sample: &ProcessSample| {
             (sample.threads.iter().map(|(_, cpu)| *cpu).fold(0.0, f64::max) * 1000.0).round() as u64
         };
@@ -198,6 +214,7 @@ impl Picture {
             self.points.pop_front();
         }
         self.points.push_back(Point {
+            start_s: second.start_s,
             due: now.due.saturating_sub(self.due),
             started: slice.launched(),
             skipped: slice.skipped(),
@@ -237,6 +254,24 @@ impl Picture {
             command: target.command.clone(),
             sample: sample.clone(),
         });
+    }
+
+    /// A second again, in which nothing will change any more: what became of the messages sent in it is known by now.
+    pub fn settle(&mut self, second: &Window) {
+        let Some(point) = self.points.iter_mut().rev().find(|point| point.start_s <= second.start_s + 0.01)
+        else {
+            return;
+        };
+        if second.length_s > 1.5 || (point.start_s - second.start_s).abs() > 0.01 {
+            return;
+        }
+        self.version += 1;
+        let slice = Slice::of_window(second);
+        point.expected = slice.counters.get(counters::EXPECTED).copied();
+        point.missing = slice.counters.get(counters::MISSING).copied();
+        point.first = times(&slice, names::DELIVERY_FIRST);
+        point.median = times(&slice, names::DELIVERY_MEDIAN);
+        point.last = times(&slice, names::DELIVERY_LAST);
     }
 
     pub(super) fn note(&mut self, text: &str) {

@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Sparkline};
 
 use super::picture::{Picture, Point, Stage, Times};
-use crate::outcome::{CheckKind, ProcessSample};
+use crate::outcome::{CheckKind, ProcessSample, names};
 use crate::report::plain::one_line;
 use crate::report::story::{numbered, program};
 use crate::report::units::{bytes, figure, instant, latency as time, percent, thousands};
@@ -183,7 +183,8 @@ fn stage<'a>(picture: &Picture, view: &View) -> Line<'a> {
         }
         (Stage::Draining, None) => {
             let users = picture.points.back().map_or(0, |point| point.users);
-            format!(" all phases over, {} users still at work   {}", thousands(users), clock(view.elapsed_s))
+            let users = crate::progress::users(users);
+            format!(" all phases over, {users} still at work   {}", clock(view.elapsed_s))
         }
         (Stage::Running { phase }, None) => {
             let info = picture.phases.get(*phase);
@@ -340,11 +341,11 @@ fn timed(
         })
     };
     let values = series(picture, |point| pick(of(point)));
-    let now = values
-        .last()
-        .copied()
-        .flatten()
-        .map_or_else(|| "-".to_owned(), |micros| time(micros as f64 / 1000.0));
+    // First to last hearer are known when a message has been judged: the latest that was.
+    let judged = [names::DELIVERY_FIRST, names::DELIVERY_MEDIAN, names::DELIVERY_LAST].contains(&name);
+    let latest =
+        if judged { values.iter().rev().flatten().next() } else { values.last().and_then(Option::as_ref) };
+    let now = latest.copied().map_or_else(|| "-".to_owned(), |micros| time(micros as f64 / 1000.0));
     let summary = if name.is_empty() { picture.total.answered.as_ref() } else { picture.total.summary(name) };
     let run = summary.map_or_else(
         || "-".to_owned(),
@@ -361,7 +362,6 @@ fn timed(
 // ---------------------------------------------------------------------------------------------------- tabs
 
 fn overview(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
-    use crate::outcome::names;
     let total = &picture.total;
     let mut shown = vec![
         counted(picture, "arrivals planned", 0, Color::Gray, |p| p.due, picture.due),
@@ -487,7 +487,6 @@ fn gone(sample: &ProcessSample) -> bool {
 }
 
 fn latency(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
-    use crate::outcome::names;
     let due = names::RESPONSE_FROM_DUE;
     let shown = [
         timed(picture, "from due, p50", 0, Color::Yellow, |p| p.from_due, At::P50, due),
@@ -514,9 +513,18 @@ fn latency(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
     if picture.total.answered.is_none() {
         lines.push(Line::raw(" nothing was answered so far, so there is no latency"));
     }
-    for (name, s) in
-        picture.total.summaries.iter().filter(|(name, s)| s.max > 0.0 || !name.contains(".connect."))
-    {
+    let mut rows: Vec<_> = picture
+        .total
+        .summaries
+        .iter()
+        .filter(|(name, s)| s.max > 0.0 || !name.contains(".connect."))
+        .collect();
+    // Answers first, in case there is no room for all.
+    rows.sort_by_key(|(name, _)| !name.contains("response"));
+    let room = usize::from(rest.height).saturating_sub(lines.len());
+    let shown = if rows.len() > room { room.saturating_sub(1) } else { rows.len() };
+    let more = rows.len() - shown;
+    for (name, s) in rows.into_iter().take(shown) {
         let name = name.strip_prefix(crate::report::loaded::ENDPOINTS).unwrap_or(name);
         let name = if narrow { name.strip_prefix("drumfire.").unwrap_or(name) } else { name };
         let optional = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), figure);
@@ -524,23 +532,28 @@ fn latency(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
         let cells = [count, figure(s.median), figure(s.p95), figure(s.p99), optional(s.p999), figure(s.max)];
         lines.push(Line::raw(line(&one_line(name, wide.saturating_sub(2)), cells)));
     }
+    if more > 0 {
+        lines.push(Line::raw(format!(" and {more} more; a taller terminal shows them")));
+    }
     frame.render_widget(Paragraph::new(lines), rest);
 }
 
 fn delivery(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
-    use crate::outcome::names;
     if !picture.delivers {
         let words = " The script has no `config.delivery`, so nothing is known of who heard what.";
         frame.render_widget(Paragraph::new(words), area);
         return;
     }
-    let last = picture.points.back();
     let mut shown =
         vec![counted(picture, "heard", 0, Color::Magenta, |p| p.heard, total_of(picture, names::DELIVERY))];
-    if picture.points.iter().any(|point| point.missing.is_some()) {
+    if picture.points.iter().any(|point| point.expected.is_some()) {
         let missing = picture.delivery.as_ref().map_or(0, |d| d.missing);
-        let now = last
-            .and_then(|point| point.missing)
+        let now = picture
+            .points
+            .iter()
+            .rev()
+            .find(|point| point.expected.is_some())
+            .map(|point| point.missing.unwrap_or(0))
             .map_or_else(|| "-".to_owned(), |n| format!("{}/s", thousands(n)));
         let values = series(picture, |point| point.expected.map(|_| point.missing.unwrap_or(0)));
         shown.push(Curve {
@@ -601,12 +614,15 @@ fn delivery(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
                 thousands(d.not_sent)
             )));
             for class in &d.classes {
+                let missing = match class.expected {
+                    Some(_) => format!("{} missing", thousands(class.missing)),
+                    None => "nothing expected".to_owned(),
+                };
                 lines.push(Line::raw(format!(
-                    "   {}: {} listeners, {} heard, {} missing",
+                    "   {}: {} listeners, {} heard, {missing}",
                     one_line(&class.name, 30),
                     thousands(class.listeners),
                     thousands(class.heard),
-                    thousands(class.missing)
                 )));
             }
             lines.extend(d.samples.iter().map(|sample| Line::raw(format!(" - {}", one_line(sample, 200)))));
@@ -663,7 +679,6 @@ fn errors(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
 }
 
 fn machines(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
-    use crate::outcome::names;
     let percent_of = |of: fn(&Point) -> Option<u64>, label, scale, colour| {
         let values = series(picture, of);
         let text =
@@ -720,7 +735,9 @@ fn process(frame: &mut Frame<'_>, area: Rect, view: &View, who: &str, sample: Op
             for (name, cpu) in threads {
                 let bar = "█".repeat((cpu.clamp(0.0, 1.0) * 12.0).round() as usize);
                 let style = if cpu >= 0.95 { view.bad() } else { Style::new() };
-                let text = format!(" {:<16} {:>4.0} % {bar}", one_line(&name, 16), cpu * 100.0);
+                // Names of threads have 15 characters in Linux; ours may be numbered.
+                let name = one_line(&name, if name.chars().count() > 18 { 17 } else { 18 });
+                let text = format!(" {name:<18} {:>3.0} % {bar}", cpu * 100.0);
                 lines.push(Line::styled(text, style));
             }
         }
@@ -741,7 +758,8 @@ const HELP: &str = "\
  from due      from the instant a user was due to its first answer: the
                tester's own lateness and every wait are in it
  service       from sending a request to its answer, of all engines
- delivery      from sending a message to a listener hearing it
+ delivery      from sending a message to a listener hearing it; missing and
+               first to last hearer once the message has been judged
  so far        judged by what is known now; the result may differ";
 
 fn help(frame: &mut Frame<'_>, area: Rect) {

@@ -4,7 +4,7 @@ use super::super::loaded::Slice;
 use super::super::units::{count, duration, latency, percent, sum_of, thousands};
 use super::facts::{Facts, clock, median};
 use super::{Finding, Kind, share_of};
-use crate::outcome::{ErrorGroup, TargetChangeKind, names};
+use crate::outcome::{CheckKind, ErrorGroup, TargetChangeKind, names};
 
 /// From this share on what failed is the outcome, and no exception to it.
 const WORTH_NAMING: f64 = 0.05;
@@ -116,6 +116,19 @@ pub(super) fn went_down(facts: &Facts<'_>) -> Option<Finding> {
     Some(Finding::bad(kind, who).with(with))
 }
 
+/// Whatever is to be thought of the figures: its process was seen to end.
+pub(super) fn ended_process(facts: &Facts<'_>) -> Option<Finding> {
+    let changes = &facts.run?.target.as_ref()?.changes;
+    changes.iter().find(|change| change.kind == TargetChangeKind::Gone)?;
+    let found = went_down(facts)?;
+    let lead = std::iter::once(found.lead).chain(found.with).collect::<Vec<_>>().join("; ");
+    Some(Finding {
+        lead: format!("certain all the same: {lead}"),
+        with: Vec::new(),
+        ..Finding::bad(found.kind, String::new())
+    })
+}
+
 /// Whether the server answered, and said no.
 fn is_refusal(error: &ErrorGroup) -> bool {
     let says_no = error.cause.starts_with("exception")
@@ -159,18 +172,20 @@ pub(super) fn refusing(facts: &Facts<'_>) -> Option<Finding> {
                 .any(|(code, n)| *n > 0 && code.parse::<u16>().is_ok_and(|code| (400..600).contains(&code)))
         };
         let from_s = facts.slices.iter().find(of_code).map_or(0.0, |slice| slice.start_s);
-        let mut endpoints =
-            total.summaries.keys().filter_map(|name| name.strip_prefix(super::super::loaded::ENDPOINTS));
-        let only = match (endpoints.next(), endpoints.next()) {
-            (Some(only), None) => format!(" at {only}"),
-            _ => String::new(),
-        };
+        let only = only_endpoint(facts).map_or_else(String::new, |only| format!(" at {only}"));
         (
-            format!(
-                "the server refused {}: {}{only}",
-                share_of(by_code, requests, "requests"),
-                told.join(", ")
-            ),
+            if codes.iter().all(|(code, _)| *code == "404") {
+                format!(
+                    "{} asked for what is not there: HTTP 404{only}",
+                    share_of(by_code, requests, "requests")
+                )
+            } else {
+                format!(
+                    "the server refused {}: {}{only}",
+                    share_of(by_code, requests, "requests"),
+                    told.join(", ")
+                )
+            },
             from_s,
         )
     } else {
@@ -195,6 +210,23 @@ pub(super) fn refusing(facts: &Facts<'_>) -> Option<Finding> {
     let when = if from_s < 1.5 { "from the start".to_owned() } else { format!("from {}", clock(from_s)) };
     let rows = groups.iter().take(3).map(|group| row(group)).collect::<Vec<_>>();
     Some(Finding::bad(Kind::Refusing, format!("{lead}, {when}")).with(facts.circumstances()).because(rows))
+}
+
+/// Where those codes came from, when that is known: nothing else was asked for, or only there another was expected.
+fn only_endpoint<'a>(facts: &'a Facts<'_>) -> Option<&'a str> {
+    let mut endpoints =
+        facts.total.summaries.keys().filter_map(|name| name.strip_prefix(super::super::loaded::ENDPOINTS));
+    if let (Some(only), None) = (endpoints.next(), endpoints.next()) {
+        return Some(only);
+    }
+    let mut unexpected = facts
+        .run?
+        .checks
+        .iter()
+        .filter(|check| check.kind == CheckKind::Expect && !check.passed)
+        .filter_map(|check| Some(check.expression.split_once(": statusCode")?.0));
+    let only = unexpected.next()?;
+    unexpected.next().is_none().then_some(only)
 }
 
 fn is_silence(error: &ErrorGroup) -> bool {

@@ -37,7 +37,7 @@ pub(super) fn lost(facts: &Facts<'_>) -> Option<Finding> {
     let mut with = Vec::new();
     with.extend(spread(facts, delivery));
     if let Some((from, to)) = span_of(facts, counters::MISSING) {
-        with.push(if from < 1.5 && facts.loaded.end_s() - to < 2.5 {
+        with.push(if from < 1.5 && facts.loaded.duration_s - to < 2.5 {
             "from start to end".to_owned()
         } else {
             format!("sent between {} and {}", clock(from), clock(to))
@@ -96,6 +96,9 @@ fn spread(facts: &Facts<'_>, delivery: &Delivery) -> Option<String> {
             count(listeners, "listener", "listeners")
         ));
     }
+    if short == listeners {
+        return Some(format!("spread over all {}", count(listeners, "listener", "listeners")));
+    }
     Some(format!("spread over {} of {}", thousands(short), count(listeners, "listener", "listeners")))
 }
 
@@ -150,7 +153,8 @@ pub(super) fn not_all_back(facts: &Facts<'_>) -> Option<Finding> {
     let lost_words = count(lost, "connection was", "connections were");
     if back >= lost {
         let lead = format!("{lost_words} lost{from} and all came back{within}");
-        return Some(Finding::note(Kind::NotAllBack, lead));
+        let with = facts.deliveries_clause().into_iter().chain(facts.circumstances());
+        return Some(Finding::note(Kind::NotAllBack, lead).with(with));
     }
     let lead = format!("{lost_words} lost{from} and {} did not come back{within}", thousands(lost - back));
     Some(Finding::bad(Kind::NotAllBack, lead).with(facts.circumstances()))
@@ -158,7 +162,9 @@ pub(super) fn not_all_back(facts: &Facts<'_>) -> Option<Finding> {
 
 pub(super) fn unfinished(facts: &Facts<'_>) -> Option<Finding> {
     let total = facts.total;
-    let left = total.launched().saturating_sub(total.completed().saturating_add(total.failed()));
+    // Artillery 1 counts nobody as failed: whom an error ended did not finish because of it.
+    let ended = if facts.run.is_some() { total.failed() } else { total.failed().max(total.error_count()) };
+    let left = total.launched().saturating_sub(total.completed().saturating_add(ended));
     if left == 0 || facts.run.is_some_and(|run| run.interrupted.is_some() || run.ended_after_s.is_some()) {
         return None;
     }
@@ -197,7 +203,6 @@ pub(super) fn nothing_confirmed(facts: &Facts<'_>) -> Option<Finding> {
 
 pub(super) fn ended_early(facts: &Facts<'_>) -> Option<Finding> {
     let run = facts.run?;
-    let planned = facts.loaded.planned().unwrap_or(0);
     let lead = match (&run.interrupted, run.ended_after_s) {
         (Some(signal), _) => {
             format!("{signal} ended the run early, after {}", duration(facts.loaded.duration_s))
@@ -207,17 +212,13 @@ pub(super) fn ended_early(facts: &Facts<'_>) -> Option<Finding> {
         }
         (None, None) => return None,
     };
-    let total = facts.total;
-    // In closed phases nobody knows beforehand how many there will be.
-    let of = if planned >= total.launched() && planned > 0 {
-        format!(" of {}", thousands(planned))
-    } else {
-        String::new()
+    // Of a closed phase nobody knows how many would have come.
+    let arrived = match facts.loaded.planned() {
+        Some(planned) => format!("{} of {} users", thousands(facts.total.launched()), thousands(planned)),
+        None => count(facts.total.launched(), "user", "users"),
     };
-    let so_far = format!(
-        "what was due after it did not run; until then {}{of} users had arrived",
-        thousands(total.launched())
-    );
+    let so_far = format!("{arrived} had arrived, and what was due later did not run");
+    let total = facts.total;
     let left = total.launched().saturating_sub(total.completed().saturating_add(total.failed()));
     let cut_off = (left > 0 && run.interrupted.is_none())
         .then(|| format!("{} had not ended and were cut off", count(left, "user", "users")));
