@@ -312,9 +312,11 @@ fn what_a_polling_user_says_last_is_not_sent_where_the_post_was_never_answered()
     assert!(outcome.errors[0].step.starts_with("emit save_msg"), "{:?}", outcome.errors[0]);
     assert!(outcome.errors[0].sample.ends_with("(2 packets)"), "{:?}", outcome.errors[0]);
     let delivery = outcome.delivery.unwrap();
-    // The first got there all the same, which was heard; the second never left.
-    assert_eq!((delivery.messages, delivery.not_sent), (10, 5));
-    assert_eq!((delivery.expected, delivery.missing, delivery.unexpected), (Some(10), 0, 0));
+    // The first got there all the same, which was heard; the second never left, but where it was quick enough to go into
+    // the first one's post.
+    assert!((3..=5).contains(&delivery.not_sent), "{delivery:?}");
+    assert_eq!((delivery.messages, delivery.expected), (10, Some(2 * (10 - delivery.not_sent))));
+    assert_eq!((delivery.missing, delivery.unexpected), (0, 0));
 }
 
 /// The first try of each to return is refused, without a cursor in the answer; what was missed comes with the next one

@@ -134,7 +134,10 @@ fn a_run_is_shown_while_it_goes_on_and_its_end_too() {
     let seconds: u64 = so_far.slices.iter().map(load_tester::report::Slice::launched).sum();
     assert!(seconds <= so_far.total.launched() + 20 && seconds > 0);
 
-    assert!(last.contains(OVER) && last.contains("All 80\u{a0}users completed"), "its end was seen");
+    assert!(
+        last.contains(OVER) && last.to_lowercase().contains("all 80\u{a0}users completed"),
+        "its end was seen"
+    );
     assert!(last.contains("id=\"result\""), "and carries the result");
     assert!(TcpStream::connect(address).is_err(), "the listener is gone");
 }

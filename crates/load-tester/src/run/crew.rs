@@ -114,8 +114,9 @@ async fn work(
 ) {
     let worker = Worker::new(Arc::clone(&shared), index);
     let mut crowd = listeners::stand_up(&worker, index, &reports, &orders);
-    // An error means that the conductor is gone.
-    if orders.wait_for(|order| *order >= Order::Start).await.is_ok_and(|order| *order == Order::Start) {
+    // An error means that the conductor is gone. A signal may have ended the arrivals before this thread looked up, so
+    // that the order alone does not tell whether the plan began.
+    if orders.wait_for(|order| *order >= Order::Start).await.is_ok() && shared.zero.get().is_some() {
         let before = std::mem::take(&mut *worker.recorder.borrow_mut());
         worker.recorder.borrow_mut().begin_with(before);
         let hand_over =
@@ -183,5 +184,46 @@ impl HandOver {
         fresh.users = self.worker.users.get();
         fresh.connections = self.worker.connections.get();
         (self.second, fresh)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::run::RunOptions;
+    use crate::run::prepare::prepare;
+    use crate::script::vars::SharedVars;
+    use crate::script::{self, LoadOptions};
+
+    /// A signal may come between the start and a thread's first look at its orders: the run waits for it to say that its
+    /// users are done.
+    #[test]
+    fn a_thread_that_finds_the_arrivals_over_has_begun_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yml");
+        std::fs::write(
+            &path,
+            "config: {target: 'http://127.0.0.1:9', phases: [{duration: 60, arrivalRate: 5}]}\nscenarios: [{flow: [{get: {url: /}}]}]\n",
+        )
+        .unwrap();
+        let script = script::load(&LoadOptions { files: vec![path], ..LoadOptions::default() }).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let told = LocalSet::new().block_on(&runtime, async move {
+            let (log, _logged) = mpsc::unbounded_channel();
+            let shared = prepare(&script, &RunOptions::default(), "r", 1, log, &mut |_| {}).await.unwrap();
+            shared.vars.set(SharedVars::new(&shared.script, &[])).unwrap();
+            shared.zero.set(Instant::now()).unwrap();
+            let (orders, order) = watch::channel(Order::CutOff);
+            let (report, mut reports) = mpsc::unbounded_channel();
+            let (_spare, spares) = mpsc::unbounded_channel();
+            tokio::task::spawn_local(work(Arc::new(shared), 0, report, order, spares));
+            let first = tokio::time::timeout(Duration::from_secs(20), reports.recv()).await;
+            orders.send_replace(Order::Finish);
+            let last = tokio::time::timeout(Duration::from_secs(20), reports.recv()).await;
+            (first.unwrap(), last.unwrap())
+        });
+        assert!(matches!(told, (Some(Report::UsersDone), Some(Report::Final { .. }))), "{told:?}");
     }
 }
