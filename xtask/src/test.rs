@@ -99,9 +99,31 @@ fn tests() -> Result<Part> {
             part.note = count.words();
             Ok(part)
         }
-        Err(error) if !count.failures.is_empty() => Err(error.context(count.failed())),
-        Err(error) => Err(error),
+        Err(error) if count.failures.is_empty() || count.targets.is_empty() => Err(error),
+        Err(error) => {
+            println!("\n{}\n", count.failed());
+            again(&count).map_err(|second| second.context(error).context(count.failed()))
+        }
     }
+}
+
+/// Those that failed, once more and by themselves: many measure time, and a machine that was busy for a moment is no fault
+/// of theirs. Which ones needed it is told.
+fn again(count: &Count) -> Result<Part> {
+    let mut took = std::time::Duration::ZERO;
+    for target in &count.targets {
+        let mut second = Count::default();
+        let mut command = tree::cargo();
+        command.args(["test", "--locked"]).args(target.split_whitespace());
+        command.args(["--", "--exact"]).args(&count.failures);
+        took += logged("tests again", &mut command, |line| second.see(line))?.took;
+        if second.passed == 0 {
+            bail!("none of the failed tests was found again in {target}");
+        }
+    }
+    let names = count.failures.join(", ");
+    println!("tests again: {} failed at first and passed by themselves: {names}", count.failures.len());
+    Ok(Part { name: "tests", took, note: format!("{}; passed when run again: {names}", count.words()) })
 }
 
 /// What the test harnesses said, over all of them.
@@ -111,6 +133,8 @@ struct Count {
     failed: u64,
     ignored: u64,
     failures: Vec<String>,
+    /// The arguments with which cargo runs each target that failed.
+    targets: Vec<String>,
     /// What failed tests said, as far as it goes.
     said: Vec<String>,
     /// Lines of the failed test that is speaking which are still taken.
@@ -136,6 +160,8 @@ impl Count {
             line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
         {
             self.failures.push(name.to_owned());
+        } else if let Some(target) = line.strip_prefix("error: test failed, to rerun pass `") {
+            self.targets.extend(target.strip_suffix('`').map(str::to_owned));
         } else if line.starts_with("---- ") && line.ends_with(" stdout ----") {
             self.speaking = LINES_OF_A_FAILURE;
         } else if line == "failures:" {
@@ -234,11 +260,13 @@ mod tests {
             "",
             "failures:",
             "    geo::pole",
+            "error: test failed, to rerun pass `-p geo-index --lib`",
         ] {
             count.see(line);
         }
         assert_eq!(count.words(), "13 passed, 1 failed, 2 ignored");
         assert_eq!(count.failures, ["geo::pole"]);
+        assert_eq!(count.targets, ["-p geo-index --lib"]);
         assert_eq!(
             count.failed(),
             "13 passed, 1 failed, 2 ignored:\n  geo::pole\n    thread 'geo::pole' panicked at src/geo.rs:1:2:\n    no such pole"
