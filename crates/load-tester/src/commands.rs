@@ -113,7 +113,7 @@ pub(crate) fn limit(args: &LimitArgs) -> anyhow::Result<u8> {
         match settler.settle()? {
             Settled::Interrupted(signal) => return Ok(Err(signal)),
             Settled::Busy => {
-                eprintln!(
+                tell!(
                     "note: half a minute after the last step the target is not idle yet; the next one begins all the same"
                 );
             }

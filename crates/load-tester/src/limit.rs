@@ -27,8 +27,10 @@ const TRIES: usize = 2;
 const GROWTH: f64 = 2.0;
 /// The confirming run is so much longer than a step.
 const CONFIRMING: u32 = 2;
-/// How often a rate that held once and not again is lowered.
-const MOST_CONFIRMATIONS: usize = 4;
+/// So often in a row: near its edge a server holds by luck.
+const CONFIRMATIONS: usize = 2;
+/// Confirming runs at most, those at rates lowered on the way among them.
+const MOST_CONFIRMATIONS: usize = 10;
 const MOST_STEPS: usize = 60;
 /// What failed is near what held: a run at that rate refutes the target, whatever lies between.
 const NEAR: f64 = 1.3;
@@ -297,18 +299,23 @@ pub fn search(
         }
         load = next;
     }
-    // Held once may have been luck; the answer has to hold again, and for longer.
+    // Held once may have been luck; the answer has to hold again, for longer and each time.
     let mut candidate = search.held.as_ref().map(|step| step.load);
+    let mut times = 0;
     for _ in 0..MOST_CONFIRMATIONS {
         let Some(load) = candidate.filter(|_| search.interrupted.is_none()) else { break };
         let Some(step) = attempt(&mut search, load, true)? else { break };
         match step.verdict {
             Verdict::Held => {
                 search.held = Some(step);
-                search.confirmed = true;
-                break;
+                times += 1;
+                if times == CONFIRMATIONS {
+                    search.confirmed = true;
+                    break;
+                }
             }
             Verdict::Failed(_) | Verdict::Tester(_) => {
+                times = 0;
                 let below =
                     search.steps.iter().filter(|other| other.verdict == Verdict::Held && other.load < load);
                 // What is told of it, should the search be ended now, was measured at that load.
@@ -504,7 +511,7 @@ impl Search {
                     held.figures_text()
                 );
                 if self.confirmed {
-                    let _ = write!(text, "; confirmed by a run of {}", duration(held.seconds));
+                    let _ = write!(text, "; confirmed by {CONFIRMATIONS} runs of {}", duration(held.seconds));
                 }
                 text.push('.');
             }
