@@ -358,13 +358,7 @@ fn judge(conditions: &[Condition], load: f64, length: Duration, outcome: &Outcom
             broken.push(format!("{observed} (asked: {})", condition.text));
         }
     }
-    let rules: Vec<String> = outcome
-        .validity
-        .rules
-        .iter()
-        .filter(|rule| !rule.held)
-        .map(|rule| format!("{} {} (limit {})", rule.what, rule.measured, rule.limit))
-        .collect();
+    let rules: Vec<String> = outcome.validity.broken().map(ToString::to_string).collect();
     let verdict = if let Some(signal) = outcome.interrupted {
         Verdict::Interrupted(signal.to_owned())
     } else if !outcome.validity.valid {

@@ -367,6 +367,19 @@ pub struct Rule {
     pub held: bool,
 }
 
+impl Validity {
+    /// The thresholds that did not hold.
+    pub fn broken(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(|rule| !rule.held)
+    }
+}
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} (limit {})", self.what, self.measured, self.limit)
+    }
+}
+
 /// An `ensure` limit or an `expect`ation, judged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {

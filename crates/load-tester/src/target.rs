@@ -140,6 +140,11 @@ impl Observer {
         std::mem::take(&mut lock(&self.board).notices)
     }
 
+    /// The processes behind the port alone, which somebody looks at each second.
+    pub(crate) fn target(&self) -> Option<TargetUse> {
+        lock(&self.board).target.clone()
+    }
+
     /// Everything seen so far.
     pub(crate) fn seen(&self) -> Seen {
         let board = lock(&self.board);

@@ -149,17 +149,19 @@ fn a_wait_that_comes_to_nothing_says_how_far_it_got() {
     assert_eq!(counter(&outcome, counters::CONNECTIONS_LOST), 1);
 }
 
+/// More than an inbox holds, then the ack.
+fn flood(_: &Arc<Server>, socket: &Arc<Socket>, event: &str, _: &[Value], ack: Option<u64>) {
+    if event == "flood" {
+        for number in 0..1010 {
+            socket.emit("said", &json!(number));
+        }
+        socket.ack(ack.unwrap(), &json!({}));
+    }
+}
+
 /// A listener's `listen` may join a namespace and nobody reads what comes of it, for hours.
 #[test]
 fn what_nobody_waits_for_is_counted_and_not_kept() {
-    let flood = |_: &Arc<Server>, socket: &Arc<Socket>, event: &str, _: &[Value], ack: Option<u64>| {
-        if event == "flood" {
-            for number in 0..1010 {
-                socket.emit("said", &json!(number));
-            }
-            socket.ack(ack.unwrap(), &json!({}));
-        }
-    };
     let server = Server::start(|_| Manner::Serve, flood, plain_page);
     let flow = "      - loop: [{listen: [said, other]}]\n        count: 1\n      - emit: [flood]\n        acknowledge: true";
     let outcome = drum(&server, &script("", flow)).unwrap();
@@ -169,14 +171,6 @@ fn what_nobody_waits_for_is_counted_and_not_kept() {
 
 #[test]
 fn an_inbox_is_bounded_and_says_what_it_dropped() {
-    let flood = |_: &Arc<Server>, socket: &Arc<Socket>, event: &str, _: &[Value], ack: Option<u64>| {
-        if event == "flood" {
-            for number in 0..1010 {
-                socket.emit("said", &json!(number));
-            }
-            socket.ack(ack.unwrap(), &json!({}));
-        }
-    };
     let server = Server::start(|_| Manner::Serve, flood, plain_page);
     let flow = r#"
       - listen: said

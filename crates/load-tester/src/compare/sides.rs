@@ -164,9 +164,7 @@ impl Side {
             if !ours.validity.valid {
                 let broken: Vec<String> = ours
                     .validity
-                    .rules
-                    .iter()
-                    .filter(|rule| !rule.held)
+                    .broken()
                     .map(|rule| format!("{} {}, limit {}", rule.what, rule.measured, rule.limit))
                     .collect();
                 all.push(format!("{label} ({}) is an invalid run: {}", run.name(), broken.join("; ")));

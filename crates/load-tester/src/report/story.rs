@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::loaded::{Loaded, Origin, RPS, Run};
 use super::units::{count, figure, latency, percent, thousands};
-use crate::outcome::{ClassDelivery, Delivery, ProcessSample, names};
+use crate::outcome::{ClassDelivery, Delivery, ProcessSample, Rule, names};
 
 /// The program's name out of a command line: `/usr/bin/node server.js` is `node`.
 pub(crate) fn program(command: &str) -> &str {
@@ -133,12 +133,13 @@ pub(crate) fn unconfirmed(loaded: &Loaded) -> Option<String> {
 
 /// Valid or not, and why, each rule with what was measured and its limit.
 pub(crate) fn validity(run: &Run) -> String {
-    let rule = |r: &crate::outcome::Rule| format!("{} {} (limit {})", r.what, r.measured, r.limit);
-    let broken: Vec<_> = run.validity.rules.iter().filter(|r| !r.held).map(rule).collect();
+    let told =
+        |rules: &mut dyn Iterator<Item = &Rule>| rules.map(Rule::to_string).collect::<Vec<_>>().join("; ");
     if run.validity.valid {
-        format!("valid run: {}", run.validity.rules.iter().map(rule).collect::<Vec<_>>().join("; "))
+        format!("valid run: {}", told(&mut run.validity.rules.iter()))
     } else {
-        format!("INVALID RUN, do not trust these figures: {}", broken.join("; "))
+        let broken = told(&mut run.validity.broken());
+        format!("INVALID RUN, do not trust these figures: {broken}")
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the conductor does while the run goes on: reads what the workers hand over, watches both sides, tells.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -297,14 +298,18 @@ impl<'a> Show<'a> {
     }
 
     fn tell_second(&mut self, length_s: f64, progress: &mut dyn FnMut(&Progress<'_>)) {
-        let second = self.collector.whole_from(self.told_seconds).next().cloned();
-        if let Some(second) = second {
-            let second = Window { length_s, ..second };
+        let settled = self.told_seconds.checked_sub(self.settles_after_s());
+        if let Some(second) = self.collector.whole_from(self.told_seconds).next() {
+            // Only the last one of a run is shorter than it was kept.
+            let second = if length_s < second.length_s {
+                Cow::Owned(Window { length_s, ..second.clone() })
+            } else {
+                Cow::Borrowed(second)
+            };
             let over_s = second.start_s + length_s;
             let total = self.collector.total(over_s);
             let due = self.shared.plan.due_by(Duration::try_from_secs_f64(over_s).unwrap_or_default());
-            let settled = self.told_seconds.checked_sub(self.settles_after_s());
-            let target = self.observer.seen().target;
+            let target = self.observer.target();
             let delivery = self.ledger.as_mut().map(Ledger::delivery);
             let validity = validity::judge(&total, due, &self.busy);
             let known = Known {

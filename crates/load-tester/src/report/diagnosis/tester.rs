@@ -11,7 +11,7 @@ fn is_skipping(rule: &Rule) -> bool {
 }
 
 fn broken<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = &'a Rule> {
-    facts.run.into_iter().flat_map(|run| run.validity.rules.iter()).filter(|rule| !rule.held)
+    facts.run.into_iter().flat_map(|run| run.validity.broken())
 }
 
 fn words(rule: &Rule) -> String {
