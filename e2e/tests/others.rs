@@ -204,11 +204,11 @@ fn what_is_lost_is_missed(other: Other, load: Load) {
     assert_eq!(run.witnessed.len(), load.messages());
 }
 
-const ROOM: Load = Load { listeners: 1_000, messages_per_s: 20, seconds: 10 };
+const ROOM: Load = Load { listeners: 1_000, messages_per_s: 20, seconds: 5 };
 /// One by one costs the server more than a broadcast. No multiple of a hundred, so that it is not always the same ones
 /// who miss something.
 const LOSSY_ROOM: Load = Load { listeners: 250, messages_per_s: 20, seconds: 5 };
-const PYTHON_ROOM: Load = Load { listeners: 200, messages_per_s: 10, seconds: 10 };
+const PYTHON_ROOM: Load = Load { listeners: 200, messages_per_s: 10, seconds: 5 };
 const LOSSY_PYTHON_ROOM: Load = Load { listeners: 150, messages_per_s: 10, seconds: 5 };
 
 #[test]
@@ -262,7 +262,7 @@ fn the_chat_server_of_2018_delivers_to_whom_dna_does() {
     let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let server = xtask::Server2018::start(listen, &secret, data.path()).expect("the chat server of 2018");
     let stage = Stage::set(&dna, 50, 2_000);
-    let phases = r#"{"config":{"phases":[{"duration":10,"arrivalRate":5}]}}"#;
+    let phases = r#"{"config":{"phases":[{"duration":5,"arrivalRate":10}]}}"#;
     let run = |url: &str, result: &str| {
         drumfire(
             &[

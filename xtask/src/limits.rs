@@ -27,6 +27,9 @@ const REFUTED_AT: f64 = 1.3;
 const USERS: u64 = 100_000;
 /// So that no run meets the closing sockets of the one before.
 const PAUSE: Duration = Duration::from_secs(5);
+/// A process that has just begun holds less than the same one later (Node has compiled nothing yet), and a search has warmed
+/// it up long before it comes to the limit: so each measured run meets a server that has seen so many seconds of half its rate.
+const WARM_UP_S: u64 = 15;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -122,7 +125,7 @@ impl Ground {
     fn search(&self, server: Server) -> Result<Found> {
         let output = self.folder.join(format!("limit-{server}.json"));
         let mut command = drumfire(&["limit", "--until", UNTIL]);
-        let status = self.fire(server, command.arg("-o").arg(&output))?;
+        let status = self.serving(server, || self.fire(server, command.arg("-o").arg(&output)))?;
         let text = fs::read_to_string(&output)
             .with_context(|| format!("drumfire limit ({status}) wrote no {}", output.display()))?;
         Found::read(&serde_json::from_str(&text)?)
@@ -134,33 +137,44 @@ impl Ground {
         let output = self.folder.join(format!("{server}-at-{rate}.json"));
         let conditions: Vec<_> =
             found.conditions.iter().map(|condition| json!({"expression": condition})).collect();
-        let overrides = json!({"config": {
-            "phases": [{"duration": self.duration, "arrivalRate": rate}],
-            "ensure": {"conditions": conditions},
-        }});
-        let mut command = drumfire(&["run", "--overrides", &overrides.to_string()]);
-        let status = self.fire(server, command.arg("-o").arg(&output))?;
+        let run = |duration: u64, rate: f64, conditions: &[Value]| {
+            let overrides = json!({"config": {
+                "phases": [{"duration": duration, "arrivalRate": rate}],
+                "ensure": {"conditions": conditions},
+            }});
+            drumfire(&["run", "--overrides", &overrides.to_string()])
+        };
+        let status = self.serving(server, || {
+            self.fire(server, run(WARM_UP_S, (rate / 2.0).ceil(), &[]).arg("-q"))?;
+            self.fire(server, run(self.duration, rate, &conditions).arg("-o").arg(&output))
+        })?;
         let text = fs::read_to_string(&output)
             .with_context(|| format!("drumfire run ({status}) wrote no {}", output.display()))?;
         Judged::read(&serde_json::from_str(&text)?)
             .with_context(|| format!("{}: its limits were not judged", tree::shown(&output)))
     }
 
-    /// drumfire's command on a server that has just been started.
+    /// What is done while the server, just started, runs.
+    fn serving<T>(&self, server: Server, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let running = Running::start(server, self)?;
+        let done = work();
+        running.stop()?;
+        done
+    }
+
+    /// drumfire's command on the server that runs.
     fn fire(&self, server: Server, command: &mut Command) -> Result<ExitStatus> {
         println!("\n== {server}: {}", words(command));
-        let running = Running::start(server, self)?;
         let status = command
             .args(["--seed", SEED, "-t", &format!("http://{}", self.listen)])
             .arg(&self.scenario)
             .status()
-            .context("cannot start drumfire");
-        running.stop()?;
+            .context("cannot start drumfire")?;
         if signal::received().is_some() {
             return Err(Interrupted.into());
         }
         thread::sleep(PAUSE);
-        status
+        Ok(status)
     }
 }
 

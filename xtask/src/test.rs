@@ -9,6 +9,8 @@ use anyhow::{Result, bail};
 use crate::command::{Interrupted, Part, logged, seconds};
 use crate::{clients, signal, suites, tidy, tree, web};
 
+mod harness;
+
 /// Official JavaScript clients and servers, and the real Artillery: what the end-to-end tests stand beside ours.
 const JS_PACKAGES: [(&str, &str); 4] = [
     ("e2e/js", "e2e packages"),
@@ -60,7 +62,15 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         summary.extend("JS clients", clients::javascript());
         summary.extend("Python client", clients::python());
         summary.extend("Java clients", clients::java());
-        summary.add("tests", tests());
+        let tests = logged("test build", tree::cargo().args(BUILD), |_| ());
+        let are_built = tests.is_ok();
+        summary.add("test build", tests);
+        if are_built {
+            match harness::tests() {
+                Ok(lanes) => lanes.into_iter().for_each(|(name, part)| summary.add(name, part)),
+                Err(error) => summary.add("tests", Err(error)),
+            }
+        }
     }
     // Built apart: under loom the atomics are others.
     summary.add(
@@ -84,111 +94,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
 }
 
 const CLIPPY: [&str; 7] = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
-
-fn tests() -> Result<Part> {
-    let mut count = Count::default();
-    let result =
-        logged("tests", tree::cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]), |line| {
-            count.see(line);
-        });
-    // One plain line that a reader, or a program, finds in the log.
-    println!("tests: {} passed, {} failed, {} skipped", count.passed, count.failed, count.ignored);
-    match result {
-        Ok(_) if count.passed == 0 => bail!("no test ran"),
-        Ok(mut part) => {
-            part.note = count.words();
-            Ok(part)
-        }
-        Err(error) if count.failures.is_empty() || count.targets.is_empty() => Err(error),
-        Err(error) => {
-            println!("\n{}\n", count.failed());
-            again(&count).map_err(|second| second.context(error).context(count.failed()))
-        }
-    }
-}
-
-/// Those that failed, once more and by themselves: many measure time, and a machine that was busy for a moment is no fault
-/// of theirs. Which ones needed it is told.
-fn again(count: &Count) -> Result<Part> {
-    let mut took = std::time::Duration::ZERO;
-    for target in &count.targets {
-        let mut second = Count::default();
-        let mut command = tree::cargo();
-        command.args(["test", "--locked"]).args(target.split_whitespace());
-        command.args(["--", "--exact"]).args(&count.failures);
-        took += logged("tests again", &mut command, |line| second.see(line))?.took;
-        if second.passed == 0 {
-            bail!("none of the failed tests was found again in {target}");
-        }
-    }
-    let names = count.failures.join(", ");
-    println!("tests again: {} failed at first and passed by themselves: {names}", count.failures.len());
-    Ok(Part { name: "tests", took, note: format!("{}; passed when run again: {names}", count.words()) })
-}
-
-/// What the test harnesses said, over all of them.
-#[derive(Default)]
-struct Count {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
-    failures: Vec<String>,
-    /// The arguments with which cargo runs each target that failed.
-    targets: Vec<String>,
-    /// What failed tests said, as far as it goes.
-    said: Vec<String>,
-    /// Lines of the failed test that is speaking which are still taken.
-    speaking: usize,
-}
-
-/// What of one failed test, and of how many of them, is repeated at the end.
-const LINES_OF_A_FAILURE: usize = 12;
-const FAILURES_TOLD: usize = 6;
-
-impl Count {
-    fn see(&mut self, line: &str) {
-        if let Some(result) = line.strip_prefix("test result: ") {
-            let number = |word: &str| {
-                result
-                    .split(['.', ';'])
-                    .find_map(|part| part.trim().strip_suffix(word)?.trim().parse::<u64>().ok())
-            };
-            self.passed += number("passed").unwrap_or(0);
-            self.failed += number("failed").unwrap_or(0);
-            self.ignored += number("ignored").unwrap_or(0);
-        } else if let Some(name) =
-            line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
-        {
-            self.failures.push(name.to_owned());
-        } else if let Some(target) = line.strip_prefix("error: test failed, to rerun pass `") {
-            self.targets.extend(target.strip_suffix('`').map(str::to_owned));
-        } else if line.starts_with("---- ") && line.ends_with(" stdout ----") {
-            self.speaking = LINES_OF_A_FAILURE;
-        } else if line == "failures:" {
-            self.speaking = 0;
-        } else if self.speaking > 0 && !line.trim().is_empty() {
-            self.speaking -= 1;
-            self.said.push(line.to_owned());
-        }
-    }
-
-    /// What failed, and the first words of each.
-    fn failed(&self) -> String {
-        let mut text = format!("{}:", self.words());
-        for name in &self.failures {
-            text += &format!("\n  {name}");
-        }
-        for line in self.said.iter().take(LINES_OF_A_FAILURE * FAILURES_TOLD) {
-            let cut: String = line.chars().take(300).collect();
-            text += &format!("\n    {cut}");
-        }
-        text
-    }
-
-    fn words(&self) -> String {
-        format!("{} passed, {} failed, {} ignored", self.passed, self.failed, self.ignored)
-    }
-}
+const BUILD: [&str; 4] = ["test", "--workspace", "--locked", "--no-run"];
 
 fn need_programs() -> Result<()> {
     for (program, why, how) in PROGRAMS {
@@ -233,43 +139,9 @@ impl Summary {
         // Last, so that the end of a log is enough to know why.
         for (name, why) in &self.failed {
             let lines: Vec<&str> = why.lines().collect();
-            let lines = &lines[lines.len().saturating_sub(2 * LINES_OF_A_FAILURE * FAILURES_TOLD)..];
+            let lines = &lines[lines.len().saturating_sub(harness::LINES_OF_A_REASON)..];
             println!("FAILED  {name}: {}", lines.join("\n        "));
         }
         Ok(u8::from(!self.failed.is_empty()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Count;
-
-    #[test]
-    fn harness_lines_are_summed() {
-        let mut count = Count::default();
-        for line in [
-            "test geo::rim ... ok",
-            "test geo::pole ... FAILED",
-            "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 3 filtered out; finished in 0.02s",
-            "test result: ok. 12 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 1.00s",
-            "failures:",
-            "",
-            "---- geo::pole stdout ----",
-            "thread 'geo::pole' panicked at src/geo.rs:1:2:",
-            "no such pole",
-            "",
-            "failures:",
-            "    geo::pole",
-            "error: test failed, to rerun pass `-p geo-index --lib`",
-        ] {
-            count.see(line);
-        }
-        assert_eq!(count.words(), "13 passed, 1 failed, 2 ignored");
-        assert_eq!(count.failures, ["geo::pole"]);
-        assert_eq!(count.targets, ["-p geo-index --lib"]);
-        assert_eq!(
-            count.failed(),
-            "13 passed, 1 failed, 2 ignored:\n  geo::pole\n    thread 'geo::pole' panicked at src/geo.rs:1:2:\n    no such pole"
-        );
     }
 }
