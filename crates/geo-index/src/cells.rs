@@ -7,6 +7,8 @@
 
 use std::hint::black_box;
 
+use wide::u32x4;
+
 /// One person in a cell.
 pub(crate) trait Entry: Copy + Default {
     fn id(&self) -> u32;
@@ -41,16 +43,69 @@ impl Cell {
 
 /// How many cells are read together.
 pub(crate) const BATCH: usize = 128;
+/// How many entries are tested together.
+pub(crate) const LANES: usize = 4;
+
+/// What a test says of four entries, a bit for each: first entry, lowest bit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Verdicts {
+    pub(crate) surely: u32,
+    /// Those that surely are, included.
+    pub(crate) perhaps: u32,
+}
+
+/// By a mask of four bits: where its bits are, lowest first.
+const BITS: [[u32; LANES]; 1 << LANES] = {
+    let mut table = [[0; LANES]; 1 << LANES];
+    let mut mask = 0;
+    while mask < table.len() {
+        let (mut found, mut bit) = (0, 0);
+        while bit < LANES {
+            if mask >> bit & 1 == 1 {
+                table[mask][found] = bit as u32;
+                found += 1;
+            }
+            bit += 1;
+        }
+        mask += 1;
+    }
+    table
+};
+
+/// Entries tested before it is asked whether there is room for more hits.
+const PART: usize = 64 * LANES;
 
 /// Working space of [`Cells::read`].
 pub(crate) struct Scratch {
     runs: [(u32, u32); BATCH],
-    hits: [u32; 2 * BATCH],
+    sure: Hits,
+    unsure: Hits,
 }
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        Self { runs: [(0, 0); BATCH], hits: [0; 2 * BATCH] }
+        Self { runs: [(0, 0); BATCH], sure: Hits::new(), unsure: Hits::new() }
+    }
+}
+
+/// Where in the pool hits are.
+struct Hits {
+    at: [u32; 2 * PART],
+    len: usize,
+}
+
+impl Hits {
+    fn new() -> Self {
+        Self { at: [0; 2 * PART], len: 0 }
+    }
+
+    /// Adds those of four whose bits are set, without a branch.
+    #[inline(always)]
+    fn add(&mut self, four_at: u32x4, mask: u32) {
+        let mask = mask as usize % BITS.len();
+        let found_at = four_at + u32x4::new(BITS[mask]);
+        *self.at[self.len..].first_chunk_mut().expect("a part has room") = found_at.to_array();
+        self.len += mask.count_ones() as usize;
     }
 }
 
@@ -60,6 +115,7 @@ pub(crate) struct Cells<E> {
     /// Right shift that leaves the number of a group of four slots of the multiplied key.
     shift: u32,
     used: usize,
+    /// Runs, and behind the last one `LANES - 1` entries of nobody: four may be read from any entry on.
     pool: Vec<E>,
     /// First free run of each capacity, linked through the runs.
     free: [u32; 32],
@@ -79,7 +135,7 @@ impl<E: Entry> Cells<E> {
             table: vec![Cell::EMPTY; slots],
             shift: Self::shift(slots),
             used: 0,
-            pool: Vec::new(),
+            pool: vec![E::default(); LANES - 1],
             free: [NONE; 32],
         }
     }
@@ -121,20 +177,21 @@ impl<E: Entry> Cells<E> {
     }
 
     /// Reads the cells of `keys`, which may exist or not: calls `hit` for each of their entries that `test` lets
-    /// pass. `scratch` is only working space.
+    /// pass, with whether that is sure. `scratch` is only working space.
     ///
     /// At a million people nearly every cell is a cache miss, and a branch on a value that is still under way stops
     /// the processor from fetching the next. So each pass first touches all that the next one needs, without a branch
-    /// on it; and as no branch predictor knows who hears, hits are collected without one.
+    /// on it; and as no branch predictor knows who hears, hits are collected without one. Four entries at a time,
+    /// since most of those tested stand in large cells and are no hits.
     #[inline]
     pub(crate) fn read(
         &self,
         keys: &[u64],
         scratch: &mut Scratch,
-        test: impl Fn(&E) -> bool,
-        mut hit: impl FnMut(&E),
+        test: impl Fn(&[E; LANES]) -> Verdicts,
+        hit: impl FnMut(&E, bool),
     ) {
-        let Scratch { runs, hits } = scratch;
+        let runs = &mut scratch.runs;
         let mask = self.table.len() - 1;
         let mut touched = 0;
         for &key in keys {
@@ -153,35 +210,69 @@ impl<E: Entry> Cells<E> {
         }
         black_box(touched);
 
-        let mut collected = 0;
-        for &run in &runs[..found] {
-            let mut at = run.0;
-            for part in self.entries(run).chunks(BATCH) {
-                if collected + part.len() > hits.len() {
-                    hits[..collected].iter().for_each(|&at| hit(&self.pool[at as usize]));
-                    collected = 0;
-                }
-                for entry in part {
-                    hits[collected] = at;
-                    collected += usize::from(test(entry));
-                    at += 1;
-                }
-            }
-        }
-        hits[..collected].iter().for_each(|&at| hit(&self.pool[at as usize]));
+        self.test_runs(scratch, found, test, hit);
     }
 
-    fn entries(&self, (start, len): (u32, u32)) -> &[E] {
-        &self.pool[start as usize..start as usize + len as usize]
+    /// The same for every entry there is.
+    pub(crate) fn read_all(
+        &self,
+        scratch: &mut Scratch,
+        test: impl Fn(&[E; LANES]) -> Verdicts,
+        mut hit: impl FnMut(&E, bool),
+    ) {
+        let mut cells = self.table.iter().filter(|cell| cell.key != EMPTY);
+        loop {
+            let mut found = 0;
+            for (run, cell) in scratch.runs.iter_mut().zip(&mut cells) {
+                *run = (cell.start, cell.len());
+                found += 1;
+            }
+            if found == 0 {
+                return;
+            }
+            self.test_runs(scratch, found, &test, &mut hit);
+        }
     }
 
-    /// Every entry, in no order.
-    pub(crate) fn for_each(&self, mut visit: impl FnMut(&E)) {
-        for cell in &self.table {
-            if cell.key != EMPTY {
-                self.entries((cell.start, cell.len())).iter().for_each(&mut visit);
+    #[inline]
+    fn test_runs(
+        &self,
+        Scratch { runs, sure, unsure }: &mut Scratch,
+        found: usize,
+        test: impl Fn(&[E; LANES]) -> Verdicts,
+        mut hit: impl FnMut(&E, bool),
+    ) {
+        let mut flush = |sure: &mut Hits, unsure: &mut Hits| {
+            for (hits, is_sure) in [(sure, true), (unsure, false)] {
+                hits.at[..hits.len].iter().for_each(|&at| hit(&self.pool[at as usize], is_sure));
+                hits.len = 0;
+            }
+        };
+        for &(start, len) in &runs[..found] {
+            let mut at = start;
+            // Four may be read from any entry on; what lies behind the run is no part of it.
+            let (mut left, run) = (len as usize, &self.pool[start as usize..]);
+            for part in run[..left.next_multiple_of(LANES)].chunks(PART) {
+                if sure.len.max(unsure.len) > PART {
+                    flush(sure, unsure);
+                }
+                let mut fours_at = u32x4::splat(at);
+                for four in part.as_chunks().0 {
+                    let in_run = if left < LANES { (1 << left) - 1 } else { u32::MAX };
+                    let Verdicts { surely, perhaps } = test(four);
+                    sure.add(fours_at, surely & in_run);
+                    // Hardly ever: the rim of a circle is thin.
+                    let perhaps = perhaps & !surely & in_run;
+                    if perhaps != 0 {
+                        unsure.add(fours_at, perhaps);
+                    }
+                    fours_at += u32x4::splat(LANES as u32);
+                    left = left.saturating_sub(LANES);
+                }
+                at += PART as u32;
             }
         }
+        flush(sure, unsure);
     }
 
     /// Replaces an entry that stays in its cell.
@@ -299,13 +390,13 @@ impl<E: Entry> Cells<E> {
             self.free[class as usize] = self.pool[free as usize].id();
             return free;
         }
-        let start = self.pool.len();
+        let start = self.pool.len() - (LANES - 1);
         let end = start + (1 << class);
         assert!(
-            class < LEN_BITS && end < NONE as usize,
+            class < LEN_BITS && end < NONE as usize - LANES,
             "a worker's index holds at most 2^26 people in one cell"
         );
-        self.pool.resize(end, E::default());
+        self.pool.resize(end + LANES - 1, E::default());
         start as u32
     }
 
@@ -322,6 +413,8 @@ mod tests {
 
     #[derive(Clone, Copy, Default, Debug, PartialEq)]
     struct Plain(u32);
+
+    const ALL: Verdicts = Verdicts { surely: 0b1111, perhaps: 0b1111 };
 
     impl Entry for Plain {
         fn id(&self) -> u32 {
@@ -359,7 +452,7 @@ mod tests {
                 assert!(ids.iter().all(|id| cells.pool[places[id] as usize].0 == *id));
             }
             let mut seen = 0;
-            cells.for_each(|_| seen += 1);
+            cells.read_all(&mut Scratch::new(), |_| ALL, |_, _| seen += 1);
             assert_eq!(seen, model.values().map(Vec::len).sum::<usize>());
             for (key, ids) in model {
                 assert_eq!(entries(&cells, key), ids);
@@ -374,7 +467,7 @@ mod tests {
 
     fn entries(cells: &Cells<Plain>, key: u64) -> Vec<u32> {
         let mut ids = Vec::new();
-        cells.read(&[key], &mut Scratch::new(), |_| true, |entry| ids.push(entry.0));
+        cells.read(&[key], &mut Scratch::new(), |_| ALL, |entry, _| ids.push(entry.0));
         ids
     }
 

@@ -18,8 +18,10 @@
 use std::sync::LazyLock;
 
 use geographiclib_rs::{Geodesic, InverseGeodesic};
+use wide::{f32x4, i32x4};
 
 use crate::Position;
+use crate::cells::{LANES, Verdicts};
 
 /// The greatest radius of a circle in an [`Index`](crate::Index) or [`Interest`](crate::Interest), in metres.
 pub const MAX_RADIUS_M: f64 = 100_000.0;
@@ -129,16 +131,22 @@ const UNITS_PER_M: f64 = 256.0;
 pub(crate) struct Fixed(pub(crate) [i32; 3]);
 
 impl Fixed {
-    /// Squared chord in units², within the error that [`FixedLimit`] allows for. Differences may wrap, but only
-    /// between places more than 8,000 km apart, and then still read as more than 4,000 km.
+    /// Squared chords in units² from here to four places, each with a fourth number beside its coordinates; and those
+    /// four numbers. Chords are within the error that [`FixedLimit`] allows for. Differences may wrap, but only between
+    /// places more than 8,000 km apart, and then still read as more than 4,000 km.
     #[inline(always)]
-    pub(crate) fn chord2(self, other: Self) -> f32 {
-        let [dx, dy, dz] = [0, 1, 2].map(|i| self.0[i].wrapping_sub(other.0[i]) as f32);
-        dx * dx + dy * dy + dz * dz
+    pub(crate) fn chords2(self, four: [[i32; 4]; LANES]) -> (f32x4, [i32; LANES]) {
+        let [x, y, z, beside] = i32x4::transpose(four.map(i32x4::new));
+        let square = |there: i32x4, here: i32| {
+            let difference = f32x4::from_i32x4(there - i32x4::splat(here));
+            difference * difference
+        };
+        let [dx2, dy2, dz2] = [square(x, self.0[0]), square(y, self.0[1]), square(z, self.0[2])];
+        (dx2 + dy2 + dz2, beside.to_array())
     }
 }
 
-/// A circle's radius as a limit on [`Fixed::chord2`], which errs by rounding of the coordinates (at most sqrt(3)
+/// A circle's radius as a limit on [`Fixed::chords2`], which errs by rounding of the coordinates (at most sqrt(3)
 /// units in length) and of the f32 arithmetic (at most 5 * 2^-24 of the square).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FixedLimit(f32);
@@ -150,20 +158,35 @@ impl FixedLimit {
         Self(((units * units) as f32).next_up())
     }
 
-    /// False: the point is surely outside.
-    #[inline(always)]
-    pub(crate) fn may_hold(self, chord2: f32) -> bool {
-        chord2 <= self.0
+    /// So that it fits beside a place's coordinates.
+    pub(crate) fn to_bits(self) -> i32 {
+        self.0.to_bits().cast_signed()
     }
 
-    /// True: the point is surely inside. Between the two lies a ring for the exact test.
-    ///
-    /// With h the square root of the limit, the greatest safe length is h - w, w being the gap between the two chord
-    /// limits (0.512 units and 2e-7 h at 100 km), the coordinates' rounding twice (3.5 units) and the arithmetic's
-    /// twice (5e-7 h); (h - w)² >= h² - 2wh is taken with w = 4.1 + 1.2e-6 h.
     #[inline(always)]
-    pub(crate) fn surely_holds(self, chord2: f32) -> bool {
-        chord2 < self.0 * (1.0 - 2.4e-6) - 8.2 * self.0.sqrt()
+    pub(crate) fn four_of_bits(bits: [i32; LANES]) -> FourLimits {
+        FourLimits(f32x4::new(bits.map(|bits| f32::from_bits(bits.cast_unsigned()))))
+    }
+
+    #[inline(always)]
+    pub(crate) fn four_times(self) -> FourLimits {
+        FourLimits(f32x4::splat(self.0))
+    }
+}
+
+/// Four of [`FixedLimit`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FourLimits(f32x4);
+
+impl FourLimits {
+    /// Beyond the limit a point is surely outside. When it is surely inside: with h the square root of the limit, the
+    /// greatest safe length is h - w, w being the gap between the two chord limits (0.512 units and 2e-7 h at 100 km),
+    /// the coordinates' rounding twice (3.5 units) and the arithmetic's twice (5e-7 h); (h - w)² >= h² - 2wh is taken
+    /// with w = 4.1 + 1.2e-6 h. Between the two lies a ring for the exact test.
+    #[inline(always)]
+    pub(crate) fn judge(self, chords2: f32x4) -> Verdicts {
+        let safe = self.0 * f32x4::splat(1.0 - 2.4e-6) - f32x4::splat(8.2) * self.0.sqrt();
+        Verdicts { surely: chords2.simd_lt(safe).to_bitmask(), perhaps: chords2.simd_le(self.0).to_bitmask() }
     }
 }
 
@@ -243,22 +266,24 @@ mod tests {
             }
             let (p, q) = (Placed::new(a), Placed::new(b));
             let chord = (0..3).map(|i| (p.ecef[i] - q.ecef[i]).powi(2)).sum::<f64>().sqrt();
-            let chord2 = p.fixed().chord2(q.fixed());
+            let [x, y, z] = q.fixed().0;
+            let (chords2, _) = p.fixed().chords2([[x, y, z, 0]; LANES]);
             for gap in [0.0, 1e-4, 0.0011, 0.01, 0.05, 0.2, 1.0] {
                 for (radius, holds) in [(d + gap, true), (d - gap, gap == 0.0)] {
                     if !(0.0..=MAX_RADIUS_M).contains(&radius) {
                         continue;
                     }
                     let (inside, outside) = chord_limits(radius);
-                    let limit = FixedLimit::new(radius);
-                    assert!(if holds { chord <= outside } else { chord >= inside }, "{a:?} {b:?} {radius}");
+                    let verdicts = FixedLimit::new(radius).four_times().judge(chords2);
                     assert!(
-                        if holds { limit.may_hold(chord2) } else { !limit.surely_holds(chord2) },
-                        "{a:?} {b:?} {radius}"
+                        [0, 0b1111].contains(&verdicts.surely) && [0, 0b1111].contains(&verdicts.perhaps)
                     );
+                    let (surely, perhaps) = (verdicts.surely != 0, verdicts.perhaps != 0);
+                    assert!(if holds { chord <= outside } else { chord >= inside }, "{a:?} {b:?} {radius}");
+                    assert!(if holds { perhaps } else { !surely }, "{a:?} {b:?} {radius}");
                     tried += 1;
                     decided_by_chord += usize::from(chord < inside || chord > outside);
-                    decided_by_fixed += usize::from(limit.surely_holds(chord2) || !limit.may_hold(chord2));
+                    decided_by_fixed += usize::from(surely || !perhaps);
                 }
             }
         }
