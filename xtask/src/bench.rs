@@ -2,12 +2,17 @@
 //! which all of them ran in turn, and stands beside the rounds it comes from.
 
 mod chart; // bars in SVG
+mod child; // a load program, run to its end
+mod connect; // taking connections, holding them, taking all back
 mod cpu; // what the operating system says of processes
 mod fanout; // server CPU per delivery
 mod figure; // medians of rounds
+mod goal; // what is to be reached
+mod index; // who hears, who is where, moves
 mod load; // drumfire, with an eye on both sides
 mod machine; // what it ran on
 mod report; // sections in Markdown
+mod tester; // drumfire beside other testers
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -63,20 +68,32 @@ impl Options {
 enum Part {
     /// Server CPU per delivery.
     Fanout,
+    /// Who hears a place, who is in a circle, what a move costs.
+    Index,
+    /// Connections: taking them, holding them, taking all of them back after a restart.
+    Connect,
+    /// What a user, a message and a request cost the load tester.
+    Tester,
 }
 
 impl Part {
-    const ALL: [Self; 1] = [Self::Fanout];
+    const ALL: [Self; 4] = [Self::Fanout, Self::Index, Self::Connect, Self::Tester];
 
     fn name(self) -> &'static str {
         match self {
             Self::Fanout => "fanout",
+            Self::Index => "index",
+            Self::Connect => "connect",
+            Self::Tester => "tester",
         }
     }
 
     fn run(self, options: &Options, ground: &Ground) -> Result<Section> {
         match self {
             Self::Fanout => fanout::run(options, ground),
+            Self::Index => index::run(options, ground),
+            Self::Connect => connect::run(options, ground),
+            Self::Tester => tester::run(options, ground),
         }
     }
 }

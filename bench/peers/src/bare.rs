@@ -1,5 +1,4 @@
 //! What the bare programs share: a loop on epoll, sockets that do not block, and just enough of HTTP and WebSocket.
-#![allow(dead_code)] // each program takes its part
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,6 @@
 //! What the peers share: who hears a place, who stands near it, and the messages of both sides.
 
+pub mod bare;
 pub mod grid;
 
 use serde::{Deserialize, Serialize};

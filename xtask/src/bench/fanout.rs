@@ -204,7 +204,7 @@ impl Stage {
 }
 
 impl Server {
-    fn start(
+    pub(super) fn start(
         ground: &Ground,
         peer: Peer,
         listen: std::net::SocketAddr,
@@ -242,7 +242,7 @@ impl Server {
         Ok((Self::Program(program), vec![pid]))
     }
 
-    fn stop(self) -> Result<()> {
+    pub(super) fn stop(self) -> Result<()> {
         match self {
             Self::Dna(mut dna) => stage::end(&mut dna),
             Self::Y2018(server) => server.stop(),
@@ -451,7 +451,7 @@ fn words(seconds: u64) -> Vec<String> {
     ]
 }
 
-fn versions() -> Result<Vec<(String, String)>> {
+pub(super) fn versions() -> Result<Vec<(String, String)>> {
     let locked = |file: &str, package: &str| -> Result<String> {
         let text =
             fs::read_to_string(tree::root().join(file)).with_context(|| format!("cannot read {file}"))?;
@@ -469,7 +469,7 @@ fn versions() -> Result<Vec<(String, String)>> {
 }
 
 /// Of a package in a Cargo.lock or a package-lock.json.
-fn version_in_lock(lock: &str, package: &str) -> Option<String> {
+pub(super) fn version_in_lock(lock: &str, package: &str) -> Option<String> {
     let names = [format!("name = \"{package}\""), format!("\"node_modules/{package}\": {{")];
     let mut lines = lock.lines().skip_while(|line| !names.iter().any(|name| line.trim() == name));
     let version = lines.nth(1)?.split('"').rfind(|part| part.starts_with(|c: char| c.is_ascii_digit()))?;

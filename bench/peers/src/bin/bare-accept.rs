@@ -1,13 +1,11 @@
 //! Accepts and answers, with one thread on epoll and no runtime: 101 to a WebSocket, whose frames it sends back, and a
 //! short 200 to every other request. What a server pays to the operating system for a connection or a request.
 
-#[path = "../bare.rs"]
-mod bare;
-
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use base64::Engine as _;
+use bench_peers::bare;
 use clap::Parser;
 use sha1::Digest as _;
 

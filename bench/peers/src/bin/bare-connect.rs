@@ -3,13 +3,11 @@
 //! Each is dropped as soon as it has its 101, or with `--hold` joins Socket.IO's main namespace and stays until standard
 //! input ends. Prints one line of JSON when all have come so far.
 
-#[path = "../bare.rs"]
-mod bare;
-
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use bench_peers::bare;
 use clap::Parser;
 
 const TEXT: u8 = 1;

@@ -4,14 +4,12 @@
 //! Socket.IO's welcome, says its one message, thinks for a second, closes. Prints one line of JSON. What a load tester pays
 //! to the operating system for a user.
 
-#[path = "../bare.rs"]
-mod bare;
-
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bench_peers::bare;
 use clap::Parser;
 
 const THINK: Duration = Duration::from_secs(1);
