@@ -8,6 +8,7 @@ mod figure; // medians of rounds
 mod load; // drumfire, with an eye on both sides
 mod machine; // what it ran on
 mod report; // sections in Markdown
+mod stages; // where the time went
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
