@@ -66,7 +66,7 @@ fn main() -> io::Result<()> {
                 LISTENER => server.accept(&listener)?,
                 Token(id) => {
                     if event.is_writable() {
-                        server.send(id, &[]);
+                        server.resume(id);
                     }
                     if event.is_readable() {
                         server.read(id, &mut buffer);
@@ -219,17 +219,19 @@ impl Server {
         }
     }
 
-    /// What is unsent, then `bytes`; what the socket does not take waits until it does.
+    /// At once, or behind what the socket has not taken yet.
     fn send(&mut self, id: usize, bytes: &[u8]) {
         let Some(connection) = &mut self.connections[id] else { return };
+        let sent = if connection.unsent.is_empty() { write(&mut connection.stream, bytes) } else { 0 };
+        connection.unsent.extend_from_slice(&bytes[sent..]);
+    }
+
+    /// The socket takes more again.
+    fn resume(&mut self, id: usize) {
+        let Some(connection) = &mut self.connections[id] else { return };
         if !connection.unsent.is_empty() {
-            connection.unsent.extend_from_slice(bytes);
-            let unsent = std::mem::take(&mut connection.unsent);
-            let sent = write(&mut connection.stream, &unsent);
-            connection.unsent = unsent[sent..].to_vec();
-        } else if !bytes.is_empty() {
-            let sent = write(&mut connection.stream, bytes);
-            connection.unsent.extend_from_slice(&bytes[sent..]);
+            let sent = write(&mut connection.stream, &connection.unsent);
+            connection.unsent.drain(..sent);
         }
     }
 
