@@ -12,6 +12,7 @@ mod index; // who hears, who is where, moves
 mod load; // drumfire, with an eye on both sides
 mod machine; // what it ran on
 mod report; // sections in Markdown
+mod stages; // where the time went
 mod tester; // drumfire beside other testers
 
 use std::fs;

@@ -132,7 +132,7 @@ mod tests {
         }
         for _ in 0..200 {
             let (lng, lat) = (127.0 + next() * 0.06, 37.47 + next() * 0.06);
-            let here = |id: &usize| id % 7 != 0;
+            let here = |id: &usize| !id.is_multiple_of(7);
             let away = |id: &usize| distance(people[*id].lng, people[*id].lat, lng, lat);
             let hear: Vec<_> = (0..2_000).filter(|id| here(id) && away(id) <= people[*id].radius).collect();
             let near: Vec<_> = (0..2_000).filter(|id| here(id) && away(id) <= 500.0).collect();

@@ -87,6 +87,7 @@ fn each_thread(folder: &Path) -> Vec<(u32, f64)> {
 }
 
 /// What a watch saw.
+#[derive(Default)]
 pub(super) struct Seen {
     looks: Vec<Look>,
 }

@@ -15,6 +15,7 @@ use super::cpu::Usage;
 use super::figure::{Figure, thousands};
 use super::load::{self, Run};
 use super::report::{Section, Table};
+use super::stages::{self, Spent, Told};
 use super::{Ground, Options, in_turn};
 use crate::demo::{FIRST_LISTENER_IDX, SEED};
 use crate::program::Program;
@@ -24,12 +25,13 @@ use crate::{stage, tree, web};
 const SCRIPT: &str = "bench/fanout.yml";
 const SECONDS: u64 = 6;
 /// Everybody has come within the first second; one more, so that nobody's first message is in what is measured.
-const FROM: u64 = 2;
+pub(super) const FROM: u64 = 2;
 /// So that no run meets the closing sockets of the one before.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Of those expected. Beyond, a server does not hold the load, and its cost per delivery means nothing.
 const MOST_MISSING: f64 = 0.01;
 
+const MOST_WRITERS: u64 = 300;
 const MIDDLE: (f64, f64) = (127.0276, 37.4979);
 const RADII_M: (f64, f64) = (100.0, 1_000.0);
 
@@ -71,18 +73,24 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Each of `rate` people says one thing a second.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Load {
     pub(super) listeners: u64,
+    /// Messages a second.
     pub(super) rate: u64,
     /// Of each message, in the mean.
     pub(super) hearers: u64,
     pub(super) is_loud: bool,
 }
 
-const LOADS: [Load; 6] = [
-    Load { listeners: 2_000, rate: 300, hearers: 90, is_loud: false },
+/// What the server of 2018 holds with ease, so that it has figures too.
+const GENTLE: Load = Load { listeners: 2_000, rate: 30, hearers: 90, is_loud: false };
+/// The journal's.
+const JOURNAL: Load = Load { listeners: 2_000, rate: 300, hearers: 90, is_loud: false };
+
+const LOADS: [Load; 7] = [
+    JOURNAL,
+    GENTLE,
     Load { listeners: 2_000, rate: 300, hearers: 20, is_loud: false },
     Load { listeners: 2_000, rate: 1_000, hearers: 50, is_loud: false },
     Load { listeners: 2_000, rate: 3_000, hearers: 90, is_loud: false },
@@ -95,6 +103,16 @@ impl Load {
     pub(super) fn name(self) -> String {
         let loud = if self.is_loud { "-loud" } else { "" };
         format!("{}-{}x{}{loud}", self.listeners, self.rate, self.hearers)
+    }
+
+    /// Each says one thing a second, or several where so many more connections would be a load of their own.
+    fn writers(self) -> u64 {
+        self.rate.min(MOST_WRITERS)
+    }
+
+    /// Between two messages of a writer, seconds.
+    fn pause(self) -> f64 {
+        self.writers() as f64 / self.rate as f64
     }
 
     /// Of the crowd, metres, so that as many hear a message as shall: circles of radius r, evenly between both ends, cover
@@ -115,13 +133,13 @@ impl Load {
             let (y, x) = (chance.next() * std::f64::consts::TAU).sin_cos();
             format!("{:.7},{:.7}\n", MIDDLE.0 + away * x / east, MIDDLE.1 + away * y / north)
         };
-        (0..self.rate).map(place).collect()
+        (0..self.writers()).map(place).collect()
     }
 
     /// What of the script's configuration this load replaces.
     fn overrides(self, seconds: u64) -> Value {
         json!({"config": {
-            "phases": [{"duration": 1, "arrivalCount": self.rate}, {"pause": seconds + FROM}],
+            "phases": [{"duration": 1, "arrivalCount": self.writers()}, {"pause": seconds + FROM}],
             "listeners": [{
                 "count": self.listeners,
                 "place": {"around": [MIDDLE.0, MIDDLE.1], "within": self.within().round(), "radius": [RADII_M.0, RADII_M.1]},
@@ -171,7 +189,7 @@ impl Stage {
     pub(super) fn set(ground: &Ground, name: &str, loads: &[Load], seconds: u64) -> Result<Self> {
         let folder = ground.part(name)?;
         let most = |of: fn(&Load) -> u64| loads.iter().map(of).max().unwrap_or(1);
-        stage::make_tokens(&folder.join("users.csv"), 1, most(|load| load.rate), &ground.data)?;
+        stage::make_tokens(&folder.join("users.csv"), 1, most(|load| load.writers()), &ground.data)?;
         let listeners = most(|load| load.listeners);
         stage::make_tokens(&folder.join("listeners.csv"), FIRST_LISTENER_IDX, listeners, &ground.data)?;
         fs::copy(tree::root().join(SCRIPT), folder.join("fanout.yml")).context("cannot copy the script")?;
@@ -188,15 +206,15 @@ impl Stage {
         let run = load::fire(&mut command, &pids, &self.folder, &name);
         server.stop()?;
         thread::sleep(PAUSE);
-        Measured::of(&run?, load, self.seconds)
+        Measured::of(&run?, peer, load, self.seconds)
     }
 
     fn command(&self, load: Load, listen: impl fmt::Display) -> Command {
         let kind = if load.is_loud { "LoudSpeaker" } else { "Message" };
-        let times = self.seconds + FROM + 1;
+        let times = ((self.seconds + FROM + 1) as f64 / load.pause()).round() as u64;
         let mut command = load::drumfire();
         command.args(["run", "--no-tui", "--seed", SEED, "-t", &format!("http://{listen}")]);
-        command.args(["-v", &json!({"times": times, "type": kind}).to_string()]);
+        command.args(["-v", &json!({"times": times, "pause": load.pause(), "type": kind}).to_string()]);
         command.args(["--overrides", &load.overrides(self.seconds).to_string()]);
         command.arg(self.folder.join("fanout.yml"));
         command
@@ -266,6 +284,8 @@ pub(super) struct Measured {
     uncalled: f64,
     p50_ms: f64,
     p99_ms: f64,
+    /// Where its time went, as it tells itself.
+    spent: Option<Spent>,
     /// Why the load side is not to be believed.
     doubt: Option<String>,
     /// Why the server did not hold the load.
@@ -273,7 +293,7 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    fn of(run: &Run, load: Load, seconds: u64) -> Result<Self> {
+    fn of(run: &Run, peer: Peer, load: Load, seconds: u64) -> Result<Self> {
         let usage = run.usage(FROM, seconds).context("drumfire ended before what is measured was over")?;
         let heard = run.counted("drumfire.delivery.heard", FROM, seconds);
         let messages = run.counted("socketio.emit", FROM, seconds);
@@ -291,6 +311,7 @@ impl Measured {
             alerts: if load.is_loud { each("speaker") * messages } else { 0.0 },
             messages,
             doubt: run.doubts(&usage),
+            spent: Spent::of(run, peer, seconds, messages, &usage.servers),
             usage,
             missing,
             expected,
@@ -354,6 +375,13 @@ impl Row {
         Figure { rounds: self.runs.iter().map(valid).collect() }
     }
 
+    /// Where the time went, under the loads that both servers which tell it are told by.
+    fn told(&self, peer: Peer, load: Load) -> Option<Told> {
+        let rounds: Vec<_> = self.runs.iter().flatten().filter(|run| run.is_valid()).collect();
+        let rounds = rounds.into_iter().filter_map(|run| run.spent.clone()).collect::<Vec<_>>();
+        ([GENTLE, JOURNAL].contains(&load) && !rounds.is_empty()).then_some(Told { peer, load, rounds })
+    }
+
     /// It failed, and by itself: there is no use in trying again.
     fn failed(&self) -> Option<&str> {
         let failed = |run: &Measured| run.doubt.is_none() || run.server_is_full();
@@ -386,7 +414,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         commands: vec!["cargo xtask bench fanout".to_owned()],
         ..Section::default()
     };
-    let mut runs = Vec::new();
+    let (mut runs, mut told) = (Vec::new(), Vec::new());
     for load in LOADS {
         println!("\n{load}");
         let mut rows: Vec<(Peer, Row)> = peers.iter().map(|peer| (*peer, Row::default())).collect();
@@ -402,8 +430,10 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
             Ok(())
         })?;
         add(&mut section, load, &rows, seconds);
+        told.extend(rows.iter().filter_map(|(peer, row)| row.told(*peer, load)));
         section.commands.push(super::words(&stage.command(load, "127.0.0.1:PORT")));
     }
+    stages::add(&mut section, &told);
     section.runs = Value::Array(runs);
     Ok(section)
 }
@@ -431,7 +461,7 @@ fn words(seconds: u64) -> Vec<String> {
     vec![
         format!(
             "Processor time of the server for each frame it hands to one hearer. The crowd stands before the measurement begins, \
-             each of the writers says one thing a second at a place of their own, and nobody connects during the {seconds} s \
+             each of the writers (at most {MOST_WRITERS}) speaks at a place of their own, and nobody connects during the {seconds} s \
              that are measured. CPU is read from `/proc/<pid>/stat` of all of a server's processes, deliveries are counted by `drumfire`, \
              the writer's own copy included. Medians of the rounds beside them; in each round all servers run in turn."
         ),
@@ -581,7 +611,7 @@ mod tests {
             format!("within: {}", first.within().round()),
             format!("radius: [{}, {}]", RADII_M.0, RADII_M.1),
             format!("count: {}", first.listeners),
-            format!("arrivalCount: {}", first.rate),
+            format!("arrivalCount: {}", first.writers()),
             format!("times: {}", SECONDS + FROM + 1),
             format!("pause: {}", SECONDS + FROM),
         ] {
@@ -593,7 +623,7 @@ mod tests {
     fn places_lie_where_circles_do_not_reach_beyond_the_crowd() {
         for load in LOADS {
             let places = load.places();
-            assert_eq!(places.lines().count() as u64, load.rate);
+            assert_eq!(places.lines().count() as u64, load.writers());
             for place in places.lines() {
                 let (lng, lat) = place.split_once(',').expect("two numbers");
                 let (lng, lat): (f64, f64) = (lng.parse().expect("lng"), lat.parse().expect("lat"));

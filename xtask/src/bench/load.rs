@@ -52,6 +52,11 @@ pub(super) fn fire(command: &mut Command, servers: &[u32], folder: &Path, name: 
 }
 
 impl Run {
+    #[cfg(test)]
+    pub(super) fn for_tests(result: Value) -> Self {
+        Self { result, seen: Seen::default() }
+    }
+
     /// `counter`, summed over the seconds from `from` on, as they lie in the run.
     pub(super) fn counted(&self, counter: &str, from: u64, seconds: u64) -> f64 {
         let all = self.result["drumfire"]["seconds"].as_array().into_iter().flatten();

@@ -29,13 +29,19 @@ struct Connection {
     unsent: Vec<u8>,
 }
 
+struct Audience {
+    hearers: Vec<usize>,
+    /// Who stands within a LoudSpeaker's reach.
+    near: Vec<usize>,
+}
+
 struct Server {
     poll: Poll,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     grid: Grid<usize>,
-    /// Hearers of a place and who stands within a LoudSpeaker's reach; forgotten when somebody comes or goes.
-    known: HashMap<[u64; 3], Rc<(Vec<usize>, Vec<usize>)>>,
+    /// By place and reach; forgotten when somebody comes or goes.
+    known: HashMap<[u64; 3], Rc<Audience>>,
     messages: u64,
 }
 
@@ -66,7 +72,7 @@ fn main() -> io::Result<()> {
                 LISTENER => server.accept(&listener)?,
                 Token(id) => {
                     if event.is_writable() {
-                        server.send(id, &[]);
+                        server.resume(id);
                     }
                     if event.is_readable() {
                         server.read(id, &mut buffer);
@@ -127,7 +133,7 @@ impl Server {
         if !self.connections[id].as_ref().is_some_and(|connection| connection.is_open) {
             let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return 0 };
             used = end + 4;
-            self.request(id, &String::from_utf8_lossy(&bytes[..end]).into_owned());
+            self.request(id, &String::from_utf8_lossy(&bytes[..end]));
         }
         while let Some((opcode, from, until)) = frame_in(&mut bytes[used..]) {
             let payload = used + from..used + until;
@@ -192,10 +198,10 @@ impl Server {
         let grid = &self.grid;
         let known = self.known.entry([lng.to_bits(), lat.to_bits(), reach.to_bits()]).or_insert_with(|| {
             let near = if is_loud { grid.within(lng, lat, reach).collect() } else { Vec::new() };
-            Rc::new((grid.hearers(lng, lat).collect(), near))
+            Rc::new(Audience { hearers: grid.hearers(lng, lat).collect(), near })
         });
         let known = Rc::clone(known);
-        let (hearers, near) = &*known;
+        let Audience { hearers, near } = &*known;
 
         self.messages += 1;
         let author =
@@ -219,17 +225,19 @@ impl Server {
         }
     }
 
-    /// What is unsent, then `bytes`; what the socket does not take waits until it does.
+    /// At once, or behind what the socket has not taken yet.
     fn send(&mut self, id: usize, bytes: &[u8]) {
         let Some(connection) = &mut self.connections[id] else { return };
+        let sent = if connection.unsent.is_empty() { write(&mut connection.stream, bytes) } else { 0 };
+        connection.unsent.extend_from_slice(&bytes[sent..]);
+    }
+
+    /// The socket takes more again.
+    fn resume(&mut self, id: usize) {
+        let Some(connection) = &mut self.connections[id] else { return };
         if !connection.unsent.is_empty() {
-            connection.unsent.extend_from_slice(bytes);
-            let unsent = std::mem::take(&mut connection.unsent);
-            let sent = write(&mut connection.stream, &unsent);
-            connection.unsent = unsent[sent..].to_vec();
-        } else if !bytes.is_empty() {
-            let sent = write(&mut connection.stream, bytes);
-            connection.unsent.extend_from_slice(&bytes[sent..]);
+            let sent = write(&mut connection.stream, &connection.unsent);
+            connection.unsent.drain(..sent);
         }
     }
 

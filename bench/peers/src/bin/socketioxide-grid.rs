@@ -53,7 +53,11 @@ async fn main() {
     });
     let (layer, io) = SocketIo::builder().max_buffer_size(PACKETS_THAT_MAY_WAIT).build_layer();
     let all = io.clone();
-    io.ns("/", async move |socket: SocketRef| connected(&socket, &all, &chat));
+    // Not an async closure, which would run as a task of its own: what a client sends at once would find no handler.
+    io.ns("/", move |socket: SocketRef| {
+        connected(&socket, &all, &chat);
+        std::future::ready(())
+    });
 
     let app = Router::new().route("/", get(async || "socketioxide")).layer(layer);
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("a free port");
