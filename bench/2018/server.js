@@ -11,6 +11,7 @@ const socketio = require('socket.io');
 
 const messages = require('./messages');
 const sessions = require('./sessions');
+const stages = require('./stages');
 
 const { PORT = '9013', REDIS_PORT = '6379', JWT_SECRET } = process.env;
 if (!JWT_SECRET) {
@@ -24,6 +25,9 @@ const SECRET = crypto.createSecretKey(Buffer.from(JWT_SECRET));
 const app = express();
 app.get('/', (request, response) => {
   response.send('<!doctype html><title>DNA</title><h1>Dear, Nearby Anyone</h1>');
+});
+app.get('/metrics', (request, response) => {
+  response.type('text/plain').send(stages.metrics());
 });
 const server = http.createServer(app);
 // The original's heartbeat.
@@ -45,20 +49,26 @@ io.on('connection', (socket) => {
   });
 
   on(socket, 'save_msg', async (data, answer) => {
+    const lap = stages.clock();
     const user = identify(data.token);
     const said = data.messageData;
     const point = [coordinate(said.lng, 180), coordinate(said.lat, 90)];
+    lap('parse');
     const result = await messages.save(user, point, said, Boolean(user.test || said.test || data.testing));
     const body = { status: 201, message: 'Save Message Successfully', result };
+    lap('commit');
     answer(body);
+    lap('answer');
 
-    const everyone = await sessions.all();
+    const everyone = await sessions.all(lap);
     // Whose circle holds the place; the writer always. Several rooms in one emit are encoded once.
     let hearers = io.to(socket.id);
     for (const session of everyone.values()) {
       if (sessions.hears(session, point)) hearers = hearers.to(session.socket);
     }
+    lap('match');
     hearers.emit('new_msg', body);
+    lap('write');
 
     if (said.type !== 'LoudSpeaker') return;
     const near = await sessions.within(point, Number(data.radius) || 500);
@@ -68,6 +78,7 @@ io.on('connection', (socket) => {
       if (session && session.socket !== socket.id) alerted = (alerted || io).to(session.socket);
     }
     if (alerted) alerted.emit('speaker', result);
+    lap('alert');
   });
 
   socket.on('disconnect', () => {

@@ -4,6 +4,8 @@
 
 const redis = require('redis');
 
+const stages = require('./stages');
+
 const EARTH_RADIUS_M = 6371008.8;
 const RADIANS = Math.PI / 180;
 
@@ -15,6 +17,7 @@ exports.connect = (port) => new Promise((resolve, reject) => {
     console.error(error);
     reject(error);
   });
+  stages.watch(client.reply_parser, 'execute', 'replies');
   // Those of a server that ran before are gone.
   client.del('client', 'info', 'geo', (error) => (error ? reject(error) : resolve()));
 });
@@ -39,9 +42,12 @@ exports.remove = async (socket) => {
 };
 
 /// Every session there is, by user: one command a message, not one a session as the original had it.
-exports.all = async () => {
+exports.all = async (lap) => {
   const [info] = await run(client.batch().hgetall('info'));
-  return new Map(Object.keys(info || {}).map((idx) => [idx, JSON.parse(info[idx])]));
+  lap('read');
+  const everyone = new Map(Object.keys(info || {}).map((idx) => [idx, JSON.parse(info[idx])]));
+  lap('unpack');
+  return everyone;
 };
 
 /// Users who stand within so many metres of a point.

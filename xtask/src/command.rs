@@ -180,6 +180,21 @@ pub(crate) fn wait_for(child: &mut Child, limit: Duration) -> Result<Option<Exit
     }
 }
 
+/// Ctrl-C goes to the whole terminal group, so a child has it too and ends in its own time; SIGTERM is passed on.
+pub(crate) fn wait_through_signals(mut child: Child) -> Result<ExitStatus> {
+    let mut passed_on = false;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if signal::received().is_some_and(|signal| signal != libc::SIGINT) && !passed_on {
+            terminate(&child);
+            passed_on = true;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 pub(crate) fn seconds(took: Duration) -> String {
     let s = took.as_secs_f64();
     if s < 100.0 {

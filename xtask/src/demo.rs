@@ -7,7 +7,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -201,8 +201,9 @@ impl Stage {
         if options.listen.to_string() != LISTEN {
             command.args(["-t", &format!("http://{}", options.listen)]);
         }
-        let status =
-            wait_through_signals(command.arg(&self.scenario).spawn().context("cannot start drumfire")?)?;
+        let status = command::wait_through_signals(
+            command.arg(&self.scenario).spawn().context("cannot start drumfire")?,
+        )?;
         parts.push(Part { name, took: started.elapsed(), note: String::new() });
         if result.is_file() {
             let started = Instant::now();
@@ -215,21 +216,6 @@ impl Stage {
         let mut report = result.as_os_str().to_owned();
         report.push(".html");
         Ok((code_of(status), Outcome { result: result.to_owned(), report: report.into() }))
-    }
-}
-
-/// Ctrl-C goes to the whole terminal group, so drumfire has it too and ends in its own time; SIGTERM is passed on.
-fn wait_through_signals(mut child: Child) -> Result<ExitStatus> {
-    let mut passed_on = false;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        if signal::received().is_some_and(|signal| signal != libc::SIGINT) && !passed_on {
-            command::terminate(&child);
-            passed_on = true;
-        }
-        thread::sleep(Duration::from_millis(20));
     }
 }
 

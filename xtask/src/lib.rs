@@ -1,6 +1,7 @@
 //! The project's tasks as a library: `cargo xtask` is its program, and the end-to-end tests install packages and start
 //! servers as it does.
 
+mod bench; // servers and testers side by side, measured in one go
 mod clients; // official clients in three languages
 mod command; // child processes: quiet, logged, timed
 mod demo; // dna, a crowd and the journal's load, end to end
@@ -9,6 +10,7 @@ mod fuzz; // every fuzz target for a while
 mod journal; // docs/journal.md is walked
 mod licences; // what the libraries' licences ask
 mod limits; // what `drumfire limit` finds, confirmed by hand-made runs
+mod program; // a server beside others
 mod server_2018; // the chat server of 2018, and its Redis
 mod signal; // Ctrl-C and SIGTERM as a question one can ask
 mod soak; // an hour of people who come and go
@@ -51,6 +53,8 @@ enum Task {
     Web,
     /// The most load at which deliveries stay in time, for dna and for the server of 2018; confirmed and refuted by hand-made runs.
     Limits(limits::Options),
+    /// Servers and testers side by side, in one go: what a delivery, a question, a connection, a user costs.
+    Bench(bench::Options),
     /// Install the official clients the end-to-end tests talk through.
     Clients,
     /// Rules no compiler knows: lengths, links, READMEs, arrows between crates, licences.
@@ -92,6 +96,7 @@ pub fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Soak(options) => soak::run(&options),
         Task::Limits(options) => limits::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Web => web::run(),
         Task::Clients => clients::run(),
         Task::Tidy => tidy::run(),

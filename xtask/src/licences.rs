@@ -6,14 +6,26 @@ use anyhow::{Context, Result, bail};
 
 use crate::tree;
 
+/// Not given away with our programs, but committed with their lock.
+pub(crate) const PEERS: &str = "bench/peers/Cargo.toml";
+
 pub(crate) fn check(complaints: &mut Vec<String>) -> Result<()> {
     let text = fs::read_to_string(tree::root().join("deny.toml")).context("cannot read deny.toml")?;
     let allowed = allowed(&text);
+    for manifest in ["Cargo.toml", PEERS] {
+        workspace(manifest, &allowed, complaints)?;
+    }
+    Ok(())
+}
+
+fn workspace(manifest: &str, allowed: &[&str], complaints: &mut Vec<String>) -> Result<()> {
     // `cargo tree` and not `cargo metadata`: only it leaves out what no feature of ours pulls in.
     let output = tree::cargo()
         .args([
             "tree",
             "--workspace",
+            "--manifest-path",
+            manifest,
             "--locked",
             "--edges",
             "normal,build,dev",
@@ -32,7 +44,7 @@ pub(crate) fn check(complaints: &mut Vec<String>) -> Result<()> {
     packages.sort_unstable();
     packages.dedup();
     for (name, expression) in packages {
-        if !permits(expression, &allowed) {
+        if !permits(expression, allowed) {
             let under = if expression.is_empty() { "no named licence" } else { expression };
             complaints.push(format!(
                 "{name} is under {under}: choose another library, or allow it in deny.toml with the reason"

@@ -1,33 +1,20 @@
 //! The chat server of 2018 (bench/2018): a Redis on a port of its own, and Node beside it.
 
-use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::command::{self, Interrupted, Part, seconds};
-use crate::{signal, tree, web};
-
-const READY_WITHIN: Duration = Duration::from_secs(20);
-const ENDED_WITHIN: Duration = Duration::from_secs(10);
+use crate::command::Part;
+use crate::program::Program;
+use crate::{tree, web};
 
 /// Running; both programs are killed when dropped.
 #[derive(Debug)]
 pub struct Server2018 {
     redis: Program,
     node: Program,
-}
-
-#[derive(Debug)]
-struct Program {
-    name: &'static str,
-    child: Child,
-    log: PathBuf,
 }
 
 /// Fails with what to do where Node or Redis is absent.
@@ -88,62 +75,19 @@ impl Server2018 {
         Ok(Self { redis, node })
     }
 
+    /// Processes to be measured: Node and Redis.
+    pub(crate) fn pids(&self) -> [u32; 2] {
+        [self.node.pid(), self.redis.pid()]
+    }
+
     /// SIGTERM to both, Node first.
     ///
     /// # Errors
     /// When one of them does not end in time; it is killed then.
     pub fn stop(mut self) -> Result<()> {
         for program in [&mut self.node, &mut self.redis] {
-            command::terminate(&program.child);
-            if command::wait_for(&mut program.child, ENDED_WITHIN)?.is_none() {
-                bail!("{} did not end within {}", program.name, seconds(ENDED_WITHIN));
-            }
+            program.stop()?;
         }
         Ok(())
-    }
-}
-
-impl Program {
-    fn start(name: &'static str, command: &mut Command, logs: &Path) -> Result<Self> {
-        let log = logs.join(format!("{name}.log"));
-        let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let child = command
-            .current_dir(logs)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            // A group of its own: Ctrl-C must reach drumfire first, and these only when all is written.
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name, child, log })
-    }
-
-    /// Until it accepts connections.
-    fn wait_for(&mut self, address: SocketAddr) -> Result<()> {
-        let until = Instant::now() + READY_WITHIN;
-        loop {
-            if signal::received().is_some() {
-                return Err(Interrupted.into());
-            }
-            let ended = self.child.try_wait()?;
-            if ended.is_none() && TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
-                return Ok(());
-            }
-            if ended.is_some() || Instant::now() >= until {
-                let how = ended
-                    .map_or_else(|| "did not become ready".to_owned(), |status| format!("ended ({status})"));
-                let said = fs::read_to_string(&self.log).unwrap_or_default();
-                bail!("{} {how}:\n{}", self.name, said.trim_end());
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -3,7 +3,7 @@
 mod peak; // what the machine can carry at all
 mod round; // one drumfire against one dna
 mod verdict; // flat or not, and the words for it
-mod watch; // a process, and dna's own figures
+pub(crate) mod watch; // a process, and dna's own figures
 
 use std::fmt::Write as _;
 use std::fs;

@@ -118,8 +118,15 @@ pub(crate) fn get(listen: SocketAddr, path: &str) -> Option<String> {
     head.split(' ').nth(1).is_some_and(|status| status == "200").then(|| body.to_owned())
 }
 
-/// SIGTERM, then the time dna needs to drain; an end that was not clean is an error.
+/// As `end`, and says so.
 pub(crate) fn stop(dna: &mut Child) -> Result<()> {
+    end(dna)?;
+    println!("dna has drained and ended.");
+    Ok(())
+}
+
+/// SIGTERM, then the time dna needs to drain; an end that was not clean is an error.
+pub(crate) fn end(dna: &mut Child) -> Result<()> {
     command::terminate(dna);
     let Some(status) = command::wait_for(dna, DRAINED_WITHIN)? else {
         let _ = dna.kill();
@@ -129,7 +136,6 @@ pub(crate) fn stop(dna: &mut Child) -> Result<()> {
     if !status.success() {
         bail!("dna did not end cleanly: {status}");
     }
-    println!("dna has drained and ended.");
     Ok(())
 }
 

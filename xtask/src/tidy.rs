@@ -16,6 +16,9 @@ const LONGEST_FILE: usize = 1_000;
 const NOT_OURS: [&str; 1] = ["Cargo.lock"];
 const TEXT: [&str; 12] = ["rs", "ts", "js", "mjs", "css", "html", "md", "toml", "yml", "yaml", "sh", "sql"];
 
+/// No members of the workspace.
+const APART: [&str; 2] = ["fuzz/Cargo.toml", licences::PEERS];
+
 /// The arrows of ARCHITECTURE.md: who may depend on whom among our crates.
 const ARROWS: [(&str, &[&str]); 6] = [
     ("socketio-wire", &[]),
@@ -43,7 +46,9 @@ pub(crate) fn part() -> Result<Part> {
     readmes(&metadata, &mut complaints);
     arrows(&metadata, &mut complaints);
     licences::check(&mut complaints)?;
-    fuzz_lock(&mut complaints)?;
+    for manifest in APART {
+        lock(manifest, &mut complaints)?;
+    }
     let walked = journal::walk(&mut complaints)?;
     if !complaints.is_empty() {
         bail!("tidy found {}:\n  {}", complaints.len(), complaints.join("\n  "));
@@ -64,16 +69,15 @@ fn metadata() -> Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// `cargo fuzz` knows no `--locked`, and fuzz/ is no member of the workspace.
-fn fuzz_lock(complaints: &mut Vec<String>) -> Result<()> {
-    const MANIFEST: &str = "fuzz/Cargo.toml";
+/// Cargo looks at no lock of another workspace, and `cargo fuzz` knows no `--locked`.
+fn lock(manifest: &str, complaints: &mut Vec<String>) -> Result<()> {
     let output = tree::cargo()
-        .args(["metadata", "--format-version", "1", "--locked", "--manifest-path", MANIFEST])
+        .args(["metadata", "--format-version", "1", "--locked", "--manifest-path", manifest])
         .output()
         .context("cannot start cargo metadata")?;
     if !output.status.success() {
         complaints.push(format!(
-            "fuzz/Cargo.lock: cargo update --workspace --manifest-path {MANIFEST} may mend it: {}",
+            "{manifest}: cargo update --workspace --manifest-path {manifest} may mend its lock: {}",
             String::from_utf8_lossy(&output.stderr).trim()
         ));
     }

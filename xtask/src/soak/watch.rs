@@ -62,6 +62,8 @@ pub(crate) struct Figures {
     pub(crate) deliveries: u64,
     pub(crate) wal_bytes: u64,
     pub(crate) connected: u64,
+    /// On the map, in both worlds.
+    pub(crate) people: u64,
 }
 
 impl Figures {
@@ -78,6 +80,7 @@ impl Figures {
             deliveries: number("dna_deliveries_total{world=\"test\"}"),
             wal_bytes: number("dna_wal_bytes{world=\"test\"}"),
             connected: number("dna_connected"),
+            people: number("dna_people{world=\"live\"}") + number("dna_people{world=\"test\"}"),
         }
     }
 }

@@ -1,0 +1,645 @@
+//! Server CPU per delivery: `dna`, others, and the floor under all of them, the same people and messages for each.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use super::chart::{self, Bar};
+use super::cpu::Usage;
+use super::figure::{Figure, thousands};
+use super::load::{self, Run};
+use super::report::{Section, Table};
+use super::stages::{self, Spent, Told};
+use super::{Ground, Options, in_turn};
+use crate::demo::{FIRST_LISTENER_IDX, SEED};
+use crate::program::Program;
+use crate::server_2018::{self, Server2018};
+use crate::{stage, tree, web};
+
+const SCRIPT: &str = "bench/fanout.yml";
+const SECONDS: u64 = 6;
+/// Everybody has come within the first second; one more, so that nobody's first message is in what is measured.
+pub(super) const FROM: u64 = 2;
+/// So that no run meets the closing sockets of the one before.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Of those expected. Beyond, a server does not hold the load, and its cost per delivery means nothing.
+const MOST_MISSING: f64 = 0.01;
+
+const MOST_WRITERS: u64 = 300;
+const MIDDLE: (f64, f64) = (127.0276, 37.4979);
+const RADII_M: (f64, f64) = (100.0, 1_000.0);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    Bare,
+    Dna,
+    Socketioxide,
+    Node,
+    Y2018,
+}
+
+impl Peer {
+    pub(super) const ALL: [Self; 5] = [Self::Bare, Self::Dna, Self::Socketioxide, Self::Node, Self::Y2018];
+    /// Without one of them there is nothing to be held against.
+    const REQUIRED: [Self; 4] = [Self::Bare, Self::Dna, Self::Socketioxide, Self::Node];
+
+    /// For `--only` and files.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Dna => "dna",
+            Self::Socketioxide => "socketioxide",
+            Self::Node => "node",
+            Self::Y2018 => "2018",
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bare => "bare send",
+            Self::Dna => "dna",
+            Self::Socketioxide => "socketioxide",
+            Self::Node => "Node, socket.io 4",
+            Self::Y2018 => "the server of 2018",
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) listeners: u64,
+    /// Messages a second.
+    pub(super) rate: u64,
+    /// Of each message, in the mean.
+    pub(super) hearers: u64,
+    pub(super) is_loud: bool,
+}
+
+/// What the server of 2018 holds with ease, so that it has figures too.
+const GENTLE: Load = Load { listeners: 2_000, rate: 30, hearers: 90, is_loud: false };
+/// The journal's.
+const JOURNAL: Load = Load { listeners: 2_000, rate: 300, hearers: 90, is_loud: false };
+
+const LOADS: [Load; 7] = [
+    JOURNAL,
+    GENTLE,
+    Load { listeners: 2_000, rate: 300, hearers: 20, is_loud: false },
+    Load { listeners: 2_000, rate: 1_000, hearers: 50, is_loud: false },
+    Load { listeners: 2_000, rate: 3_000, hearers: 90, is_loud: false },
+    Load { listeners: 15_000, rate: 300, hearers: 90, is_loud: false },
+    Load { listeners: 2_000, rate: 300, hearers: 90, is_loud: true },
+];
+
+impl Load {
+    /// For files.
+    pub(super) fn name(self) -> String {
+        let loud = if self.is_loud { "-loud" } else { "" };
+        format!("{}-{}x{}{loud}", self.listeners, self.rate, self.hearers)
+    }
+
+    /// Each says one thing a second, or several where so many more connections would be a load of their own.
+    fn writers(self) -> u64 {
+        self.rate.min(MOST_WRITERS)
+    }
+
+    /// Between two messages of a writer, seconds.
+    fn pause(self) -> f64 {
+        self.writers() as f64 / self.rate as f64
+    }
+
+    /// Of the crowd, metres, so that as many hear a message as shall: circles of radius r, evenly between both ends, cover
+    /// the mean of r² / R² of it.
+    fn within(self) -> f64 {
+        let (least, most) = RADII_M;
+        let mean_square = (least * least + least * most + most * most) / 3.0;
+        (self.listeners as f64 * mean_square / self.hearers as f64).sqrt()
+    }
+
+    /// Where people speak: so far inside that no circle that matters reaches beyond the crowd.
+    fn places(self) -> String {
+        let reach = self.within() - RADII_M.1;
+        let (east, north) = (111_319.5 * MIDDLE.1.to_radians().cos(), 110_990.0);
+        let mut chance = Chance(20_180_901 + self.rate);
+        let place = |_| {
+            let away = reach * chance.next().sqrt();
+            let (y, x) = (chance.next() * std::f64::consts::TAU).sin_cos();
+            format!("{:.7},{:.7}\n", MIDDLE.0 + away * x / east, MIDDLE.1 + away * y / north)
+        };
+        (0..self.writers()).map(place).collect()
+    }
+
+    /// What of the script's configuration this load replaces.
+    fn overrides(self, seconds: u64) -> Value {
+        json!({"config": {
+            "phases": [{"duration": 1, "arrivalCount": self.writers()}, {"pause": seconds + FROM}],
+            "listeners": [{
+                "count": self.listeners,
+                "place": {"around": [MIDDLE.0, MIDDLE.1], "within": self.within().round(), "radius": [RADII_M.0, RADII_M.1]},
+                "payload": {"path": "listeners.csv", "fields": ["token"], "order": "sequence"},
+                "flow": [{
+                    "emit": ["store", {"token": "{{ token }}", "position": ["{{ lng }}", "{{ lat }}"], "radius": "{{ radius }}"}],
+                    "acknowledge": true,
+                }],
+            }],
+        }})
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (listeners, rate) = (thousands(self.listeners as f64), thousands(self.rate as f64));
+        write!(f, "{listeners} listeners, {rate} messages a second to {} each", self.hearers)?;
+        f.write_str(if self.is_loud { ", by LoudSpeaker" } else { "" })
+    }
+}
+
+/// The same places each time (a linear congruential generator with the constants of Knuth's MMIX).
+struct Chance(u64);
+
+impl Chance {
+    /// From 0 to below 1.
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// Script and tokens of all loads.
+pub(super) struct Stage {
+    folder: PathBuf,
+    seconds: u64,
+}
+
+/// A server that runs.
+pub(super) enum Server {
+    Dna(Child),
+    Y2018(Server2018),
+    Program(Program),
+}
+
+impl Stage {
+    pub(super) fn set(ground: &Ground, name: &str, loads: &[Load], seconds: u64) -> Result<Self> {
+        let folder = ground.part(name)?;
+        let most = |of: fn(&Load) -> u64| loads.iter().map(of).max().unwrap_or(1);
+        stage::make_tokens(&folder.join("users.csv"), 1, most(|load| load.writers()), &ground.data)?;
+        let listeners = most(|load| load.listeners);
+        stage::make_tokens(&folder.join("listeners.csv"), FIRST_LISTENER_IDX, listeners, &ground.data)?;
+        fs::copy(tree::root().join(SCRIPT), folder.join("fanout.yml")).context("cannot copy the script")?;
+        Ok(Self { folder, seconds })
+    }
+
+    /// One run of one server, begun anew for it.
+    pub(super) fn run(&self, ground: &Ground, peer: Peer, load: Load, round: usize) -> Result<Measured> {
+        fs::write(self.folder.join("places.csv"), load.places()).context("cannot write places.csv")?;
+        let listen = super::free_port()?;
+        let (server, pids) = Server::start(ground, peer, listen, &self.folder)?;
+        let mut command = self.command(load, listen);
+        let name = format!("{}-{}-{round}", load.name(), peer.name());
+        let run = load::fire(&mut command, &pids, &self.folder, &name);
+        server.stop()?;
+        thread::sleep(PAUSE);
+        Measured::of(&run?, peer, load, self.seconds)
+    }
+
+    fn command(&self, load: Load, listen: impl fmt::Display) -> Command {
+        let kind = if load.is_loud { "LoudSpeaker" } else { "Message" };
+        let times = ((self.seconds + FROM + 1) as f64 / load.pause()).round() as u64;
+        let mut command = load::drumfire();
+        command.args(["run", "--no-tui", "--seed", SEED, "-t", &format!("http://{listen}")]);
+        command.args(["-v", &json!({"times": times, "pause": load.pause(), "type": kind}).to_string()]);
+        command.args(["--overrides", &load.overrides(self.seconds).to_string()]);
+        command.arg(self.folder.join("fanout.yml"));
+        command
+    }
+}
+
+impl Server {
+    pub(super) fn start(
+        ground: &Ground,
+        peer: Peer,
+        listen: std::net::SocketAddr,
+        logs: &Path,
+    ) -> Result<(Self, Vec<u32>)> {
+        let secret = stage::secret(&ground.data)?;
+        if peer == Peer::Dna {
+            let mut dna = Command::new(tree::binary("dna"));
+            // The others have none.
+            dna.env("DNA_NO_LIMITS", "true");
+            let dna = stage::serve_as(dna, listen, &ground.data, &logs.join("dna.log"))?;
+            let pid = dna.id();
+            return Ok((Self::Dna(dna), vec![pid]));
+        }
+        if peer == Peer::Y2018 {
+            let server = Server2018::start(listen, &secret, logs)?;
+            let pids = server.pids().to_vec();
+            return Ok((Self::Y2018(server), pids));
+        }
+        let port = listen.port().to_string();
+        let mut command = match peer {
+            Peer::Bare => Command::new(super::peer("bare-fanout")),
+            Peer::Socketioxide => Command::new(super::peer("socketioxide-grid")),
+            _ => Command::new("node"),
+        };
+        if peer == Peer::Node {
+            command.arg(tree::root().join("bench/node/server.js"));
+        } else {
+            command.arg(&port);
+        }
+        command.env("PORT", &port).env("JWT_SECRET", &secret);
+        let mut program = Program::start(peer.name(), &mut command, logs)?;
+        program.wait_for(listen)?;
+        let pid = program.pid();
+        Ok((Self::Program(program), vec![pid]))
+    }
+
+    pub(super) fn stop(self) -> Result<()> {
+        match self {
+            Self::Dna(mut dna) => stage::end(&mut dna),
+            Self::Y2018(server) => server.stop(),
+            Self::Program(mut program) => program.stop(),
+        }
+    }
+}
+
+/// What one run gave.
+#[derive(Debug, Clone)]
+pub(super) struct Measured {
+    /// `new_msg` to listeners and to writers, over the seconds measured.
+    deliveries: f64,
+    /// `speaker`, over the same.
+    alerts: f64,
+    messages: f64,
+    usage: Usage,
+    missing: f64,
+    expected: f64,
+    twice: f64,
+    uncalled: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    /// Where its time went, as it tells itself.
+    spent: Option<Spent>,
+    /// Why the load side is not to be believed.
+    doubt: Option<String>,
+    /// Why the server did not hold the load.
+    failure: Option<String>,
+}
+
+impl Measured {
+    fn of(run: &Run, peer: Peer, load: Load, seconds: u64) -> Result<Self> {
+        let usage = run.usage(FROM, seconds).context("drumfire ended before what is measured was over")?;
+        let heard = run.counted("drumfire.delivery.heard", FROM, seconds);
+        let messages = run.counted("socketio.emit", FROM, seconds);
+        // Events are counted over the whole run: so many for each message.
+        let each = |event: &str| run.heard(event) / run.account("messages").max(1.0);
+        let (missing, expected) = (run.account("missing"), run.account("expected"));
+        let failure = if missing > expected * MOST_MISSING || expected == 0.0 {
+            Some(format!("{:.1} % of the deliveries are missing", missing / expected.max(1.0) * 100.0))
+        } else {
+            run.errors()
+        };
+        Ok(Self {
+            // Each writer hears itself, which no listener does.
+            deliveries: heard + messages,
+            alerts: if load.is_loud { each("speaker") * messages } else { 0.0 },
+            messages,
+            doubt: run.doubts(&usage),
+            spent: Spent::of(run, peer, seconds, messages, &usage.servers),
+            usage,
+            missing,
+            expected,
+            twice: run.account("duplicates"),
+            uncalled: run.account("unexpected"),
+            p50_ms: run.time("drumfire.delivery", "p50").unwrap_or(f64::NAN),
+            p99_ms: run.time("drumfire.delivery", "p99").unwrap_or(f64::NAN),
+            failure,
+        })
+    }
+
+    fn frames(&self) -> f64 {
+        self.deliveries + self.alerts
+    }
+
+    fn server_cores(&self) -> f64 {
+        self.usage.servers.iter().sum()
+    }
+
+    /// Microseconds of the server's processor time for each frame to a hearer.
+    fn cost(&self, seconds: u64) -> f64 {
+        self.server_cores() * seconds as f64 / self.frames().max(1.0) * 1e6
+    }
+
+    fn tester_cost(&self, seconds: u64) -> f64 {
+        self.usage.load * seconds as f64 / self.frames().max(1.0) * 1e6
+    }
+
+    fn is_valid(&self) -> bool {
+        self.doubt.is_none() && self.failure.is_none()
+    }
+
+    fn json(&self, load: Load, peer: Peer, round: usize, seconds: u64) -> Value {
+        json!({
+            "load": load.to_string(), "server": peer.to_string(), "round": round + 1, "seconds": seconds,
+            "messages": self.messages, "deliveries": self.deliveries, "alerts": self.alerts,
+            "server_cores": self.usage.servers, "drumfire_cores": self.usage.load,
+            "drumfire_busiest_thread": self.usage.busiest_load_thread,
+            "us_per_delivery": self.cost(seconds),
+            "expected": self.expected, "missing": self.missing, "twice": self.twice, "uncalled_for": self.uncalled,
+            "p50_ms": self.p50_ms, "p99_ms": self.p99_ms,
+            "load_side_doubted": self.doubt, "not_held": self.failure,
+        })
+    }
+}
+
+/// All runs of one server under one load.
+#[derive(Default)]
+struct Row {
+    runs: Vec<Option<Measured>>,
+}
+
+impl Row {
+    fn set(&mut self, round: usize, run: Measured) {
+        self.runs.resize(round, None);
+        self.runs.push(Some(run));
+    }
+
+    fn figure(&self, of: impl Fn(&Measured) -> f64) -> Figure {
+        let valid = |run: &Option<Measured>| run.as_ref().filter(|run| run.is_valid()).map(&of);
+        Figure { rounds: self.runs.iter().map(valid).collect() }
+    }
+
+    /// Where the time went, under the loads that both servers which tell it are told by.
+    fn told(&self, peer: Peer, load: Load) -> Option<Told> {
+        let rounds: Vec<_> = self.runs.iter().flatten().filter(|run| run.is_valid()).collect();
+        let rounds = rounds.into_iter().filter_map(|run| run.spent.clone()).collect::<Vec<_>>();
+        ([GENTLE, JOURNAL].contains(&load) && !rounds.is_empty()).then_some(Told { peer, load, rounds })
+    }
+
+    /// It failed, and by itself: there is no use in trying again.
+    fn failed(&self) -> Option<&str> {
+        let failed = |run: &Measured| run.doubt.is_none() || run.server_is_full();
+        self.runs.iter().flatten().find(|run| run.failure.is_some() && failed(run))?.failure.as_deref()
+    }
+}
+
+impl Measured {
+    /// One of its processes has a core to itself and uses all of it: when the tester is late too, it is the server's doing.
+    fn server_is_full(&self) -> bool {
+        self.usage.servers.iter().any(|cores| *cores > 0.9)
+    }
+}
+
+pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
+    let peers: Vec<_> = Peer::ALL.into_iter().filter(|peer| options.wants(peer.name())).collect();
+    if peers.contains(&Peer::Y2018) {
+        server_2018::need_programs()?;
+        server_2018::install()?;
+    }
+    web::install(&tree::root().join("bench/node"), "node packages")?;
+    super::build_peers()?;
+    let seconds = options.seconds_or(SECONDS);
+    let stage = Stage::set(ground, "fanout", &LOADS, seconds)?;
+
+    let mut section = Section {
+        title: "Fan-out: server CPU per delivery".to_owned(),
+        text: words(seconds),
+        versions: versions()?,
+        commands: vec!["cargo xtask bench fanout".to_owned()],
+        ..Section::default()
+    };
+    let (mut runs, mut told) = (Vec::new(), Vec::new());
+    for load in LOADS {
+        println!("\n{load}");
+        let mut rows: Vec<(Peer, Row)> = peers.iter().map(|peer| (*peer, Row::default())).collect();
+        in_turn(options.rounds(), &peers, |round, peer| {
+            let (_, row) = rows.iter_mut().find(|(other, _)| other == peer).context("a row for each")?;
+            if row.failed().is_some() {
+                return Ok(());
+            }
+            let run = stage.run(ground, *peer, load, round)?;
+            println!("  {}", run.line(*peer, round, seconds));
+            runs.push(run.json(load, *peer, round, seconds));
+            row.set(round, run);
+            Ok(())
+        })?;
+        add(&mut section, load, &rows, seconds);
+        told.extend(rows.iter().filter_map(|(peer, row)| row.told(*peer, load)));
+        section.commands.push(super::words(&stage.command(load, "127.0.0.1:PORT")));
+    }
+    stages::add(&mut section, &told);
+    section.runs = Value::Array(runs);
+    Ok(section)
+}
+
+impl Measured {
+    fn line(&self, peer: Peer, round: usize, seconds: u64) -> String {
+        let why = [&self.failure, &self.doubt].into_iter().flatten().map(|why| format!("; {why}"));
+        format!(
+            "{:<20} round {}: {:>6.2} us a delivery, {:>7}/s, missing {:.0}, twice {:.0}, p99 {:.1} ms, server {:.2} and drumfire {:.2} cores{}",
+            peer.to_string(),
+            round + 1,
+            self.cost(seconds),
+            thousands(self.frames() / seconds as f64),
+            self.missing,
+            self.twice,
+            self.p99_ms,
+            self.server_cores(),
+            self.usage.load,
+            why.collect::<String>()
+        )
+    }
+}
+
+fn words(seconds: u64) -> Vec<String> {
+    vec![
+        format!(
+            "Processor time of the server for each frame it hands to one hearer. The crowd stands before the measurement begins, \
+             each of the writers (at most {MOST_WRITERS}) speaks at a place of their own, and nobody connects during the {seconds} s \
+             that are measured. CPU is read from `/proc/<pid>/stat` of all of a server's processes, deliveries are counted by `drumfire`, \
+             the writer's own copy included. Medians of the rounds beside them; in each round all servers run in turn."
+        ),
+        "`dna` stores every message, on disk, before anybody sees it, and looks at each token; bare send stores nothing and \
+         looks at no token; socketioxide and Node keep nothing but a grid of people in memory and verify a token once a connection; \
+         the server of 2018 keeps messages in a Redis in memory, whose processor time is counted with it. \
+         `dna` runs without its limits, which the others do not have."
+            .to_owned(),
+        format!(
+            "A round counts when `drumfire` kept its own time and none of its threads took more than 80 % of a core, and when \
+             not more than {:.0} % of the deliveries are missing. A server that does not hold a load by its own doing is not tried again.",
+            MOST_MISSING * 100.0
+        ),
+        "The server of 2018 measures on a sphere: what it misses, or delivers uncalled for, stands on the rim between that and the \
+         ellipsoid (bench/2018/README.md)."
+            .to_owned(),
+    ]
+}
+
+pub(super) fn versions() -> Result<Vec<(String, String)>> {
+    let locked = |file: &str, package: &str| -> Result<String> {
+        let text =
+            fs::read_to_string(tree::root().join(file)).with_context(|| format!("cannot read {file}"))?;
+        Ok(version_in_lock(&text, package).unwrap_or_else(|| "unknown".to_owned()))
+    };
+    Ok(vec![
+        ("socketioxide".to_owned(), locked("bench/peers/Cargo.lock", "socketioxide")?),
+        ("socket.io".to_owned(), locked("bench/node/package-lock.json", "socket.io")?),
+        ("socket.io of 2018".to_owned(), locked("bench/2018/package-lock.json", "socket.io")?),
+        (
+            "Redis of 2018".to_owned(),
+            super::version("redis-server", &["--version"]).unwrap_or_else(|_| "not installed".to_owned()),
+        ),
+    ])
+}
+
+/// Of a package in a Cargo.lock or a package-lock.json.
+pub(super) fn version_in_lock(lock: &str, package: &str) -> Option<String> {
+    let names = [format!("name = \"{package}\""), format!("\"node_modules/{package}\": {{")];
+    let mut lines = lock.lines().skip_while(|line| !names.iter().any(|name| line.trim() == name));
+    let version = lines.nth(1)?.split('"').rfind(|part| part.starts_with(|c: char| c.is_ascii_digit()))?;
+    Some(version.to_owned())
+}
+
+fn add(section: &mut Section, load: Load, rows: &[(Peer, Row)], seconds: u64) {
+    let floor =
+        rows.iter().find(|(peer, _)| *peer == Peer::Bare).map(|(_, row)| row.figure(|run| run.cost(seconds)));
+    let mut table = Table {
+        caption: format!("## {load}"),
+        columns: [
+            "server",
+            "us per delivery",
+            "rounds",
+            "to bare send",
+            "rounds",
+            "frames/s",
+            "missing",
+            "twice",
+            "uncalled for",
+            "p50, ms",
+            "p99, ms",
+            "server, cores",
+            "drumfire, us per delivery",
+            "its busiest thread",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+        rows: Vec::new(),
+    };
+    let mut bars = Vec::new();
+    for (peer, row) in rows {
+        let cost = row.figure(|run| run.cost(seconds));
+        let ratio = floor.as_ref().map(|floor| cost.over(floor)).unwrap_or_default();
+        let sum = |of: fn(&Measured) -> f64| thousands(row.runs.iter().flatten().map(of).sum());
+        table.rows.push(vec![
+            peer.to_string(),
+            cost.text(2),
+            cost.rounds_text(2),
+            ratio.text(2),
+            ratio.rounds_text(2),
+            row.figure(|run| run.frames() / seconds as f64).median().map_or_else(String::new, thousands),
+            sum(|run| run.missing),
+            sum(|run| run.twice),
+            sum(|run| run.uncalled),
+            row.figure(|run| run.p50_ms).text(2),
+            row.figure(|run| run.p99_ms).text(2),
+            row.figure(Measured::server_cores).text(2),
+            row.figure(|run| run.tester_cost(seconds)).text(2),
+            row.figure(|run| run.usage.busiest_load_thread * 100.0)
+                .median()
+                .map_or_else(String::new, |share| format!("{share:.0} %")),
+        ]);
+        bars.push(match (row.failed(), cost.median()) {
+            (Some(_), _) => Bar {
+                label: peer.to_string(),
+                parts: vec![],
+                text: "does not hold it".into(),
+                is_ours: false,
+            },
+            (None, None) => {
+                Bar { label: peer.to_string(), parts: vec![], text: "no valid run".into(), is_ours: false }
+            }
+            (None, Some(median)) => Bar {
+                label: peer.to_string(),
+                parts: vec![median],
+                text: format!("{median:.1} us"),
+                is_ours: *peer == Peer::Dna,
+            },
+        });
+        notes(section, load, *peer, row);
+        if Peer::REQUIRED.contains(peer) && cost.median().is_none() && row.failed().is_none() {
+            section.lacks.push(format!("{load}: {peer} has no valid run"));
+        }
+    }
+    for required in Peer::REQUIRED.iter().filter(|required| rows.iter().all(|(peer, _)| peer != *required)) {
+        section.lacks.push(format!("{load}: {required} did not run"));
+    }
+    section.tables.push(table);
+    section.charts.push(chart::bars(&load.name(), &format!("Server CPU per delivery: {load}"), &bars));
+}
+
+fn notes(section: &mut Section, load: Load, peer: Peer, row: &Row) {
+    for (round, run) in row.runs.iter().enumerate() {
+        let Some(run) = run else { continue };
+        let why: Vec<_> = [&run.failure, &run.doubt].into_iter().flatten().cloned().collect();
+        if !why.is_empty() {
+            let busiest = run.usage.servers.iter().copied().fold(0.0, f64::max);
+            section.notes.push(format!(
+                "{load}: {peer}, round {}: {} (its busiest process used {busiest:.2} cores)",
+                round + 1,
+                why.join("; ")
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_says_what_is_replaced() {
+        let text = fs::read_to_string(tree::root().join(SCRIPT)).expect("the script");
+        let first = LOADS[0];
+        for line in [
+            format!("around: [{}, {}]", MIDDLE.0, MIDDLE.1),
+            format!("within: {}", first.within().round()),
+            format!("radius: [{}, {}]", RADII_M.0, RADII_M.1),
+            format!("count: {}", first.listeners),
+            format!("arrivalCount: {}", first.writers()),
+            format!("times: {}", SECONDS + FROM + 1),
+            format!("pause: {}", SECONDS + FROM),
+        ] {
+            assert!(text.contains(&line), "{SCRIPT} lacks `{line}`");
+        }
+    }
+
+    #[test]
+    fn places_lie_where_circles_do_not_reach_beyond_the_crowd() {
+        for load in LOADS {
+            let places = load.places();
+            assert_eq!(places.lines().count() as u64, load.writers());
+            for place in places.lines() {
+                let (lng, lat) = place.split_once(',').expect("two numbers");
+                let (lng, lat): (f64, f64) = (lng.parse().expect("lng"), lat.parse().expect("lat"));
+                let east = (lng - MIDDLE.0) * 111_319.5 * MIDDLE.1.to_radians().cos();
+                let away = east.hypot((lat - MIDDLE.1) * 110_990.0);
+                assert!(away < load.within() - RADII_M.1 + 1.0, "{load}: {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn versions_are_read_from_locks() {
+        let cargo = "[[package]]\nname = \"a\"\nversion = \"1.2.3\"\n";
+        let npm = "    \"node_modules/b\": {\n      \"version\": \"4.8.4\",\n";
+        assert_eq!(version_in_lock(cargo, "a").as_deref(), Some("1.2.3"));
+        assert_eq!(version_in_lock(npm, "b").as_deref(), Some("4.8.4"));
+        assert_eq!(version_in_lock(npm, "c"), None);
+    }
+}

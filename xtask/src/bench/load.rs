@@ -1,0 +1,119 @@
+//! `drumfire` against a server that is watched: what the run gave, and what both sides used meanwhile.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use super::cpu::{Seen, Usage, Watch};
+use crate::command::{Interrupted, wait_through_signals};
+use crate::{signal, tree};
+
+/// What of a core a thread of the load side may use before its figures are doubted.
+const MOST_OF_A_CORE: f64 = 0.8;
+
+pub(super) fn drumfire() -> Command {
+    Command::new(tree::binary("drumfire"))
+}
+
+/// A run of drumfire, ended.
+pub(super) struct Run {
+    pub(super) result: Value,
+    seen: Seen,
+}
+
+/// Runs `command` (`drumfire run ...` without `-o`) while the servers' processor time is watched. Its words go to
+/// `<name>.log`, its result to `<name>.json`.
+pub(super) fn fire(command: &mut Command, servers: &[u32], folder: &Path, name: &str) -> Result<Run> {
+    let output = folder.join(format!("{name}.json"));
+    let log_path = folder.join(format!("{name}.log"));
+    let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
+    let child = command
+        .arg("-o")
+        .arg(&output)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("cannot start drumfire")?;
+    let watch = Watch::start(servers, child.id());
+    let status = wait_through_signals(child);
+    let seen = watch.end();
+    if signal::received().is_some() {
+        return Err(Interrupted.into());
+    }
+    let Ok(text) = fs::read_to_string(&output) else {
+        let said = fs::read_to_string(&log_path).unwrap_or_default();
+        bail!("drumfire ({}) wrote no {}:\n{}", status?, output.display(), said.trim_end());
+    };
+    Ok(Run { result: serde_json::from_str(&text)?, seen })
+}
+
+impl Run {
+    #[cfg(test)]
+    pub(super) fn for_tests(result: Value) -> Self {
+        Self { result, seen: Seen::default() }
+    }
+
+    /// `counter`, summed over the seconds from `from` on, as they lie in the run.
+    pub(super) fn counted(&self, counter: &str, from: u64, seconds: u64) -> f64 {
+        let all = self.result["drumfire"]["seconds"].as_array().into_iter().flatten();
+        all.filter(|second| {
+            let start = second["start_s"].as_f64().unwrap_or(-1.0);
+            start >= from as f64 && start < (from + seconds) as f64
+        })
+        .filter_map(|second| second["counters"][counter].as_f64())
+        .sum()
+    }
+
+    /// What both sides used over these seconds of the run.
+    pub(super) fn usage(&self, from: u64, seconds: u64) -> Option<Usage> {
+        let started = self.result["drumfire"]["meta"]["started_at_ms"].as_f64()? / 1_000.0;
+        self.seen.between(started + from as f64, started + (from + seconds) as f64)
+    }
+
+    /// Why the load side is not to be believed, if so.
+    pub(super) fn doubts(&self, usage: &Usage) -> Option<String> {
+        let validity = &self.result["drumfire"]["validity"];
+        if validity["valid"] != true {
+            let broken = validity["rules"].as_array().into_iter().flatten();
+            let broken: Vec<_> = broken
+                .filter(|rule| rule["held"] == false)
+                .map(|rule| {
+                    let word = |key: &str| rule[key].as_str().unwrap_or_default().to_owned();
+                    format!("{} {} (limit {})", word("what"), word("measured"), word("limit"))
+                })
+                .collect();
+            return Some(format!("drumfire was late: {}", broken.join("; ")));
+        }
+        let busiest = usage.busiest_load_thread;
+        (busiest > MOST_OF_A_CORE)
+            .then(|| format!("drumfire's busiest thread took {:.0} % of a core", busiest * 100.0))
+    }
+
+    /// One of the delivery account's counts.
+    pub(super) fn account(&self, count: &str) -> f64 {
+        self.result["drumfire"]["delivery"][count].as_f64().unwrap_or(0.0)
+    }
+
+    /// How often an event came, over all connections.
+    pub(super) fn heard(&self, event: &str) -> f64 {
+        self.result["drumfire"]["server_events"][event].as_f64().unwrap_or(0.0)
+    }
+
+    /// A percentile of a distribution, milliseconds.
+    pub(super) fn time(&self, of: &str, percentile: &str) -> Option<f64> {
+        self.result["aggregate"]["summaries"][of][percentile].as_f64()
+    }
+
+    /// The commonest error, and how many there were.
+    pub(super) fn errors(&self) -> Option<String> {
+        let errors = self.result["drumfire"]["errors"].as_array()?;
+        let count = |error: &Value| error["count"].as_u64().unwrap_or(1);
+        let first = errors.iter().max_by_key(|error| count(error))?;
+        let cause = first["cause"].as_str().unwrap_or("unnamed");
+        Some(format!("{} errors, most often “{cause}”", errors.iter().map(count).sum::<u64>()))
+    }
+}
