@@ -5,6 +5,7 @@ mod chart; // bars in SVG
 mod child; // a load program, run to its end
 mod connect; // taking connections, holding them, taking all back
 mod cpu; // what the operating system says of processes
+mod crowd; // slow readers, and many in one place
 mod fanout; // server CPU per delivery
 mod figure; // medians of rounds
 mod goal; // what is to be reached
@@ -75,10 +76,12 @@ enum Part {
     Connect,
     /// What a user, a message and a request cost the load tester.
     Tester,
+    /// Slow readers, and 15,000 people in one place.
+    Crowd,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Fanout, Self::Index, Self::Connect, Self::Tester];
+    const ALL: [Self; 5] = [Self::Fanout, Self::Index, Self::Connect, Self::Tester, Self::Crowd];
 
     fn name(self) -> &'static str {
         match self {
@@ -86,6 +89,7 @@ impl Part {
             Self::Index => "index",
             Self::Connect => "connect",
             Self::Tester => "tester",
+            Self::Crowd => "crowd",
         }
     }
 
@@ -95,6 +99,7 @@ impl Part {
             Self::Index => index::run(options, ground),
             Self::Connect => connect::run(options, ground),
             Self::Tester => tester::run(options, ground),
+            Self::Crowd => crowd::run(options, ground),
         }
     }
 }

@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const MOST_MISSING: f64 = 0.01;
 
 const MOST_WRITERS: u64 = 300;
-const MIDDLE: (f64, f64) = (127.0276, 37.4979);
+pub(super) const MIDDLE: (f64, f64) = (127.0276, 37.4979);
 const RADII_M: (f64, f64) = (100.0, 1_000.0);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub(super) struct Load {
 /// What the server of 2018 holds with ease, so that it has figures too.
 const GENTLE: Load = Load { listeners: 2_000, rate: 30, hearers: 90, is_loud: false };
 /// The journal's.
-const JOURNAL: Load = Load { listeners: 2_000, rate: 300, hearers: 90, is_loud: false };
+pub(super) const JOURNAL: Load = Load { listeners: 2_000, rate: 300, hearers: 90, is_loud: false };
 
 const LOADS: [Load; 7] = [
     JOURNAL,
@@ -124,7 +124,7 @@ impl Load {
     }
 
     /// Where people speak: so far inside that no circle that matters reaches beyond the crowd.
-    fn places(self) -> String {
+    pub(super) fn places(self) -> String {
         let reach = self.within() - RADII_M.1;
         let (east, north) = (111_319.5 * MIDDLE.1.to_radians().cos(), 110_990.0);
         let mut chance = Chance(20_180_901 + self.rate);
@@ -201,24 +201,25 @@ impl Stage {
         fs::write(self.folder.join("places.csv"), load.places()).context("cannot write places.csv")?;
         let listen = super::free_port()?;
         let (server, pids) = Server::start(ground, peer, listen, &self.folder)?;
-        let mut command = self.command(load, listen);
+        let mut command = command(&self.folder, load, self.seconds, listen);
         let name = format!("{}-{}-{round}", load.name(), peer.name());
         let run = load::fire(&mut command, &pids, &self.folder, &name);
         server.stop()?;
         thread::sleep(PAUSE);
         Measured::of(&run?, peer, load, self.seconds)
     }
+}
 
-    fn command(&self, load: Load, listen: impl fmt::Display) -> Command {
-        let kind = if load.is_loud { "LoudSpeaker" } else { "Message" };
-        let times = ((self.seconds + FROM + 1) as f64 / load.pause()).round() as u64;
-        let mut command = load::drumfire();
-        command.args(["run", "--no-tui", "--seed", SEED, "-t", &format!("http://{listen}")]);
-        command.args(["-v", &json!({"times": times, "pause": load.pause(), "type": kind}).to_string()]);
-        command.args(["--overrides", &load.overrides(self.seconds).to_string()]);
-        command.arg(self.folder.join("fanout.yml"));
-        command
-    }
+/// drumfire's run of the script and the tables in `folder`.
+pub(super) fn command(folder: &Path, load: Load, seconds: u64, listen: impl fmt::Display) -> Command {
+    let kind = if load.is_loud { "LoudSpeaker" } else { "Message" };
+    let times = ((seconds + FROM + 1) as f64 / load.pause()).round() as u64;
+    let mut command = load::drumfire();
+    command.args(["run", "--no-tui", "--seed", SEED, "-t", &format!("http://{listen}")]);
+    command.args(["-v", &json!({"times": times, "pause": load.pause(), "type": kind}).to_string()]);
+    command.args(["--overrides", &load.overrides(seconds).to_string()]);
+    command.arg(folder.join("fanout.yml"));
+    command
 }
 
 impl Server {
@@ -431,7 +432,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         })?;
         add(&mut section, load, &rows, seconds);
         told.extend(rows.iter().filter_map(|(peer, row)| row.told(*peer, load)));
-        section.commands.push(super::words(&stage.command(load, "127.0.0.1:PORT")));
+        section.commands.push(super::words(&command(&stage.folder, load, seconds, "127.0.0.1:PORT")));
     }
     stages::add(&mut section, &told);
     section.runs = Value::Array(runs);

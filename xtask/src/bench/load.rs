@@ -93,6 +93,11 @@ impl Run {
             .then(|| format!("drumfire's busiest thread took {:.0} % of a core", busiest * 100.0))
     }
 
+    /// A counter of the whole run.
+    pub(super) fn counter(&self, name: &str) -> f64 {
+        self.result["aggregate"]["counters"][name].as_f64().unwrap_or(0.0)
+    }
+
     /// One of the delivery account's counts.
     pub(super) fn account(&self, count: &str) -> f64 {
         self.result["drumfire"]["delivery"][count].as_f64().unwrap_or(0.0)

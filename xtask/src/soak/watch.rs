@@ -19,13 +19,16 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// The most bytes it ever had in memory.
+    pub(crate) fn most_memory(pid: u32) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        number_in(&status, "VmHWM").map(|kilobytes| kilobytes * 1024)
+    }
+
     /// `None` when it is gone, or where there is no `/proc`.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let number = |name: &str| -> Option<u64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-            line.split_whitespace().next()?.parse().ok()
-        };
+        let number = |name: &str| number_in(&status, name);
         Some(Self {
             rss_bytes: number("VmRSS")? * 1024,
             anonymous_bytes: number("RssAnon").unwrap_or(0) * 1024,
@@ -33,6 +36,11 @@ impl Process {
             open_files: fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64),
         })
     }
+}
+
+fn number_in(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Both processes at one instant.
