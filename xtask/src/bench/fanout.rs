@@ -22,6 +22,7 @@ use crate::program::Program;
 use crate::server_2018::{self, Server2018};
 use crate::{stage, tree, web};
 
+pub(super) const PART: &str = "fanout";
 const SCRIPT: &str = "bench/fanout.yml";
 const SECONDS: u64 = 6;
 /// Everybody has come within the first second; one more, so that nobody's first message is in what is measured.
@@ -30,6 +31,7 @@ pub(super) const FROM: u64 = 2;
 const PAUSE: Duration = Duration::from_millis(500);
 /// Of those expected. Beyond, a server does not hold the load, and its cost per delivery means nothing.
 const MOST_MISSING: f64 = 0.01;
+const HOPELESS: f64 = 0.05;
 
 const MOST_WRITERS: u64 = 300;
 const MIDDLE: (f64, f64) = (127.0276, 37.4979);
@@ -222,7 +224,7 @@ impl Stage {
 }
 
 impl Server {
-    fn start(
+    pub(super) fn start(
         ground: &Ground,
         peer: Peer,
         listen: std::net::SocketAddr,
@@ -260,7 +262,7 @@ impl Server {
         Ok((Self::Program(program), vec![pid]))
     }
 
-    fn stop(self) -> Result<()> {
+    pub(super) fn stop(self) -> Result<()> {
         match self {
             Self::Dna(mut dna) => stage::end(&mut dna),
             Self::Y2018(server) => server.stop(),
@@ -382,16 +384,21 @@ impl Row {
         ([GENTLE, JOURNAL].contains(&load) && !rounds.is_empty()).then_some(Told { peer, load, rounds })
     }
 
-    /// It failed, and by itself: there is no use in trying again.
-    fn failed(&self) -> Option<&str> {
-        let failed = |run: &Measured| run.doubt.is_none() || run.server_is_full();
-        self.runs.iter().flatten().find(|run| run.failure.is_some() && failed(run))?.failure.as_deref()
+    /// It did not hold the load, by its own doing.
+    fn failed(&self) -> bool {
+        self.runs.iter().flatten().any(|run| run.failure.is_some() && (run.doubt.is_none() || run.is_full()))
+    }
+
+    /// So far from holding it that there is no use in trying again.
+    fn is_hopeless(&self) -> bool {
+        let far = |run: &Measured| run.is_full() || run.missing > run.expected * HOPELESS;
+        self.failed() && self.runs.iter().flatten().all(|run| run.failure.is_some() && far(run))
     }
 }
 
 impl Measured {
     /// One of its processes has a core to itself and uses all of it: when the tester is late too, it is the server's doing.
-    fn server_is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.usage.servers.iter().any(|cores| *cores > 0.9)
     }
 }
@@ -405,7 +412,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
     web::install(&tree::root().join("bench/node"), "node packages")?;
     super::build_peers()?;
     let seconds = options.seconds_or(SECONDS);
-    let stage = Stage::set(ground, "fanout", &LOADS, seconds)?;
+    let stage = Stage::set(ground, PART, &LOADS, seconds)?;
 
     let mut section = Section {
         title: "Fan-out: server CPU per delivery".to_owned(),
@@ -415,12 +422,15 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         ..Section::default()
     };
     let (mut runs, mut told) = (Vec::new(), Vec::new());
+    for required in Peer::REQUIRED.iter().filter(|required| !peers.contains(required)) {
+        section.lacks.push(format!("{required} did not run"));
+    }
     for load in LOADS {
         println!("\n{load}");
         let mut rows: Vec<(Peer, Row)> = peers.iter().map(|peer| (*peer, Row::default())).collect();
         in_turn(options.rounds(), &peers, |round, peer| {
             let (_, row) = rows.iter_mut().find(|(other, _)| other == peer).context("a row for each")?;
-            if row.failed().is_some() {
+            if row.is_hopeless() {
                 return Ok(());
             }
             let run = stage.run(ground, *peer, load, round)?;
@@ -472,7 +482,8 @@ fn words(seconds: u64) -> Vec<String> {
             .to_owned(),
         format!(
             "A round counts when `drumfire` kept its own time and none of its threads took more than 80 % of a core, and when \
-             not more than {:.0} % of the deliveries are missing. A server that does not hold a load by its own doing is not tried again.",
+             not more than {:.0} % of the deliveries are missing. A server that is far from holding a load is not tried again. Messages by LoudSpeaker also alert those who stand near: `speaker`, \
+             counted apart; `dna` folds alerts to one in two seconds for each of them, the others send every one.",
             MOST_MISSING * 100.0
         ),
         "The server of 2018 measures on a sphere: what it misses, or delivers uncalled for, stands on the rim between that and the \
@@ -481,7 +492,7 @@ fn words(seconds: u64) -> Vec<String> {
     ]
 }
 
-fn versions() -> Result<Vec<(String, String)>> {
+pub(super) fn versions() -> Result<Vec<(String, String)>> {
     let locked = |file: &str, package: &str| -> Result<String> {
         let text =
             fs::read_to_string(tree::root().join(file)).with_context(|| format!("cannot read {file}"))?;
@@ -499,88 +510,90 @@ fn versions() -> Result<Vec<(String, String)>> {
 }
 
 /// Of a package in a Cargo.lock or a package-lock.json.
-fn version_in_lock(lock: &str, package: &str) -> Option<String> {
+pub(super) fn version_in_lock(lock: &str, package: &str) -> Option<String> {
     let names = [format!("name = \"{package}\""), format!("\"node_modules/{package}\": {{")];
     let mut lines = lock.lines().skip_while(|line| !names.iter().any(|name| line.trim() == name));
     let version = lines.nth(1)?.split('"').rfind(|part| part.starts_with(|c: char| c.is_ascii_digit()))?;
     Some(version.to_owned())
 }
 
+const COLUMNS: [&str; 14] = [
+    "server",
+    "us per delivery",
+    "rounds",
+    "to bare send",
+    "rounds",
+    "frames/s",
+    "missing",
+    "twice",
+    "uncalled for",
+    "p50, ms",
+    "p99, ms",
+    "server, cores",
+    "drumfire, us per delivery",
+    "its busiest thread",
+];
+
 fn add(section: &mut Section, load: Load, rows: &[(Peer, Row)], seconds: u64) {
     let floor =
         rows.iter().find(|(peer, _)| *peer == Peer::Bare).map(|(_, row)| row.figure(|run| run.cost(seconds)));
-    let mut table = Table {
-        caption: format!("## {load}"),
-        columns: [
-            "server",
-            "us per delivery",
-            "rounds",
-            "to bare send",
-            "rounds",
-            "frames/s",
-            "missing",
-            "twice",
-            "uncalled for",
-            "p50, ms",
-            "p99, ms",
-            "server, cores",
-            "drumfire, us per delivery",
-            "its busiest thread",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-        rows: Vec::new(),
-    };
+    let mut columns: Vec<_> = COLUMNS.map(str::to_owned).to_vec();
+    if load.is_loud {
+        columns.push("of them alerts/s".to_owned());
+    }
+    let mut table = Table { caption: format!("## {load}"), columns, rows: Vec::new() };
     let mut bars = Vec::new();
     for (peer, row) in rows {
         let cost = row.figure(|run| run.cost(seconds));
         let ratio = floor.as_ref().map(|floor| cost.over(floor)).unwrap_or_default();
         let sum = |of: fn(&Measured) -> f64| thousands(row.runs.iter().flatten().map(of).sum());
-        table.rows.push(vec![
+        let each_second = |of: fn(&Measured) -> f64| {
+            row.figure(|run| of(run) / seconds as f64).median().map_or_else(String::new, thousands)
+        };
+        let verdict = match (cost.median(), row.failed()) {
+            (Some(_), _) => None,
+            (None, true) => Some("does not hold it"),
+            (None, false) => Some("no valid run"),
+        };
+        let mut cells = vec![
             peer.to_string(),
-            cost.text(2),
+            verdict.map_or_else(|| cost.text(2), str::to_owned),
             cost.rounds_text(2),
-            ratio.text(2),
+            ratio.median().map_or_else(String::new, |_| ratio.text(2)),
             ratio.rounds_text(2),
-            row.figure(|run| run.frames() / seconds as f64).median().map_or_else(String::new, thousands),
+            each_second(Measured::frames),
             sum(|run| run.missing),
             sum(|run| run.twice),
             sum(|run| run.uncalled),
-            row.figure(|run| run.p50_ms).text(2),
-            row.figure(|run| run.p99_ms).text(2),
-            row.figure(Measured::server_cores).text(2),
-            row.figure(|run| run.tester_cost(seconds)).text(2),
-            row.figure(|run| run.usage.busiest_load_thread * 100.0)
-                .median()
-                .map_or_else(String::new, |share| format!("{share:.0} %")),
+        ];
+        let middle = |decimals, of: &dyn Fn(&Measured) -> f64| {
+            let figure = row.figure(of);
+            figure.median().map_or_else(String::new, |_| figure.text(decimals))
+        };
+        cells.extend([
+            middle(2, &|run| run.p50_ms),
+            middle(1, &|run| run.p99_ms),
+            middle(2, &Measured::server_cores),
+            middle(2, &|run| run.tester_cost(seconds)),
         ]);
-        bars.push(match (row.failed(), cost.median()) {
-            (Some(_), _) => Bar {
-                label: peer.to_string(),
-                parts: vec![],
-                text: "does not hold it".into(),
-                is_ours: false,
-            },
-            (None, None) => {
-                Bar { label: peer.to_string(), parts: vec![], text: "no valid run".into(), is_ours: false }
-            }
-            (None, Some(median)) => Bar {
-                label: peer.to_string(),
-                parts: vec![median],
-                text: format!("{median:.1} us"),
-                is_ours: *peer == Peer::Dna,
-            },
+        let busiest = row.figure(|run| run.usage.busiest_load_thread * 100.0).median();
+        cells.push(busiest.map_or_else(String::new, |share| format!("{share:.0} %")));
+        if load.is_loud {
+            cells.push(each_second(|run| run.alerts));
+        }
+        table.rows.push(cells);
+        bars.push(Bar {
+            label: peer.to_string(),
+            parts: cost.median().into_iter().collect(),
+            text: verdict.map_or_else(|| format!("{} us", cost.text(1)), str::to_owned),
+            is_ours: *peer == Peer::Dna,
         });
         notes(section, load, *peer, row);
-        if Peer::REQUIRED.contains(peer) && cost.median().is_none() && row.failed().is_none() {
+        if load == JOURNAL && Peer::REQUIRED.contains(peer) && verdict == Some("no valid run") {
             section.lacks.push(format!("{load}: {peer} has no valid run"));
         }
     }
-    for required in Peer::REQUIRED.iter().filter(|required| rows.iter().all(|(peer, _)| peer != *required)) {
-        section.lacks.push(format!("{load}: {required} did not run"));
-    }
-    section.tables.push(table);
-    section.charts.push(chart::bars(&load.name(), &format!("Server CPU per delivery: {load}"), &bars));
+    section.show(PART, chart::bars(&load.name(), &format!("Server CPU per delivery: {load}"), &bars), table);
 }
 
 fn notes(section: &mut Section, load: Load, peer: Peer, row: &Row) {
