@@ -7,9 +7,10 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
+use super::centrifugo;
 use super::chart::{self, Bar};
 use super::cpu::Usage;
 use super::figure::{Figure, thousands};
@@ -24,6 +25,7 @@ use crate::{stage, tree, web};
 
 pub(super) const PART: &str = "fanout";
 const SCRIPT: &str = "bench/fanout.yml";
+const CENTRIFUGO_SCRIPT: &str = "bench/centrifugo.yml";
 const SECONDS: u64 = 6;
 /// Everybody has come within the first second; one more, so that nobody's first message is in what is measured.
 pub(super) const FROM: u64 = 2;
@@ -43,11 +45,13 @@ pub(super) enum Peer {
     Dna,
     Socketioxide,
     Node,
+    Centrifugo,
     Y2018,
 }
 
 impl Peer {
-    pub(super) const ALL: [Self; 5] = [Self::Bare, Self::Dna, Self::Socketioxide, Self::Node, Self::Y2018];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Bare, Self::Dna, Self::Socketioxide, Self::Node, Self::Centrifugo, Self::Y2018];
     /// Without one of them there is nothing to be held against.
     const REQUIRED: [Self; 4] = [Self::Bare, Self::Dna, Self::Socketioxide, Self::Node];
 
@@ -58,6 +62,7 @@ impl Peer {
             Self::Dna => "dna",
             Self::Socketioxide => "socketioxide",
             Self::Node => "node",
+            Self::Centrifugo => "centrifugo",
             Self::Y2018 => "2018",
         }
     }
@@ -70,6 +75,7 @@ impl fmt::Display for Peer {
             Self::Dna => "dna",
             Self::Socketioxide => "socketioxide",
             Self::Node => "Node, socket.io 4",
+            Self::Centrifugo => "Centrifugo, channels",
             Self::Y2018 => "the server of 2018",
         })
     }
@@ -101,6 +107,21 @@ const LOADS: [Load; 7] = [
 ];
 
 impl Load {
+    /// The gentle load is there for the server of 2018, which holds no other; Centrifugo, which knows nothing of who stands
+    /// where, is there for the journal's.
+    fn is_for(self, peer: Peer) -> bool {
+        match peer {
+            Peer::Centrifugo => self == JOURNAL,
+            Peer::Socketioxide | Peer::Node => self != GENTLE,
+            Peer::Bare | Peer::Dna | Peer::Y2018 => true,
+        }
+    }
+
+    /// Channels of Centrifugo, so that each has as many who hear it.
+    fn cells(self) -> u64 {
+        self.listeners / self.hearers
+    }
+
     /// For files.
     pub(super) fn name(self) -> String {
         let loud = if self.is_loud { "-loud" } else { "" };
@@ -139,9 +160,32 @@ impl Load {
     }
 
     /// What of the script's configuration this load replaces.
-    fn overrides(self, seconds: u64) -> Value {
+    fn overrides(self, peer: Peer, seconds: u64) -> Value {
+        let phases = json!([{"duration": 1, "arrivalCount": self.writers()}, {"pause": seconds + FROM - 1}]);
+        if peer == Peer::Centrifugo {
+            let answered = |id: u8, what: &str, how: Value| {
+                json!({"send": {
+                    "payload": {"id": id, what: how}, "match": {"json": "$.id", "value": id},
+                }})
+            };
+            return json!({"config": {
+                "phases": phases,
+                "delivery": {"event": "push", "stamp": "publish.data.contents", "read": "push.pub.data.contents",
+                    "expect": self.hearers, "deadline": "2s"},
+                "listeners": [{
+                    "count": self.cells() * self.hearers,
+                    "engine": "ws",
+                    "payload": {"path": "cells.csv", "fields": ["cell"], "order": "sequence"},
+                    "flow": [
+                        {"connect": "/connection/websocket"},
+                        answered(1, "connect", json!({})),
+                        answered(2, "subscribe", json!({"channel": "cell-{{ cell }}"})),
+                    ],
+                }],
+            }});
+        }
         json!({"config": {
-            "phases": [{"duration": 1, "arrivalCount": self.writers()}, {"pause": seconds + FROM}],
+            "phases": phases,
             "listeners": [{
                 "count": self.listeners,
                 "place": {"around": [MIDDLE.0, MIDDLE.1], "within": self.within().round(), "radius": [RADII_M.0, RADII_M.1]},
@@ -194,16 +238,22 @@ impl Stage {
         stage::make_tokens(&folder.join("users.csv"), 1, most(|load| load.writers()), &ground.data)?;
         let listeners = most(|load| load.listeners);
         stage::make_tokens(&folder.join("listeners.csv"), FIRST_LISTENER_IDX, listeners, &ground.data)?;
-        fs::copy(tree::root().join(SCRIPT), folder.join("fanout.yml")).context("cannot copy the script")?;
+        for script in [SCRIPT, CENTRIFUGO_SCRIPT].map(|script| tree::root().join(script)) {
+            let copy = folder.join(script.file_name().context("a script")?);
+            fs::copy(&script, copy).with_context(|| format!("cannot copy {}", script.display()))?;
+        }
         Ok(Self { folder, seconds })
     }
 
     /// One run of one server, begun anew for it.
     pub(super) fn run(&self, ground: &Ground, peer: Peer, load: Load, round: usize) -> Result<Measured> {
-        fs::write(self.folder.join("places.csv"), load.places()).context("cannot write places.csv")?;
+        let cells: String = (0..load.cells()).map(|cell| format!("{cell}\n")).collect();
+        for (file, text) in [("places.csv", load.places()), ("cells.csv", cells)] {
+            fs::write(self.folder.join(file), text).with_context(|| format!("cannot write {file}"))?;
+        }
         let listen = super::free_port()?;
         let (server, pids) = Server::start(ground, peer, listen, &self.folder)?;
-        let mut command = self.command(load, listen);
+        let mut command = self.command(peer, load, listen);
         let name = format!("{}-{}-{round}", load.name(), peer.name());
         let run = load::fire(&mut command, &pids, &self.folder, &name);
         server.stop()?;
@@ -211,17 +261,31 @@ impl Stage {
         Measured::of(&run?, peer, load, self.seconds)
     }
 
-    fn command(&self, load: Load, listen: impl fmt::Display) -> Command {
+    fn command(&self, peer: Peer, load: Load, listen: impl fmt::Display) -> Command {
+        let (scheme, script) = match peer {
+            Peer::Centrifugo => ("ws", "centrifugo.yml"),
+            _ => ("http", "fanout.yml"),
+        };
         let kind = if load.is_loud { "LoudSpeaker" } else { "Message" };
-        let times = ((self.seconds + FROM + 1) as f64 / load.pause()).round() as u64;
+        let times = ((self.seconds + FROM) as f64 / load.pause()).round() as u64;
         let mut command = load::drumfire();
-        command.args(["run", "--no-tui", "--seed", SEED, "-t", &format!("http://{listen}")]);
+        command.args(["run", "--no-tui", "--seed", SEED, "-t", &format!("{scheme}://{listen}")]);
         command.args(["-v", &json!({"times": times, "pause": load.pause(), "type": kind}).to_string()]);
-        command.args(["--overrides", &load.overrides(self.seconds).to_string()]);
-        command.arg(self.folder.join("fanout.yml"));
+        command.args(["--overrides", &load.overrides(peer, self.seconds).to_string()]);
+        command.arg(self.folder.join(script));
         command
     }
 }
+
+/// How they are started.
+const SERVERS: [&str; 6] = [
+    "target/bench-peers/release/bare-fanout PORT",
+    "DNA_NO_LIMITS=true target/release/dna serve --listen 127.0.0.1:PORT --data target/bench/data",
+    "JWT_SECRET=... target/bench-peers/release/socketioxide-grid PORT",
+    "JWT_SECRET=... PORT=PORT node bench/node/server.js",
+    "target/bench-centrifugo/v6.9.1/centrifugo --config target/bench/fanout/centrifugo.json",
+    "JWT_SECRET=... PORT=PORT REDIS_PORT=PORT node bench/2018/server.js",
+];
 
 impl Server {
     pub(super) fn start(
@@ -243,6 +307,11 @@ impl Server {
             let server = Server2018::start(listen, &secret, logs)?;
             let pids = server.pids().to_vec();
             return Ok((Self::Y2018(server), pids));
+        }
+        if peer == Peer::Centrifugo {
+            let program = centrifugo::start(listen, logs)?;
+            let pid = program.pid();
+            return Ok((Self::Program(program), vec![pid]));
         }
         let port = listen.port().to_string();
         let mut command = match peer {
@@ -298,7 +367,8 @@ impl Measured {
     fn of(run: &Run, peer: Peer, load: Load, seconds: u64) -> Result<Self> {
         let usage = run.usage(FROM, seconds).context("drumfire ended before what is measured was over")?;
         let heard = run.counted("drumfire.delivery.heard", FROM, seconds);
-        let messages = run.counted("socketio.emit", FROM, seconds);
+        let sent = ["socketio.emit", "websocket.messages_sent"];
+        let messages = sent.map(|counter| run.counted(counter, FROM, seconds)).iter().sum();
         // Events are counted over the whole run: so many for each message.
         let each = |event: &str| run.heard(event) / run.account("messages").max(1.0);
         let (missing, expected) = (run.account("missing"), run.account("expected"));
@@ -404,10 +474,20 @@ impl Measured {
 }
 
 pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
-    let peers: Vec<_> = Peer::ALL.into_iter().filter(|peer| options.wants(peer.name())).collect();
+    let mut peers: Vec<_> = Peer::ALL.into_iter().filter(|peer| options.wants(peer.name())).collect();
+    if peers.is_empty() {
+        bail!("fanout has none of these: {}", options.only.join(", "));
+    }
     if peers.contains(&Peer::Y2018) {
         server_2018::need_programs()?;
         server_2018::install()?;
+    }
+    let mut notes = Vec::new();
+    if peers.contains(&Peer::Centrifugo)
+        && let Err(error) = centrifugo::install()
+    {
+        peers.retain(|peer| *peer != Peer::Centrifugo);
+        notes.push(format!("Centrifugo {} could not be installed: {error}", centrifugo::VERSION));
     }
     web::install(&tree::root().join("bench/node"), "node packages")?;
     super::build_peers()?;
@@ -418,7 +498,8 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         title: "Fan-out: server CPU per delivery".to_owned(),
         text: words(seconds),
         versions: versions()?,
-        commands: vec!["cargo xtask bench fanout".to_owned()],
+        notes,
+        commands: ["cargo xtask bench fanout"].iter().chain(&SERVERS).map(|&line| line.to_owned()).collect(),
         ..Section::default()
     };
     let (mut runs, mut told) = (Vec::new(), Vec::new());
@@ -427,6 +508,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
     }
     for load in LOADS {
         println!("\n{load}");
+        let peers: Vec<_> = peers.iter().copied().filter(|peer| load.is_for(*peer)).collect();
         let mut rows: Vec<(Peer, Row)> = peers.iter().map(|peer| (*peer, Row::default())).collect();
         in_turn(options.rounds(), &peers, |round, peer| {
             let (_, row) = rows.iter_mut().find(|(other, _)| other == peer).context("a row for each")?;
@@ -441,7 +523,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         })?;
         add(&mut section, load, &rows, seconds);
         told.extend(rows.iter().filter_map(|(peer, row)| row.told(*peer, load)));
-        section.commands.push(super::words(&stage.command(load, "127.0.0.1:PORT")));
+        section.commands.push(super::words(&stage.command(Peer::Dna, load, "127.0.0.1:PORT")));
     }
     stages::add(&mut section, &told);
     section.runs = Value::Array(runs);
@@ -486,6 +568,10 @@ fn words(seconds: u64) -> Vec<String> {
              counted apart; `dna` folds alerts to one in two seconds for each of them, the others send every one.",
             MOST_MISSING * 100.0
         ),
+        "Centrifugo is told another load, since it knows no circles: each listener joins one channel, each message goes to one, \
+         and as many hear it. It looks at no token, and keeps nothing. Where it puts several messages into one frame, `drumfire` sees \
+         the first alone."
+            .to_owned(),
         "The server of 2018 measures on a sphere: what it misses, or delivers uncalled for, stands on the rim between that and the \
          ellipsoid (bench/2018/README.md)."
             .to_owned(),
@@ -499,6 +585,7 @@ pub(super) fn versions() -> Result<Vec<(String, String)>> {
         Ok(version_in_lock(&text, package).unwrap_or_else(|| "unknown".to_owned()))
     };
     Ok(vec![
+        ("Centrifugo".to_owned(), centrifugo::VERSION.to_owned()),
         ("socketioxide".to_owned(), locked("bench/peers/Cargo.lock", "socketioxide")?),
         ("socket.io".to_owned(), locked("bench/node/package-lock.json", "socket.io")?),
         ("socket.io of 2018".to_owned(), locked("bench/2018/package-lock.json", "socket.io")?),
@@ -625,8 +712,8 @@ mod tests {
             format!("radius: [{}, {}]", RADII_M.0, RADII_M.1),
             format!("count: {}", first.listeners),
             format!("arrivalCount: {}", first.writers()),
-            format!("times: {}", SECONDS + FROM + 1),
-            format!("pause: {}", SECONDS + FROM),
+            format!("times: {}", SECONDS + FROM),
+            format!("pause: {}", SECONDS + FROM - 1),
         ] {
             assert!(text.contains(&line), "{SCRIPT} lacks `{line}`");
         }
