@@ -569,8 +569,7 @@ fn words(seconds: u64) -> Vec<String> {
             MOST_MISSING * 100.0
         ),
         "Centrifugo is told another load, since it knows no circles: each listener joins one channel, each message goes to one, \
-         and as many hear it. It looks at no token, and keeps nothing. Where it puts several messages into one frame, `drumfire` sees \
-         the first alone."
+         and as many hear it. It looks at no token, and keeps nothing."
             .to_owned(),
         "The server of 2018 measures on a sphere: what it misses, or delivers uncalled for, stands on the rim between that and the \
          ellipsoid (bench/2018/README.md)."
