@@ -100,7 +100,7 @@ impl Stage {
         println!("\nslow readers beside {load}");
         in_turn(options.rounds(), &SLOW_READERS, |round, slow| {
             let name = format!("slow-{slow}-{round}");
-            let command = |listen| fanout::command(&self.folder, load, seconds, listen);
+            let command = |listen| fanout::command(&self.folder, fanout::Peer::Dna, load, seconds, listen);
             let measured = self.measure(&name, *slow, command)?;
             println!("  {slow:>5} slow readers, round {}: {}", round + 1, measured.line());
             runs.push(measured.json(&format!("{slow} slow readers"), round));
