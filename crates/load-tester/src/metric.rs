@@ -156,7 +156,7 @@ const HISTOGRAMS: &[(&str, &str, &str)] = &[
         names::SOCKETIO_RESPONSE_TIME,
         "ack or response of an emit; never an unanswered emit",
     ),
-    ("websocket.response_time", "websocket.response_time", "what a WebSocket step waited for"),
+    ("websocket.response_time", "websocket.response_time", "the answer a `send`, or the `wait` behind it, names; never an unanswered send"),
     ("connect", names::CONNECT_TOTAL, "a user's whole Socket.IO connect"),
     ("connect.dns", names::CONNECT_STAGES[0], "its stages"),
     ("connect.tcp", names::CONNECT_STAGES[1], ""),

@@ -182,6 +182,27 @@ fn a_ws_user_sends_waits_and_captures() {
     assert_eq!(server.closed.load(Ordering::Relaxed), 2, "users say goodbye");
 }
 
+/// Nobody says that the frame that happens to come next answers what was sent.
+#[test]
+fn a_wait_that_names_nothing_answers_nothing() {
+    let server = Plain::start(|_| {}, echo);
+    let flow = |wait: &str| format!("      - send: a\n      - wait: {wait}\n      - send: never answered");
+    for wait in ["true", "{timeout: 1}", "{capture: {json: $, as: said}}"] {
+        let outcome = server.drum(&script("", &flow(wait)));
+        completed(&outcome);
+        let times = &outcome.total.histograms;
+        assert_eq!(times["drumfire.wait.frame"].len(), 2, "{wait}");
+        for answer in ["websocket.response_time", names::RESPONSE_FROM_DUE] {
+            assert!(!times.contains_key(answer), "{wait} {answer}");
+        }
+    }
+    let outcome = server.drum(&script("", &flow("{match: {json: $, value: a}}")));
+    completed(&outcome);
+    for answer in ["websocket.response_time", names::RESPONSE_FROM_DUE] {
+        assert_eq!(outcome.total.histograms[answer].len(), 2, "{answer}");
+    }
+}
+
 #[test]
 fn a_ws_user_connects_as_the_script_says() {
     let server = Plain::start(|_| {}, echo);
