@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::compare::text::wrapped;
 use crate::ensure::Expression;
-use crate::metric::{Metric, Totals};
+use crate::metric::Metric;
 use crate::outcome::Outcome;
 use crate::report::units::{duration, figure, rate, thousands};
 use crate::script::LoadOptions;
@@ -38,6 +38,7 @@ const NEAR: f64 = 1.3;
 const USERS_A_SECOND: f64 = 500.0;
 
 mod settle;
+mod stretch;
 
 pub use settle::{Settled, Settler};
 
@@ -46,7 +47,7 @@ pub use settle::{Settled, Settler};
 pub enum What {
     /// Users a second that arrive, whether or not earlier ones have ended.
     Rate,
-    /// Users at once, each replaced when it ends.
+    /// Users at once, each replaced when it ends. Judged from when all of them are there.
     Users,
 }
 
@@ -344,13 +345,8 @@ pub fn nobody_listens(outcome: &Outcome) -> bool {
 }
 
 fn judge(conditions: &[Condition], load: f64, length: Duration, outcome: &Outcome, confirming: bool) -> Step {
-    let target = outcome.target.as_ref().map_or(&[][..], |target| &target.samples);
-    let totals = Totals {
-        total: &outcome.total,
-        delivery: outcome.delivery.as_ref(),
-        target,
-        tester: &outcome.tester,
-    };
+    let stretch = stretch::Stretch::of(outcome);
+    let totals = stretch.totals();
     let mut broken = Vec::new();
     for condition in conditions {
         let (observed, held) = condition.expression.judge(&totals);
@@ -370,15 +366,14 @@ fn judge(conditions: &[Condition], load: f64, length: Duration, outcome: &Outcom
     };
     let requests = ["http.requests", "socketio.emit", "websocket.messages_sent"]
         .iter()
-        .filter_map(|name| outcome.total.counters.get(*name))
+        .filter_map(|name| totals.total.counters.get(*name))
         .sum::<u64>();
-    let phases: f64 = outcome.meta.phases.iter().map(|phase| phase.duration_s).sum();
     let metrics = conditions.iter().flat_map(|condition| &condition.metrics);
     Step {
         load,
         seconds: length.as_secs_f64(),
         verdict,
-        requests_per_second: requests as f64 / phases.max(1.0),
+        requests_per_second: requests as f64 / stretch.seconds.max(1.0),
         concurrent_users: outcome.total.concurrent_users,
         figures: metrics.map(|metric| (metric.name.clone(), metric.of(&totals))).collect(),
         confirming,
@@ -751,13 +746,63 @@ mod tests {
         let judged = |until: &[&str]| {
             judge(&options(until).conditions(), 10.0, Duration::from_secs(5), &failing, false).verdict
         };
-        assert_eq!(judged(UNTIL), Verdict::Failed("errors.share = 5 (asked: errors.share <= 1%)".to_owned()));
+        assert_eq!(
+            judged(UNTIL),
+            Verdict::Failed("errors.share = 5 % (asked: errors.share <= 1%)".to_owned())
+        );
         assert_eq!(judged(&["errors.share < 10%"]), Verdict::Held);
         assert!(
             matches!(judged(&["delivery.p99 < 1s", "errors < 9"]), Verdict::Failed(why) if why.contains("no samples"))
         );
         assert!(Condition::parse("delivery.p9x < 3").unwrap_err().contains("did you mean delivery.p9"));
         assert!(Condition::parse("1 < 2").unwrap_err().contains("asks for no figure"));
+    }
+
+    #[test]
+    fn of_users_at_once_the_step_is_judged_and_not_the_way_up() {
+        let mut run = outcome(10.0, 100.0, 100.0);
+        let second = |start_s: f64, ms: u64, created, failed| {
+            let mut times = hdrhistogram::Histogram::new(2).unwrap();
+            times.record_n(ms * 1000, 50).unwrap();
+            let counters = [("vusers.created", created), ("errors.ETIMEDOUT", failed), ("http.requests", 50)];
+            Window {
+                start_s,
+                length_s: 1.0,
+                counters: counters.map(|(name, count)| (name.to_owned(), count)).into(),
+                histograms: BTreeMap::from([(names::HTTP_RESPONSE_TIME.to_owned(), times)]),
+                concurrent_users: 90,
+                connections: 90,
+            }
+        };
+        let phase = |start_s, duration_s| crate::outcome::PhaseInfo {
+            name: String::new(),
+            start_s,
+            duration_s,
+            load: "90 users at once".to_owned(),
+            planned: 0,
+        };
+        run.meta.phases = vec![phase(0.0, 2.0), phase(2.0, 3.0)];
+        run.seconds = vec![
+            second(0.0, 900, 45, 45),
+            second(1.0, 900, 45, 45),
+            second(2.0, 20, 5, 0),
+            second(3.0, 20, 5, 0),
+            second(4.0, 20, 0, 1),
+        ];
+        let judged = |until: &[&str], run: &Outcome| {
+            judge(&options(until).conditions(), 90.0, Duration::from_secs(3), run, false)
+        };
+        let step =
+            judged(&["http.response_time.p99 < 100ms", "errors.share <= 1%", "rate.users < 4/s"], &run);
+        assert_eq!((&step.verdict, step.requests_per_second), (&Verdict::Held, 50.0));
+        // One error of the ninety that stood there and the ten that came.
+        assert_eq!(step.figures[1], ("errors.share".to_owned(), Some(1.0)));
+        run.seconds[3] = second(3.0, 400, 5, 0);
+        let step = judged(&["http.response_time.p99 < 100ms"], &run);
+        assert!(
+            matches!(&step.verdict, Verdict::Failed(why) if why.contains("p99 = 40") && why.contains(" ms (")),
+            "{step:?}"
+        );
     }
 
     #[test]

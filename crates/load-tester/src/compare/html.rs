@@ -110,7 +110,7 @@ pub fn render(comparison: &Comparison) -> String {
             String::new()
         },
         left_out: text::left_out(comparison),
-        method: comparison.method.text(comparison.confidence),
+        method: comparison.method_text(),
         rules: text::rules(comparison),
     };
     // Writing to a String cannot fail.
