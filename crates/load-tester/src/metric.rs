@@ -162,6 +162,10 @@ const HISTOGRAMS: &[(&str, &str, &str)] = &[
         names::HTTP_RESPONSE_TIME,
         "first byte of an HTTP answer, from sending the request",
     ),
+    ("http.response_time.2xx", "http.response_time.2xx", "the same, by the class of the status"),
+    ("http.response_time.3xx", "http.response_time.3xx", ""),
+    ("http.response_time.4xx", "http.response_time.4xx", ""),
+    ("http.response_time.5xx", "http.response_time.5xx", ""),
     ("http.total", "http.total", "the whole HTTP answer"),
     (
         "socketio.response_time",
@@ -182,9 +186,16 @@ const HISTOGRAMS: &[(&str, &str, &str)] = &[
     ("connect.handshake", names::CONNECT_STAGES[5], ""),
     ("connect.probe", names::CONNECT_STAGES[6], ""),
     ("connect.namespace", names::CONNECT_STAGES[7], ""),
+    ("websocket.connect.total", "websocket.connect.total", "a user's whole plain WebSocket connect"),
+    ("websocket.connect.dns", "websocket.connect.dns", "its stages"),
+    ("websocket.connect.tcp", "websocket.connect.tcp", ""),
+    ("websocket.connect.tls", "websocket.connect.tls", ""),
+    ("websocket.connect.upgrade", "websocket.connect.upgrade", ""),
     ("upgrade_time", names::UPGRADE_TIME, "from polling to WebSocket"),
     ("listener_connect", names::LISTENER_CONNECT, "a listener's whole connect"),
     ("reconnect", names::RECONNECT, "from the loss of a connection until its owner is back"),
+    ("send_wait", names::SEND_WAIT, "how long a message was held back that the socket did not take at once"),
+    ("loop_lag", names::LOOP_LAG, "how late the tester's threads came to ticks of their own"),
     ("session_length", names::SESSION_LENGTH, "a whole scenario, completed users only"),
 ];
 
@@ -201,6 +212,13 @@ const COUNTERS: &[(&str, Better, &str)] = &[
     ("socketio.upgrades", Better::Neither, ""),
     ("socketio.upgrades_failed", Better::Less, ""),
     ("websocket.messages_sent", Better::Neither, ""),
+    ("websocket.messages_received", Better::Neither, ""),
+    (
+        "drumfire.users.replacements",
+        Better::Neither,
+        "users of closed phases that came when another had ended",
+    ),
+    ("drumfire.users.unfinished", Better::Less, "users cut off when the run was ended"),
     ("plugins.expect.ok", Better::More, ""),
     ("plugins.expect.failed", Better::Less, ""),
     (
@@ -241,6 +259,7 @@ const RATIOS: &[(&str, Unit, Better, Sum, Sum, f64, &str)] = &[
     ("rate.deliveries", Unit::PerSecond, Better::More, HEARD, Sum::Seconds, 1.0, "messages heard a second, all listeners together"),
     ("http.request_rate", Unit::PerSecond, Better::More, Sum::Counters(&["http.requests"]), Sum::Seconds, 1.0, "Artillery's name"),
     ("socketio.emit_rate", Unit::PerSecond, Better::More, Sum::Counters(&["socketio.emit"]), Sum::Seconds, 1.0, "Artillery's name"),
+    ("websocket.send_rate", Unit::PerSecond, Better::More, Sum::Counters(&["websocket.messages_sent"]), Sum::Seconds, 1.0, "Artillery's name"),
     ("completed.share", Unit::Percent, Better::More, Sum::Counters(&["vusers.completed"]), Sum::Users, 100.0, "users that came to the end of their scenario"),
     ("errors.share", Unit::Percent, Better::Less, Sum::Errors, Sum::Users, 100.0, "errors for each hundred users"),
     ("http.5xx.share", Unit::Percent, Better::Less, Sum::ServerErrors, Sum::HttpAnswers, 100.0, "HTTP answers with a status of 500 or above, which are no errors to Artillery"),
@@ -377,7 +396,11 @@ fn histogram(prefix: &str) -> Option<String> {
     {
         return Some((*full).to_owned());
     }
-    let class = prefix.strip_prefix("drumfire.").unwrap_or(prefix).strip_prefix("delivery.class.");
+    let own = prefix.strip_prefix("drumfire.").unwrap_or(prefix);
+    if own.strip_prefix("wait.").is_some_and(|event| !event.is_empty()) {
+        return Some(format!("drumfire.{own}"));
+    }
+    let class = own.strip_prefix("delivery.class.");
     if let Some(class) = class.filter(|class| !class.is_empty()) {
         return Some(format!("{}{class}", names::DELIVERY_CLASS));
     }
@@ -680,6 +703,7 @@ pub fn document() -> String {
     }
     text.push_str(
         "| `delivery.class.NAME` | `drumfire.delivery.class.NAME` | `delivery` of one group of listeners |\n\
+         | `wait.EVENT` | `drumfire.wait.EVENT` | how long a `wait` for it lasted; of plain WebSockets `wait.frame` |\n\
          | `plugins.metrics-by-endpoint.response_time.NAME` | | one endpoint, e.g. `'...response_time.GET /'.p99` in quotes |\n\
          | a statistic alone, e.g. `p99` | | all answers together: Artillery 1's `latency` |\n",
     );
@@ -732,6 +756,7 @@ mod tests {
         same("delivery.missing", "drumfire.delivery.missing");
         same("delivery.median", "drumfire.delivery.p50");
         same("delivery.class.near.p99", "drumfire.delivery.class.near.p99");
+        same("wait.new_msg.p99", "drumfire.wait.new_msg.p99");
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use load_tester::outcome::{Outcome, names};
+use load_tester::report::Loaded;
+use load_tester::report::diagnosis::diagnose;
 use load_tester::run::{RunOptions, run};
 use load_tester::script::{self, LoadOptions};
 use serde_json::{Value, json};
@@ -195,6 +197,8 @@ fn a_wait_that_names_nothing_answers_nothing() {
         for answer in ["websocket.response_time", names::RESPONSE_FROM_DUE] {
             assert!(!times.contains_key(answer), "{wait} {answer}");
         }
+        let found = diagnose(&Loaded::of(&outcome));
+        assert!(found.first.starts_with("4 frames sent, 0 answered: give a send"), "{}", found.first);
     }
     let outcome = server.drum(&script("", &flow("{match: {json: $, value: a}}")));
     completed(&outcome);

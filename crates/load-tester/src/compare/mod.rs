@@ -375,14 +375,14 @@ impl Comparison {
                     let row = rows.iter().find(|row| row.metric.name == "delivery.p99").unwrap_or(&rows[0]);
                     told(row)
                 };
-                let guessed = |row: &&&Row| row.noise.is_none();
-                if open.is_empty() && same.iter().all(|row| guessed(row)) {
+                let unknown = |rows: &[&&Row]| rows.iter().all(|row| row.noise.is_none());
+                if open.is_empty() && unknown(&same) {
                     format!("A and B are the same in every key figure: {}.", example(&same))
                 } else if open.is_empty() {
                     format!("A and B are the same within noise: {}.", example(&same))
                 } else if same.is_empty() {
                     format!("It cannot be told whether B differs from A: {}.", example(&open))
-                } else if open.iter().all(|row| guessed(row)) {
+                } else if unknown(&open) {
                     format!(
                         "It cannot be told whether B differs from A, as no noise is known of {} of {} key figures: {}.",
                         open.len(),
@@ -527,6 +527,7 @@ fn listed(a: &Side, b: &Side) -> Vec<Metric> {
         "connect.handshake",
         "connect.probe",
         "connect.namespace",
+        "websocket.connect.total",
         "listener_connect",
         "reconnect",
         "session_length",
