@@ -21,6 +21,9 @@ use crate::script::model::Script;
 
 /// Unless a condition speaks of errors: this many of them for a hundred users are no service.
 const ERRORS: &str = "errors.share <= 1%";
+/// And of a script with requests, unless one speaks of status codes: a refusing answer comes fast, and is no error to
+/// Artillery.
+const REFUSALS: &str = "http.5xx.share <= 1%";
 /// A step is repeated when the tester stumbled, for it may have been chance.
 const TRIES: usize = 2;
 /// From one step to the next while everything holds.
@@ -61,6 +64,8 @@ pub struct Options {
     pub step: Duration,
     /// How far apart what held and what did not may lie at the end, per cent.
     pub precision: f64,
+    /// The script makes requests.
+    pub http: bool,
 }
 
 /// An expression that has to hold, e.g. `delivery.p99 < 100ms`.
@@ -198,15 +203,15 @@ impl Options {
     /// The conditions as they are judged: with one on errors, unless the user's speak of them.
     fn conditions(&self) -> Vec<Condition> {
         let mut all = self.until.clone();
-        let speaks = |condition: &Condition| {
-            condition
-                .metrics
-                .iter()
-                .any(|metric| metric.name.starts_with("errors") || metric.name == "completed.share")
+        let speaks = |of: &[&str]| {
+            let mut named = self.until.iter().flat_map(|condition| &condition.metrics);
+            named.any(|metric| of.iter().any(|of| metric.name.starts_with(of)))
         };
-        if !all.iter().any(speaks) {
-            all.push(Condition::parse(ERRORS).expect("is one"));
-        }
+        let added = [
+            (!speaks(&["errors", "completed.share"])).then_some(ERRORS),
+            (self.http && !speaks(&["http.5xx", "http.codes."])).then_some(REFUSALS),
+        ];
+        all.extend(added.into_iter().flatten().map(|text| Condition::parse(text).expect("is one")));
         all
     }
 
@@ -349,6 +354,10 @@ fn judge(conditions: &[Condition], load: f64, length: Duration, outcome: &Outcom
     let totals = stretch.totals();
     let mut broken = Vec::new();
     for condition in conditions {
+        // What was added is asked of what there was.
+        if condition.text == REFUSALS && condition.metrics.iter().all(|metric| metric.of(&totals).is_none()) {
+            continue;
+        }
         let (observed, held) = condition.expression.judge(&totals);
         if !held {
             broken.push(format!("{observed} (asked: {})", condition.text));
@@ -577,6 +586,7 @@ mod tests {
             to: None,
             step: Duration::from_secs(5),
             precision: 5.0,
+            http: false,
         }
     }
 
@@ -751,6 +761,21 @@ mod tests {
             Verdict::Failed("errors.share = 5 % (asked: errors.share <= 1%)".to_owned())
         );
         assert_eq!(judged(&["errors.share < 10%"]), Verdict::Held);
+        let mut refusing = failing.clone();
+        refusing
+            .total
+            .counters
+            .extend([("http.codes.200".to_owned(), 90), ("http.codes.503".to_owned(), 10)]);
+        for (until, run, held) in [
+            ("errors < 9", &refusing, false),
+            ("http.5xx.share <= 10%", &refusing, true),
+            ("http.codes.500 < 1", &refusing, true),
+            ("errors < 9", &failing, true),
+        ] {
+            let options = Options { http: true, ..options(&[until, "errors < 9"]) };
+            let step = judge(&options.conditions(), 10.0, Duration::from_secs(5), run, false);
+            assert_eq!(step.verdict == Verdict::Held, held, "{until}: {:?}", step.verdict);
+        }
         assert!(
             matches!(judged(&["delivery.p99 < 1s", "errors < 9"]), Verdict::Failed(why) if why.contains("no samples"))
         );
