@@ -95,7 +95,7 @@ Examples:
   drumfire limit scenario.yml --until 'http.response_time.p99 < 1s' -o limit.json --keep steps/
 
 Flow and listeners are the script's; its phases are replaced. Without a condition on errors, `errors.share <= 1%` is \
-added. Names of figures: docs/metrics.md.
+added; with requests and none on status codes, `http.5xx.share <= 1%`. Names of figures: docs/metrics.md.
 Exit codes: 0 found; 1 nothing held, or a script error; 3 the tester was the limit; 130 Ctrl-C (what is known so far is \
 told).";
 

@@ -81,22 +81,25 @@ pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<u8> {
 }
 
 pub(crate) fn limit(args: &LimitArgs) -> anyhow::Result<u8> {
-    let options = limit::Options {
+    let mut options = limit::Options {
         what: args.what,
         until: args.until.clone(),
         from: args.from,
         to: args.to,
         step: Duration::from_secs_f64(args.step_duration),
         precision: args.precision.max(0.1),
+        http: false,
     };
     if args.script.solo {
         bail!("--solo runs one user, and a search needs many: leave it out");
     }
     let base = args.script.load_options();
-    let at = |load, length| options.load_options(&base, load, length).map_err(anyhow::Error::msg);
-    let first = at(options.from, options.step)?;
+    let first = options.load_options(&base, options.from, options.step).map_err(anyhow::Error::msg)?;
     let Some(script) = told(script::load(&first)) else { return Ok(SCRIPT_ERROR) };
     options.check(&script).map_err(anyhow::Error::msg)?;
+    options.http = script.makes_requests();
+    let options = options;
+    let at = |load, length| options.load_options(&base, load, length).map_err(anyhow::Error::msg);
     // Before the first step: what cannot be written should not cost a search.
     let output = args.output.as_deref().map(report::json::probe).transpose()?;
     if let Some(folder) = &args.keep {

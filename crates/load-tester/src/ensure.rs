@@ -17,7 +17,9 @@ pub(crate) fn judge(ensure: &Ensure, figures: Totals<'_>) -> Vec<Check> {
         let v1 = !metric.contains('.');
         let sign = if v1 { "<=" } else { "<" };
         let (observed, passed) = match look_up(&figures, metric) {
-            Ok(value) => (plain(value), if v1 { value <= limit } else { value < limit }),
+            Ok((value, unit)) => {
+                (format!("{}{unit}", plain(value)), if v1 { value <= limit } else { value < limit })
+            }
             Err(why) => (why, false),
         };
         checks.push(Check {
@@ -57,15 +59,17 @@ pub(crate) fn judge(ensure: &Ensure, figures: Totals<'_>) -> Vec<Check> {
 }
 
 /// The figure of this name, or why there is none.
-fn look_up(figures: &dyn Figures, name: &str) -> Result<f64, String> {
+/// The figure of this name and its unit, or why there is none.
+fn look_up(figures: &dyn Figures, name: &str) -> Result<(f64, &'static str), String> {
     // What was counted under any name can be asked for, also by names that only this run knows.
     if let Some(count) = figures.counter(name) {
-        return Ok(count as f64);
+        return Ok((count as f64, ""));
     }
     match Metric::named(name) {
-        Ok(metric) => {
-            metric.of(figures).ok_or_else(|| format!("no samples: nothing was recorded under {name}"))
-        }
+        Ok(metric) => metric
+            .of(figures)
+            .map(|value| (value, metric.unit.after_figure()))
+            .ok_or_else(|| format!("no samples: nothing was recorded under {name}")),
         Err(unknown) => Err(unknown.to_string()),
     }
 }
@@ -150,14 +154,14 @@ impl Expression {
         let mut unknown = Vec::new();
         let mut seen = BTreeMap::new();
         self.names(&mut |name| match look_up(figures, name) {
-            Ok(value) => drop(seen.insert(name.to_owned(), plain(value))),
+            Ok((value, unit)) => drop(seen.insert(name.to_owned(), format!("{}{unit}", plain(value)))),
             Err(why) => unknown.push(why),
         });
         if !unknown.is_empty() {
             return (unknown.join("; "), false);
         }
         let observed: Vec<String> = seen.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-        match self.holds_for(&|name| look_up(figures, name).ok().map(Value::from)) {
+        match self.holds_for(&|name| look_up(figures, name).ok().map(|(value, _)| Value::from(value))) {
             Ok(held) => (observed.join(", "), held),
             Err(why) => (why, false),
         }
@@ -507,7 +511,10 @@ mod tests {
             ],
             max_error_rate: Some(1.0),
         };
-        let checks = judge(&ensure, Totals { total: &total, delivery: None, target: &[], tester: &[] });
+        let checks = judge(
+            &ensure,
+            Totals { total: &total, users_before: 0, delivery: None, target: &[], tester: &[] },
+        );
         let told: Vec<String> = checks
             .iter()
             .map(|check| format!("{} [{}] {}", check.passed, check.expression, check.observed))
@@ -516,12 +523,12 @@ mod tests {
             told,
             [
                 "false [http.respons_time.p99 < 10] no such metric: http.respons_time.p99 (did you mean http.response_time.p99?)",
-                "true [http.response_time.p95 < 95.1] 95.039",
-                "false [http.response_time.p99 < 50] 99.007",
-                "true [p50 <= 50.1] 50.015",
+                "true [http.response_time.p95 < 95.1] 95.039 ms",
+                "false [http.response_time.p99 < 50] 99.007 ms",
+                "true [p50 <= 50.1] 50.015 ms",
                 "false [socketio.response_time.p99 < 10] no samples: nothing was recorded under socketio.response_time.p99",
                 "true [http.codes.404 < 1] http.codes.404 = 0",
-                "true [vusers.created - vusers.completed <= 2 and http.request_rate > 49] http.request_rate = 50, vusers.completed = 98, vusers.created = 100",
+                "true [vusers.created - vusers.completed <= 2 and http.request_rate > 49] http.request_rate = 50/s, vusers.completed = 98, vusers.created = 100",
                 "false [http.codez.200 > 1] no such metric: http.codez.200",
                 "false [vusers.created >] cannot be read: it ends too early",
                 "false [maxErrorRate <= 1] 2 %",

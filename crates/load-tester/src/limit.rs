@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::compare::text::wrapped;
 use crate::ensure::Expression;
-use crate::metric::{Metric, Totals};
+use crate::metric::Metric;
 use crate::outcome::Outcome;
 use crate::report::units::{duration, figure, rate, thousands};
 use crate::script::LoadOptions;
@@ -21,6 +21,9 @@ use crate::script::model::Script;
 
 /// Unless a condition speaks of errors: this many of them for a hundred users are no service.
 const ERRORS: &str = "errors.share <= 1%";
+/// And of a script with requests, unless one speaks of status codes: a refusing answer comes fast, and is no error to
+/// Artillery.
+const REFUSALS: &str = "http.5xx.share <= 1%";
 /// A step is repeated when the tester stumbled, for it may have been chance.
 const TRIES: usize = 2;
 /// From one step to the next while everything holds.
@@ -38,6 +41,7 @@ const NEAR: f64 = 1.3;
 const USERS_A_SECOND: f64 = 500.0;
 
 mod settle;
+mod stretch;
 
 pub use settle::{Settled, Settler};
 
@@ -46,7 +50,7 @@ pub use settle::{Settled, Settler};
 pub enum What {
     /// Users a second that arrive, whether or not earlier ones have ended.
     Rate,
-    /// Users at once, each replaced when it ends.
+    /// Users at once, each replaced when it ends. Judged from when all of them are there.
     Users,
 }
 
@@ -60,6 +64,8 @@ pub struct Options {
     pub step: Duration,
     /// How far apart what held and what did not may lie at the end, per cent.
     pub precision: f64,
+    /// The script makes requests.
+    pub http: bool,
 }
 
 /// An expression that has to hold, e.g. `delivery.p99 < 100ms`.
@@ -197,15 +203,15 @@ impl Options {
     /// The conditions as they are judged: with one on errors, unless the user's speak of them.
     fn conditions(&self) -> Vec<Condition> {
         let mut all = self.until.clone();
-        let speaks = |condition: &Condition| {
-            condition
-                .metrics
-                .iter()
-                .any(|metric| metric.name.starts_with("errors") || metric.name == "completed.share")
+        let speaks = |of: &[&str]| {
+            let mut named = self.until.iter().flat_map(|condition| &condition.metrics);
+            named.any(|metric| of.iter().any(|of| metric.name.starts_with(of)))
         };
-        if !all.iter().any(speaks) {
-            all.push(Condition::parse(ERRORS).expect("is one"));
-        }
+        let added = [
+            (!speaks(&["errors", "completed.share"])).then_some(ERRORS),
+            (self.http && !speaks(&["http.5xx", "http.codes."])).then_some(REFUSALS),
+        ];
+        all.extend(added.into_iter().flatten().map(|text| Condition::parse(text).expect("is one")));
         all
     }
 
@@ -344,15 +350,14 @@ pub fn nobody_listens(outcome: &Outcome) -> bool {
 }
 
 fn judge(conditions: &[Condition], load: f64, length: Duration, outcome: &Outcome, confirming: bool) -> Step {
-    let target = outcome.target.as_ref().map_or(&[][..], |target| &target.samples);
-    let totals = Totals {
-        total: &outcome.total,
-        delivery: outcome.delivery.as_ref(),
-        target,
-        tester: &outcome.tester,
-    };
+    let stretch = stretch::Stretch::of(outcome);
+    let totals = stretch.totals();
     let mut broken = Vec::new();
     for condition in conditions {
+        // What was added is asked of what there was.
+        if condition.text == REFUSALS && condition.metrics.iter().all(|metric| metric.of(&totals).is_none()) {
+            continue;
+        }
         let (observed, held) = condition.expression.judge(&totals);
         if !held {
             broken.push(format!("{observed} (asked: {})", condition.text));
@@ -370,15 +375,14 @@ fn judge(conditions: &[Condition], load: f64, length: Duration, outcome: &Outcom
     };
     let requests = ["http.requests", "socketio.emit", "websocket.messages_sent"]
         .iter()
-        .filter_map(|name| outcome.total.counters.get(*name))
+        .filter_map(|name| totals.total.counters.get(*name))
         .sum::<u64>();
-    let phases: f64 = outcome.meta.phases.iter().map(|phase| phase.duration_s).sum();
     let metrics = conditions.iter().flat_map(|condition| &condition.metrics);
     Step {
         load,
         seconds: length.as_secs_f64(),
         verdict,
-        requests_per_second: requests as f64 / phases.max(1.0),
+        requests_per_second: requests as f64 / stretch.seconds.max(1.0),
         concurrent_users: outcome.total.concurrent_users,
         figures: metrics.map(|metric| (metric.name.clone(), metric.of(&totals))).collect(),
         confirming,
@@ -582,6 +586,7 @@ mod tests {
             to: None,
             step: Duration::from_secs(5),
             precision: 5.0,
+            http: false,
         }
     }
 
@@ -751,13 +756,78 @@ mod tests {
         let judged = |until: &[&str]| {
             judge(&options(until).conditions(), 10.0, Duration::from_secs(5), &failing, false).verdict
         };
-        assert_eq!(judged(UNTIL), Verdict::Failed("errors.share = 5 (asked: errors.share <= 1%)".to_owned()));
+        assert_eq!(
+            judged(UNTIL),
+            Verdict::Failed("errors.share = 5 % (asked: errors.share <= 1%)".to_owned())
+        );
         assert_eq!(judged(&["errors.share < 10%"]), Verdict::Held);
+        let mut refusing = failing.clone();
+        refusing
+            .total
+            .counters
+            .extend([("http.codes.200".to_owned(), 90), ("http.codes.503".to_owned(), 10)]);
+        for (until, run, held) in [
+            ("errors < 9", &refusing, false),
+            ("http.5xx.share <= 10%", &refusing, true),
+            ("http.codes.500 < 1", &refusing, true),
+            ("errors < 9", &failing, true),
+        ] {
+            let options = Options { http: true, ..options(&[until, "errors < 9"]) };
+            let step = judge(&options.conditions(), 10.0, Duration::from_secs(5), run, false);
+            assert_eq!(step.verdict == Verdict::Held, held, "{until}: {:?}", step.verdict);
+        }
         assert!(
             matches!(judged(&["delivery.p99 < 1s", "errors < 9"]), Verdict::Failed(why) if why.contains("no samples"))
         );
         assert!(Condition::parse("delivery.p9x < 3").unwrap_err().contains("did you mean delivery.p9"));
         assert!(Condition::parse("1 < 2").unwrap_err().contains("asks for no figure"));
+    }
+
+    #[test]
+    fn of_users_at_once_the_step_is_judged_and_not_the_way_up() {
+        let mut run = outcome(10.0, 100.0, 100.0);
+        let second = |start_s: f64, ms: u64, created, failed| {
+            let mut times = hdrhistogram::Histogram::new(2).unwrap();
+            times.record_n(ms * 1000, 50).unwrap();
+            let counters = [("vusers.created", created), ("errors.ETIMEDOUT", failed), ("http.requests", 50)];
+            Window {
+                start_s,
+                length_s: 1.0,
+                counters: counters.map(|(name, count)| (name.to_owned(), count)).into(),
+                histograms: BTreeMap::from([(names::HTTP_RESPONSE_TIME.to_owned(), times)]),
+                concurrent_users: 90,
+                connections: 90,
+            }
+        };
+        let phase = |start_s, duration_s| crate::outcome::PhaseInfo {
+            name: String::new(),
+            start_s,
+            duration_s,
+            load: "90 users at once".to_owned(),
+            planned: 0,
+        };
+        run.meta.phases = vec![phase(0.0, 2.0), phase(2.0, 3.0)];
+        run.seconds = vec![
+            second(0.0, 900, 45, 45),
+            second(1.0, 900, 45, 45),
+            second(2.0, 20, 5, 0),
+            second(3.0, 20, 5, 0),
+            second(4.0, 20, 0, 1),
+        ];
+        let judged = |until: &[&str], run: &Outcome| {
+            judge(&options(until).conditions(), 90.0, Duration::from_secs(3), run, false)
+        };
+        let step =
+            judged(&["http.response_time.p99 < 100ms", "errors.share <= 1%", "rate.users < 4/s"], &run);
+        assert_eq!((&step.verdict, step.requests_per_second), (&Verdict::Held, 50.0));
+        // One error of the ninety that stood there and the ten that came.
+        assert_eq!(step.figures[1], ("errors.share".to_owned(), Some(1.0)));
+        run.seconds[3] = second(3.0, 400, 5, 0);
+        let step = judged(&["http.response_time.p99 < 100ms"], &run);
+        assert!(
+            matches!(&step.verdict, Verdict::Failed(why) if why.contains("p99 = 40") && why.contains(" ms (")),
+            "{step:?}"
+        );
     }
 
     #[test]

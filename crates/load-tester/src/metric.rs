@@ -71,8 +71,14 @@ const STATISTICS: [&str; 15] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sum {
     Counters(&'static [&'static str]),
+    /// Users that were at work: those that came, and those that had come before the stretch of time that is looked at.
+    Users,
     /// All `errors.` counters.
     Errors,
+    /// HTTP answers, whatever their status.
+    HttpAnswers,
+    /// Those with 5xx.
+    ServerErrors,
     /// (listener, message) pairs that were heard of those expected.
     Fulfilled,
     Expected,
@@ -121,11 +127,17 @@ pub(crate) trait Figures {
     fn counter(&self, name: &str) -> Option<u64>;
     /// The sum of all `errors.` counters.
     fn errors(&self) -> u64;
+    /// HTTP answers with this status or a higher one.
+    fn http_answers(&self, lowest: u16) -> u64;
     /// In milliseconds; a count for [`Statistic::Count`].
     fn statistic(&self, histogram: &str, statistic: Statistic) -> Option<f64>;
     fn answers(&self, statistic: Statistic) -> Option<f64>;
     /// What rates are divided by.
     fn seconds(&self) -> f64;
+    /// Users that had come before, and were still at work.
+    fn users_before(&self) -> u64 {
+        0
+    }
     fn delivery(&self) -> Option<&Delivery>;
     fn target(&self) -> &[ProcessSample];
     fn tester(&self) -> &[ProcessSample];
@@ -150,13 +162,21 @@ const HISTOGRAMS: &[(&str, &str, &str)] = &[
         names::HTTP_RESPONSE_TIME,
         "first byte of an HTTP answer, from sending the request",
     ),
+    ("http.response_time.2xx", "http.response_time.2xx", "the same, by the class of the status"),
+    ("http.response_time.3xx", "http.response_time.3xx", ""),
+    ("http.response_time.4xx", "http.response_time.4xx", ""),
+    ("http.response_time.5xx", "http.response_time.5xx", ""),
     ("http.total", "http.total", "the whole HTTP answer"),
     (
         "socketio.response_time",
         names::SOCKETIO_RESPONSE_TIME,
         "ack or response of an emit; never an unanswered emit",
     ),
-    ("websocket.response_time", "websocket.response_time", "what a WebSocket step waited for"),
+    (
+        "websocket.response_time",
+        "websocket.response_time",
+        "the answer a `send`, or the `wait` behind it, names; never an unanswered send",
+    ),
     ("connect", names::CONNECT_TOTAL, "a user's whole Socket.IO connect"),
     ("connect.dns", names::CONNECT_STAGES[0], "its stages"),
     ("connect.tcp", names::CONNECT_STAGES[1], ""),
@@ -166,9 +186,16 @@ const HISTOGRAMS: &[(&str, &str, &str)] = &[
     ("connect.handshake", names::CONNECT_STAGES[5], ""),
     ("connect.probe", names::CONNECT_STAGES[6], ""),
     ("connect.namespace", names::CONNECT_STAGES[7], ""),
+    ("websocket.connect.total", "websocket.connect.total", "a user's whole plain WebSocket connect"),
+    ("websocket.connect.dns", "websocket.connect.dns", "its stages"),
+    ("websocket.connect.tcp", "websocket.connect.tcp", ""),
+    ("websocket.connect.tls", "websocket.connect.tls", ""),
+    ("websocket.connect.upgrade", "websocket.connect.upgrade", ""),
     ("upgrade_time", names::UPGRADE_TIME, "from polling to WebSocket"),
     ("listener_connect", names::LISTENER_CONNECT, "a listener's whole connect"),
     ("reconnect", names::RECONNECT, "from the loss of a connection until its owner is back"),
+    ("send_wait", names::SEND_WAIT, "how long a message was held back that the socket did not take at once"),
+    ("loop_lag", names::LOOP_LAG, "how late the tester's threads came to ticks of their own"),
     ("session_length", names::SESSION_LENGTH, "a whole scenario, completed users only"),
 ];
 
@@ -185,6 +212,13 @@ const COUNTERS: &[(&str, Better, &str)] = &[
     ("socketio.upgrades", Better::Neither, ""),
     ("socketio.upgrades_failed", Better::Less, ""),
     ("websocket.messages_sent", Better::Neither, ""),
+    ("websocket.messages_received", Better::Neither, ""),
+    (
+        "drumfire.users.replacements",
+        Better::Neither,
+        "users of closed phases that came when another had ended",
+    ),
+    ("drumfire.users.unfinished", Better::Less, "users cut off when the run was ended"),
     ("plugins.expect.ok", Better::More, ""),
     ("plugins.expect.failed", Better::Less, ""),
     (
@@ -216,18 +250,19 @@ const DELIVERIES: &[(&str, Better, &str)] = &[
 
 const REQUESTS: Sum = Sum::Counters(&["http.requests", "socketio.emit", "websocket.messages_sent"]);
 const HEARD: Sum = Sum::Counters(&["drumfire.delivery.heard"]);
-const USERS: Sum = Sum::Counters(&["vusers.created"]);
 
 /// Figures made of others.
 #[rustfmt::skip]
 const RATIOS: &[(&str, Unit, Better, Sum, Sum, f64, &str)] = &[
-    ("rate.users", Unit::PerSecond, Better::More, USERS, Sum::Seconds, 1.0, "users started a second"),
+    ("rate.users", Unit::PerSecond, Better::More, Sum::Counters(&["vusers.created"]), Sum::Seconds, 1.0, "users started a second"),
     ("rate.requests", Unit::PerSecond, Better::More, REQUESTS, Sum::Seconds, 1.0, "requests and messages sent a second"),
     ("rate.deliveries", Unit::PerSecond, Better::More, HEARD, Sum::Seconds, 1.0, "messages heard a second, all listeners together"),
     ("http.request_rate", Unit::PerSecond, Better::More, Sum::Counters(&["http.requests"]), Sum::Seconds, 1.0, "Artillery's name"),
     ("socketio.emit_rate", Unit::PerSecond, Better::More, Sum::Counters(&["socketio.emit"]), Sum::Seconds, 1.0, "Artillery's name"),
-    ("completed.share", Unit::Percent, Better::More, Sum::Counters(&["vusers.completed"]), USERS, 100.0, "users that came to the end of their scenario"),
-    ("errors.share", Unit::Percent, Better::Less, Sum::Errors, USERS, 100.0, "errors for each hundred users"),
+    ("websocket.send_rate", Unit::PerSecond, Better::More, Sum::Counters(&["websocket.messages_sent"]), Sum::Seconds, 1.0, "Artillery's name"),
+    ("completed.share", Unit::Percent, Better::More, Sum::Counters(&["vusers.completed"]), Sum::Users, 100.0, "users that came to the end of their scenario"),
+    ("errors.share", Unit::Percent, Better::Less, Sum::Errors, Sum::Users, 100.0, "errors for each hundred users"),
+    ("http.5xx.share", Unit::Percent, Better::Less, Sum::ServerErrors, Sum::HttpAnswers, 100.0, "HTTP answers with a status of 500 or above, which are no errors to Artillery"),
     ("delivery.completeness", Unit::Percent, Better::More, Sum::Fulfilled, Sum::Expected, 100.0, "pairs heard of those expected; needs `expect`"),
     ("target.cpu", Unit::Cores, Better::Less, Sum::TargetCpu, Sum::TargetWatched, 0.001, "mean processor use, 1 is one core; only of a target on this machine"),
     ("target.cpu_per_request", Unit::Milliseconds, Better::Less, Sum::TargetCpu, REQUESTS, 1.0, "processor time for each request or message"),
@@ -361,12 +396,22 @@ fn histogram(prefix: &str) -> Option<String> {
     {
         return Some((*full).to_owned());
     }
-    let class = prefix.strip_prefix("drumfire.").unwrap_or(prefix).strip_prefix("delivery.class.");
+    let own = prefix.strip_prefix("drumfire.").unwrap_or(prefix);
+    if own.strip_prefix("wait.").is_some_and(|event| !event.is_empty()) {
+        return Some(format!("drumfire.{own}"));
+    }
+    let class = own.strip_prefix("delivery.class.");
     if let Some(class) = class.filter(|class| !class.is_empty()) {
         return Some(format!("{}{class}", names::DELIVERY_CLASS));
     }
     let endpoint = prefix.strip_prefix("plugins.metrics-by-endpoint.response_time.");
     endpoint.is_some_and(|endpoint| !endpoint.is_empty()).then(|| prefix.to_owned())
+}
+
+/// Is this the counter of a status that is not below `lowest`?
+pub(crate) fn answered(counter: &str, lowest: u16) -> bool {
+    let code = counter.strip_prefix("http.codes.").and_then(|code| code.parse::<u16>().ok());
+    code.is_some_and(|code| code >= lowest)
 }
 
 /// Zero for what can be counted and never was; of deliveries nothing without an account of them.
@@ -389,7 +434,10 @@ impl Sum {
                 }
                 sum
             }
+            Self::Users => counted(figures, "vusers.created")? + figures.users_before() as f64,
             Self::Errors => figures.errors() as f64,
+            Self::HttpAnswers => figures.http_answers(100) as f64,
+            Self::ServerErrors => figures.http_answers(500) as f64,
             Self::Fulfilled => {
                 let delivery = figures.delivery()?;
                 let expected = delivery.expected?;
@@ -453,10 +501,12 @@ fn nearest(name: &str) -> Option<String> {
 
 // ------------------------------------------------------------------------------------------------- where figures stand
 
-/// A run that has just ended.
+/// A run that has just ended, or a stretch of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Totals<'a> {
     pub(crate) total: &'a Window,
+    /// Users at work when it began: none, unless it is a stretch.
+    pub(crate) users_before: u64,
     pub(crate) delivery: Option<&'a Delivery>,
     pub(crate) target: &'a [ProcessSample],
     pub(crate) tester: &'a [ProcessSample],
@@ -474,6 +524,11 @@ impl Figures for Totals<'_> {
             .filter(|(name, _)| name.starts_with("errors."))
             .map(|(_, count)| count)
             .sum()
+    }
+
+    fn http_answers(&self, lowest: u16) -> u64 {
+        let count = |(name, count): (&String, &u64)| answered(name, lowest).then_some(*count);
+        self.total.counters.iter().filter_map(count).sum()
     }
 
     fn statistic(&self, histogram: &str, statistic: Statistic) -> Option<f64> {
@@ -495,6 +550,10 @@ impl Figures for Totals<'_> {
 
     fn seconds(&self) -> f64 {
         self.total.length_s.max(1.0)
+    }
+
+    fn users_before(&self) -> u64 {
+        self.users_before
     }
 
     fn delivery(&self) -> Option<&Delivery> {
@@ -522,6 +581,12 @@ impl Figures for Loaded {
 
     fn errors(&self) -> u64 {
         self.total.error_count()
+    }
+
+    fn http_answers(&self, lowest: u16) -> u64 {
+        let codes = self.total.codes.iter();
+        // Artillery 1 has messages of the socket engines among them, as `0`.
+        codes.filter(|(code, _)| code.parse().is_ok_and(|code: u16| code >= lowest)).map(|(_, n)| n).sum()
     }
 
     fn statistic(&self, histogram: &str, statistic: Statistic) -> Option<f64> {
@@ -638,6 +703,7 @@ pub fn document() -> String {
     }
     text.push_str(
         "| `delivery.class.NAME` | `drumfire.delivery.class.NAME` | `delivery` of one group of listeners |\n\
+         | `wait.EVENT` | `drumfire.wait.EVENT` | how long a `wait` for it lasted; of plain WebSockets `wait.frame` |\n\
          | `plugins.metrics-by-endpoint.response_time.NAME` | | one endpoint, e.g. `'...response_time.GET /'.p99` in quotes |\n\
          | a statistic alone, e.g. `p99` | | all answers together: Artillery 1's `latency` |\n",
     );
@@ -645,6 +711,18 @@ pub fn document() -> String {
 }
 
 impl Unit {
+    /// What is written behind a plain number of it.
+    pub(crate) fn after_figure(self) -> &'static str {
+        match self {
+            Self::Milliseconds => " ms",
+            Self::PerSecond => "/s",
+            Self::Percent => " %",
+            Self::Count => "",
+            Self::Megabytes => " MB",
+            Self::Cores => " CPU",
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Milliseconds => "ms",
@@ -678,6 +756,7 @@ mod tests {
         same("delivery.missing", "drumfire.delivery.missing");
         same("delivery.median", "drumfire.delivery.p50");
         same("delivery.class.near.p99", "drumfire.delivery.class.near.p99");
+        same("wait.new_msg.p99", "drumfire.wait.new_msg.p99");
     }
 
     #[test]

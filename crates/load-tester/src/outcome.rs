@@ -292,7 +292,8 @@ pub struct Monitored {
     /// The endpoint's name in the script, else its URL.
     pub source: String,
     pub kind: MonitoredKind,
-    /// (seconds since the run's start, value); a counter's values are per second since the sample before.
+    /// (seconds since the run's start, value); a counter's values are per second since the sample before, a mean's those of
+    /// what was added to its distribution since then.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -301,6 +302,8 @@ pub struct Monitored {
 pub enum MonitoredKind {
     Gauge,
     Counter,
+    /// Of a histogram or summary.
+    Mean,
 }
 
 /// The processes behind the target's port.

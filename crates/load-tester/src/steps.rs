@@ -167,12 +167,13 @@ impl Actor {
         if namespace.is_empty() { "/".to_owned() } else { namespace.into_owned() }
     }
 
-    /// Takes what is in the inbox first, then what comes. `sent`: the step before was a `send`, of which this may be the
-    /// answer.
+    /// Takes what is in the inbox first, then what comes. `sent`: the step before was a `send`, whose answer this is when
+    /// it names one with `match`; whatever frame comes next may be anybody's.
     async fn wait(&mut self, wait: &WaitAction, step: StepId, sent: Option<Instant>) -> Result<(), Failed> {
         let inbox = Rc::clone(self.person.inbox.get_or_insert_default());
         let Some(event) = &wait.spec.event else {
             let topic = inbox.borrow_mut().want_frames(step);
+            let sent = sent.filter(|_| !wait.spec.matches.is_empty());
             return self.await_letters(wait, step, topic, "frame", 0, sent).await;
         };
         let namespace = self.namespace_of(&wait.spec.namespace);

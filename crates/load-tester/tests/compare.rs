@@ -219,6 +219,58 @@ fn an_invalid_run_proves_nothing_even_when_forced() {
     );
 }
 
+/// A 503 is no error to Artillery, and no service to anybody.
+#[test]
+fn answers_with_5xx_decide_when_there_are_any() {
+    let answering = |made: Made, refused: u64| {
+        let mut run = make(made);
+        let seconds = run.seconds.len() as u64;
+        for (window, times) in
+            run.seconds.iter_mut().map(|second| (second, 1)).chain([(&mut run.total, seconds)])
+        {
+            add(window, "http.codes.200", (50 - refused) * times);
+            add(window, "http.codes.503", refused * times);
+        }
+        run
+    };
+    let other = Made { seed: 3, ..USUAL };
+    let comparison = compare(&[answering(USUAL, 0)], &[answering(other, 5)]);
+    let row = comparison.rows.iter().find(|row| row.metric.name == "http.5xx.share").expect("decides");
+    assert_eq!((row.key, row.a, row.b, row.verdict, row.fails), (true, 0.0, 10.0, Verdict::Worse, true));
+    assert_eq!((verdict(&comparison, "errors.share"), comparison.exit_code()), (Verdict::Same, 1));
+    assert!(
+        comparison.sentence().starts_with("B is worse: http.5xx.share 0 % -> 10.0 %"),
+        "{}",
+        comparison.sentence()
+    );
+    for (a, b) in [(answering(USUAL, 0), answering(other, 0)), (make(USUAL), make(other))] {
+        let comparison = compare(&[a], &[b]);
+        assert!(comparison.rows.iter().all(|row| !row.key || row.metric.name != "http.5xx.share"));
+        assert_eq!(comparison.exit_code(), 0);
+    }
+}
+
+#[test]
+fn without_noise_nothing_is_called_the_same_but_what_is() {
+    let short = Made { seconds: 6, ..USUAL };
+    let comparison = compare(&[make(short)], &[make(Made { seed: 2, delivery_ms: 40.0, ..short })]);
+    let told = text::render(&comparison, false);
+    assert!(told.starts_with("It cannot be told whether B differs from A"), "{told}");
+    assert!(told.contains("; ? cannot be told") && told.contains("fewer than 8 seconds"), "{told}");
+
+    let of = |version: &str| Side::read(&fixture(&format!("artillery-{version}.json"))).expect("reads");
+    let compare = |a, b| Comparison::new(of(a), of(b), &Options::default()).expect("compares");
+    let same = compare("2.0.21", "2.0.21");
+    assert!(same.sentence().starts_with("A and B are the same in every key figure: "), "{}", same.sentence());
+    let unlike = compare("1.7.9", "2.0.21");
+    assert!(
+        unlike.sentence().contains("whether A and B did the same is not in the files (phases)"),
+        "{}",
+        unlike.sentence()
+    );
+    assert_eq!(unlike.exit_code(), 3);
+}
+
 #[test]
 fn what_is_allowed_is_worse_and_passes() {
     let slower = [make(Made { seed: 2, delivery_ms: 6.0, ..USUAL })];

@@ -216,11 +216,13 @@ fn document() -> String {
          | screen, or lines | on a terminal, or elsewhere and with `--no-tui` | |\n\
          | summary | always, not with `--quiet` | `drumfire report --format text result.json` |\n\
          | result (JSON) | `run -o result.json` | |\n\
-         | page (HTML) | | `drumfire report result.json` |\n\
+         | page (HTML) | `run --live` | `drumfire report result.json` |\n\
          | JUnit XML | `run --junit checks.xml` | `drumfire report --format junit result.json` |\n\
          | CSV | `run --csv seconds.csv` | `drumfire report --format csv result.json` |\n\
          | Markdown | `run --markdown summary.md` | `drumfire report --format markdown result.json` |\n\
-         | HdrHistogram log | `run --hdr times.hlog` | `drumfire report --format hdr result.json` |\n\n\
+         | HdrHistogram log | `run --hdr times.hlog` | `drumfire report --format hdr result.json` |\n\
+         | windows of 10 s, a line of JSON each | `run --windows windows.jsonl` | |\n\
+         | who heard what (CSV) | `run --pairs pairs.csv` | |\n\n\
          Everything is written after Ctrl-C too. What cannot be written is told with its place and what to do, the rest is \
          written all the same, and the exit code is 1. A result that does not fit on its disk is kept in the directory for \
          temporary files if that has room. `-o -` prints what `report` makes.\n\n\

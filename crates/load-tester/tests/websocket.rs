@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use load_tester::outcome::{Outcome, names};
+use load_tester::report::Loaded;
+use load_tester::report::diagnosis::diagnose;
 use load_tester::run::{RunOptions, run};
 use load_tester::script::{self, LoadOptions};
 use serde_json::{Value, json};
@@ -180,6 +182,29 @@ fn a_ws_user_sends_waits_and_captures() {
     assert!(!outcome.total.histograms.contains_key(names::SOCKETIO_RESPONSE_TIME));
     assert_eq!(outcome.meta.engine_revision, None);
     assert_eq!(server.closed.load(Ordering::Relaxed), 2, "users say goodbye");
+}
+
+/// Nobody says that the frame that happens to come next answers what was sent.
+#[test]
+fn a_wait_that_names_nothing_answers_nothing() {
+    let server = Plain::start(|_| {}, echo);
+    let flow = |wait: &str| format!("      - send: a\n      - wait: {wait}\n      - send: never answered");
+    for wait in ["true", "{timeout: 1}", "{capture: {json: $, as: said}}"] {
+        let outcome = server.drum(&script("", &flow(wait)));
+        completed(&outcome);
+        let times = &outcome.total.histograms;
+        assert_eq!(times["drumfire.wait.frame"].len(), 2, "{wait}");
+        for answer in ["websocket.response_time", names::RESPONSE_FROM_DUE] {
+            assert!(!times.contains_key(answer), "{wait} {answer}");
+        }
+        let found = diagnose(&Loaded::of(&outcome));
+        assert!(found.first.starts_with("4 frames sent, 0 answered: give a send"), "{}", found.first);
+    }
+    let outcome = server.drum(&script("", &flow("{match: {json: $, value: a}}")));
+    completed(&outcome);
+    for answer in ["websocket.response_time", names::RESPONSE_FROM_DUE] {
+        assert_eq!(outcome.total.histograms[answer].len(), 2, "{answer}");
+    }
 }
 
 #[test]

@@ -14,6 +14,16 @@ pub struct Difference {
     pub grave: bool,
 }
 
+/// What stands for an answer no file gives.
+const UNKNOWN: &str = "not in the file";
+
+impl Difference {
+    /// Do both sides say?
+    pub(super) fn is_known(&self) -> bool {
+        self.a != UNKNOWN && self.b != UNKNOWN
+    }
+}
+
 /// Each thing by which the sides differ, or the runs of one side among themselves.
 pub(super) fn between(a: &Side, b: &Side) -> Vec<Difference> {
     let mut all = Vec::new();
@@ -21,7 +31,7 @@ pub(super) fn between(a: &Side, b: &Side) -> Vec<Difference> {
         let (in_a, in_b) = (values(a, of), values(b, of));
         if in_a != in_b || in_a.len() > 1 {
             let text =
-                |values: Vec<String>| if values.is_empty() { "–".to_owned() } else { values.join(" | ") };
+                |values: Vec<String>| if values.is_empty() { UNKNOWN.to_owned() } else { values.join(" | ") };
             all.push(Difference { what: what.to_owned(), a: text(in_a), b: text(in_b), grave });
         }
     }
@@ -45,7 +55,8 @@ fn asked() -> [Question; 13] {
                 let name = if phase.name.is_empty() { String::new() } else { format!("{} ", phase.name) };
                 format!("{name}{} for {}", phase.load, duration(phase.duration_s))
             });
-            Some(phases.collect::<Vec<_>>().join(", "))
+            let phases = phases.collect::<Vec<_>>().join(", ");
+            (!phases.is_empty()).then_some(phases)
         }),
         ("listeners", true, |run| Some(thousands(run.loaded.run.as_ref()?.meta.listeners as u64))),
         ("the script's content", true, |run| {

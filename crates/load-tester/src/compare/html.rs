@@ -46,6 +46,12 @@ struct Tile {
 
 struct Table {
     title: &'static str,
+    parts: Vec<Part>,
+}
+
+struct Part {
+    /// What stands in place of rows that neither decide nor differ; empty: they are shown.
+    folded: String,
     rows: Vec<Cells>,
 }
 
@@ -110,8 +116,8 @@ pub fn render(comparison: &Comparison) -> String {
             String::new()
         },
         left_out: text::left_out(comparison),
-        method: comparison.method.text(comparison.confidence),
-        rules: text::rules(comparison),
+        method: comparison.method_text(),
+        rules: text::rules(comparison).replace("a figure marked *", "a figure that decides"),
     };
     // Writing to a String cannot fail.
     page.render().unwrap_or_default()
@@ -242,6 +248,7 @@ fn tables(comparison: &Comparison) -> Vec<Table> {
         } else if name.starts_with("delivery") || name == "rate.deliveries" {
             1
         } else if name.starts_with("connect")
+            || name.starts_with("websocket.connect")
             || name.starts_with("listener_connect")
             || name.starts_with("reconnect")
         {
@@ -262,13 +269,18 @@ fn tables(comparison: &Comparison) -> Vec<Table> {
         .enumerate()
         .map(|(number, title)| {
             let all = comparison.rows.iter().filter(|row| group(row) == number);
-            let rows = all
-                .filter(|row| row.key || row.a != 0.0 || row.b != 0.0)
-                .map(|row| Cells::of(row, refused))
-                .collect();
-            Table { title, rows }
+            let all = all.filter(|row| row.key || row.a != 0.0 || row.b != 0.0);
+            let (shown, more): (Vec<&Row>, Vec<&Row>) =
+                all.partition(|row| text::worth_showing(row, &comparison.rows));
+            let part = |folded, rows: &[&Row]| Part {
+                folded,
+                rows: rows.iter().map(|row| Cells::of(row, refused)).collect(),
+            };
+            let folded = count(more.len() as u64, "figure more", "figures more");
+            let parts = [part(String::new(), &shown), part(folded, &more)];
+            Table { title, parts: parts.into_iter().filter(|part| !part.rows.is_empty()).collect() }
         })
-        .filter(|table| !table.rows.is_empty())
+        .filter(|table| !table.parts.is_empty())
         .collect()
 }
 
@@ -311,6 +323,9 @@ fn charts(comparison: &Comparison) -> Vec<Drawn> {
     });
     add("Errors", "All kinds, a second.", "/s", false, &|loaded, slice| {
         (loaded.total.error_count() > 0).then(|| slice.error_count() as f64 / slice.length_s.max(0.001))
+    });
+    add("HTTP answers with 5xx", "No errors to Artillery, a second.", "/s", false, &|loaded, slice| {
+        (loaded.total.server_errors() > 0).then(|| slice.server_errors() as f64 / slice.length_s.max(0.001))
     });
     add(
         "The target's processor",

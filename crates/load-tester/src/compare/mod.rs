@@ -21,14 +21,17 @@ pub(crate) use noise::Method;
 pub use sides::{Run, Side};
 
 /// What decides, unless `--fail-if` names something else.
-pub const KEY: [&str; 6] = [
+pub const KEY: [&str; 7] = [
     "delivery.p50",
     "delivery.p99",
     "delivery.completeness",
     "response_from_due.p99",
     "errors.share",
+    SERVER_ERRORS,
     "rate.users",
 ];
+/// Decides when there were any: a target without HTTP has none, and each figure that decides makes the others' bands wider.
+const SERVER_ERRORS: &str = "http.5xx.share";
 /// Of all key figures together: how often equal runs are called different, at most.
 const FALSE_ALARMS: f64 = 0.05;
 /// Worse by so much, and CI fails.
@@ -243,6 +246,10 @@ impl Comparison {
             if !seen.insert(metric.name.clone()) {
                 continue;
             }
+            let key = key
+                && (metric.name != SERVER_ERRORS
+                    || !options.fail_if.is_empty()
+                    || figures(&metric).is_some_and(|(a, b)| a > 0.0 || b > 0.0));
             if let Some(why) = unlike(&metric, &a, &b) {
                 left_out.push((metric.name, why.to_owned()));
             } else if figures(&metric).is_some() {
@@ -300,12 +307,22 @@ impl Comparison {
         if let Some(first) = self.invalid.first() {
             return Some(format!("{first}."));
         }
-        let grave: Vec<&str> =
-            self.differences.iter().filter(|d| d.grave).map(|difference| difference.what.as_str()).collect();
-        if !grave.is_empty() && !self.forced {
+        let grave: Vec<&Difference> =
+            self.differences.iter().filter(|difference| difference.grave && !self.forced).collect();
+        let names = |known: bool| {
+            let names = grave.iter().filter(|one| one.is_known() == known).map(|one| one.what.as_str());
+            names.collect::<Vec<_>>().join(", ")
+        };
+        if grave.iter().any(|one| one.is_known()) {
             return Some(format!(
                 "A and B did not do the same ({}); --force compares all the same.",
-                grave.join(", ")
+                names(true)
+            ));
+        }
+        if !grave.is_empty() {
+            return Some(format!(
+                "whether A and B did the same is not in the files ({}); --force compares all the same.",
+                names(false)
             ));
         }
         if !self.rows.iter().any(|row| row.key) {
@@ -358,10 +375,20 @@ impl Comparison {
                     let row = rows.iter().find(|row| row.metric.name == "delivery.p99").unwrap_or(&rows[0]);
                     told(row)
                 };
-                if open.is_empty() {
+                let unknown = |rows: &[&&Row]| rows.iter().all(|row| row.noise.is_none());
+                if open.is_empty() && unknown(&same) {
+                    format!("A and B are the same in every key figure: {}.", example(&same))
+                } else if open.is_empty() {
                     format!("A and B are the same within noise: {}.", example(&same))
                 } else if same.is_empty() {
                     format!("It cannot be told whether B differs from A: {}.", example(&open))
+                } else if unknown(&open) {
+                    format!(
+                        "It cannot be told whether B differs from A, as no noise is known of {} of {} key figures: {}.",
+                        open.len(),
+                        keys.len(),
+                        example(&open)
+                    )
                 } else {
                     format!(
                         "No difference was found, but {} of {} key figures are too noisy to call the same: {}.",
@@ -389,6 +416,23 @@ impl Comparison {
                 )
             }
         }
+    }
+}
+
+impl Comparison {
+    /// How the noise was found, and why some figures have none.
+    pub(crate) fn method_text(&self) -> String {
+        let mut text = self.method.text(self.confidence);
+        if matches!(self.method, Method::Seconds(_))
+            && self.rows.iter().any(|row| row.key && row.noise.is_none())
+        {
+            text += &format!(
+                " Where it says – no noise is known: fewer than {} seconds measured that. Longer runs help, or several \
+                 of each side.",
+                noise::LEAST_SECONDS
+            );
+        }
+        text
     }
 }
 
@@ -452,6 +496,7 @@ fn listed(a: &Side, b: &Side) -> Vec<Metric> {
         "completed.share",
         "errors.share",
         "errors",
+        SERVER_ERRORS,
         "vusers.skipped",
         "delivery.completeness",
         "delivery.missing",
@@ -482,6 +527,7 @@ fn listed(a: &Side, b: &Side) -> Vec<Metric> {
         "connect.handshake",
         "connect.probe",
         "connect.namespace",
+        "websocket.connect.total",
         "listener_connect",
         "reconnect",
         "session_length",

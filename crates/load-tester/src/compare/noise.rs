@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
 
 use super::sides::{Run, Second, Side};
-use crate::metric::{Metric, Source, Statistic, Sum};
+use crate::metric::{Metric, Source, Statistic, Sum, answered};
 use crate::outcome::names;
 
 /// Redraws of each run.
 pub(super) const DRAWS: usize = 400;
 /// Fewer seconds than this tell nothing about how they vary.
-const LEAST_SECONDS: usize = 8;
+pub(super) const LEAST_SECONDS: usize = 8;
 /// The histogram of a total knows its values to one in a thousand.
 const RESOLUTION: f64 = 0.001;
 
@@ -303,7 +303,13 @@ impl<'r> Redrawn<'r> {
                 }
                 sum
             }
+            Sum::Users => counter("vusers.created"),
             Sum::Errors => self.series(|second| second.errors as f64),
+            Sum::HttpAnswers | Sum::ServerErrors => {
+                let lowest = if sum == Sum::ServerErrors { 500 } else { 100 };
+                let count = |(name, count): (&String, &u64)| answered(name, lowest).then_some(*count as f64);
+                self.series(|second| second.counters.iter().filter_map(count).sum())
+            }
             Sum::Fulfilled => {
                 self.adds_up("drumfire.delivery.missing").then_some(())?;
                 let expected = self.parts(Sum::Expected)?;

@@ -20,7 +20,8 @@ pub fn render(comparison: &Comparison, all: bool) -> String {
         text += &wrapped(&format!("{label}  {}", describe(side)), "   ");
     }
     let refused = comparison.refusal().is_some();
-    let shown: Vec<&Row> = comparison.rows.iter().filter(|row| all || worth_showing(row)).collect();
+    let shown: Vec<&Row> =
+        comparison.rows.iter().filter(|row| all || worth_showing(row, &comparison.rows)).collect();
     if !shown.is_empty() {
         let _ =
             writeln!(text, "\n  {:<26} {:>10} {:>10} {:>9} {:>9}  verdict", "", "A", "B", "change", "noise");
@@ -39,6 +40,9 @@ pub fn render(comparison: &Comparison, all: bool) -> String {
         }
         let hidden = comparison.rows.len() - shown.len();
         text.push_str("* decides");
+        if !refused && shown.iter().any(|row| row.verdict == Verdict::CannotTell) {
+            text.push_str("; ? cannot be told");
+        }
         if hidden > 0 {
             let _ = write!(text, "; {} more with --all", count(hidden as u64, "figure", "figures"));
         }
@@ -71,7 +75,7 @@ pub fn render(comparison: &Comparison, all: bool) -> String {
         }
     }
     text.push('\n');
-    text += &wrapped(&comparison.method.text(comparison.confidence), "");
+    text += &wrapped(&comparison.method_text(), "");
     text += &wrapped(&rules(comparison), "");
     text
 }
@@ -91,13 +95,29 @@ pub(super) fn rules(comparison: &Comparison) -> String {
     }
 }
 
-/// What decides or differs, and the ends of each distribution.
-pub(super) fn worth_showing(row: &Row) -> bool {
-    let differs = matches!(row.verdict, Verdict::Better | Verdict::Worse | Verdict::Different);
+/// What decides or differs, and what everybody asks for. Of a distribution that differs one figure is enough.
+pub(super) fn worth_showing(row: &Row, all: &[Row]) -> bool {
     let zero = row.a == 0.0 && row.b == 0.0;
     let name = row.metric.name.as_str();
     let stage = name.starts_with("connect.") && name.split('.').count() > 2 || name.starts_with("connect.t");
-    row.key || (differs && !stage) || (!zero && !stage && !name.contains('.')) || (!zero && chosen(name))
+    let telling = match name.rsplit_once('.') {
+        Some((_, "p99")) => true,
+        Some((stem, "p50")) => !all.iter().any(|other| {
+            other.differs() && other.metric.name.strip_prefix(stem).is_some_and(|rest| rest == ".p99")
+        }),
+        Some((_, "p95" | "9" | "max" | "mean")) => false,
+        _ => true,
+    };
+    row.key
+        || (row.differs() && !stage && telling)
+        || (!zero && !stage && !name.contains('.'))
+        || (!zero && chosen(name))
+}
+
+impl Row {
+    fn differs(&self) -> bool {
+        matches!(self.verdict, Verdict::Better | Verdict::Worse | Verdict::Different)
+    }
 }
 
 fn chosen(name: &str) -> bool {

@@ -448,7 +448,8 @@ pub(crate) fn hearers(loaded: &Loaded) -> Option<Chart> {
 pub(crate) fn completeness(loaded: &Loaded) -> Option<Chart> {
     let delivery = loaded.run.as_ref()?.delivery.as_ref()?;
     let expected = delivery.expected.filter(|n| *n > 0)?;
-    if loaded.total.counter(counters::EXPECTED) == 0 {
+    // That none is missing stands above it, in words.
+    if loaded.total.counter(counters::EXPECTED) == 0 || delivery.missing == 0 {
         return None;
     }
     let missing = |s: &Slice| {
@@ -468,7 +469,7 @@ pub(crate) fn completeness(loaded: &Loaded) -> Option<Chart> {
             percent(delivery.missing, expected),
         )],
     );
-    drawn(Chart { at_least: Some(if delivery.missing == 0 { 1.0 } else { 0.0 }), ..chart })
+    drawn(chart)
 }
 
 /// Deliveries a second: expected, heard, and what came wrongly.

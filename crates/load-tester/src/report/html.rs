@@ -155,7 +155,12 @@ impl Page {
             checks: checks(loaded),
             tiles: tiles(loaded, running),
             terms: terms(loaded),
-            phases: loaded.phases.iter().map(|p| PhaseBox::of(p, axis)).collect(),
+            phases: loaded
+                .phases
+                .iter()
+                .filter(|phase| phase.start_s < axis.to_s)
+                .map(|phase| PhaseBox::of(phase, axis))
+                .collect(),
             x_ticks: x_ticks(axis),
             server_events: server_events(loaded),
             scenarios: scenarios(loaded),
@@ -291,6 +296,8 @@ fn status(loaded: &Loaded, mood: Mood) -> (&'static str, &'static str) {
         ("deliveries missing", "bad")
     } else if run.is_some_and(|r| r.interrupted.is_some()) {
         ("ended early", "note")
+    } else if total.launched() == 0 {
+        ("nothing ran", "note")
     } else {
         match mood {
             Mood::Good => ("no errors", "good"),
@@ -326,13 +333,17 @@ fn banners(loaded: &Loaded, running: bool) -> Vec<Banner> {
         .validity
         .rules
         .iter()
-        .map(|r| (r.what.clone(), r.measured.clone(), r.limit.clone(), r.held))
+        .map(|r| (r.what.clone(), r.measured.clone(), r.limit.replace(' ', "\u{a0}"), r.held))
         .collect();
     let mut validity = if run.validity.valid {
         Banner {
             mood: "good",
             head: if running { "Valid so far" } else { "Valid run" }.to_owned(),
-            text: "The tester kept to its schedule, so the figures speak of the target.".to_owned(),
+            text: match loaded.total.launched() {
+                0 => "The tester kept to its schedule; no user was due, so nothing is said of the target.",
+                _ => "The tester kept to its schedule, so the figures speak of the target.",
+            }
+            .to_owned(),
             rules,
         }
     } else {
@@ -463,12 +474,18 @@ fn tiles(loaded: &Loaded, running: bool) -> Vec<Tile> {
     }
     let errors = total.error_count();
     let kinds = loaded.run.as_ref().map_or_else(|| total.errors().count(), |r| r.errors.len());
+    let mut below = if errors == 0 { "none".to_owned() } else { count(kinds as u64, "kind", "kinds") };
+    // Answers to Artillery, and not among its errors.
+    let refused = total.server_errors();
+    if refused > 0 {
+        below += &format!(" · {} with HTTP 5xx", count(refused, "answer", "answers"));
+    }
     tiles.push(Tile {
         label: "Errors",
         value: thousands(errors),
         unit: "",
-        below: if errors == 0 { "none".to_owned() } else { count(kinds as u64, "kind", "kinds") },
-        mood: if errors > 0 { "bad" } else { "" },
+        below,
+        mood: if errors > 0 || refused > 0 { "bad" } else { "" },
     });
     if let Some(target) = loaded.run.as_ref().and_then(|r| r.target.as_ref())
         && let Some((mean, _, peak)) = story::cpu(&target.samples)

@@ -197,6 +197,11 @@ impl Slice {
             .filter(|(_, n)| *n > 0)
     }
 
+    /// HTTP answers with 500 or above, which are no errors to Artillery.
+    pub fn server_errors(&self) -> u64 {
+        sum_of(self.codes.iter().filter(|(code, _)| code.starts_with('5')).map(|(_, n)| *n))
+    }
+
     pub fn error_count(&self) -> u64 {
         sum_of(self.errors().map(|(_, n)| n))
     }
@@ -465,7 +470,11 @@ impl Loaded {
                 || s.concurrent_users.is_some_and(|n| n > 0)
         };
         let measured = self.slices.iter().rfind(busy).map_or(0.0, |s| s.start_s + s.length_s);
-        let planned = self.phases.iter().map(|p| p.start_s + p.duration_s).fold(0.0, f64::max);
+        // Phases that a signal or --max-duration kept from running would be empty room.
+        let cut =
+            self.run.as_ref().is_some_and(|run| run.interrupted.is_some() || run.ended_after_s.is_some());
+        let phases = self.phases.iter().filter(|_| !cut);
+        let planned = phases.map(|p| p.start_s + p.duration_s).fold(0.0, f64::max);
         measured.max(planned).max(self.duration_s)
     }
 

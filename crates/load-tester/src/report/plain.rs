@@ -52,7 +52,7 @@ pub(super) fn window(slice: &Slice) -> String {
     }
     parts.push(match slice.error_count() {
         0 => "no errors".to_owned(),
-        n => format!("{} ERRORS", thousands(n)),
+        n => count(n, "ERROR", "ERRORS"),
     });
     format!("{:>7}  {}\n", instant(slice.start_s + slice.length_s), parts.join("  "))
 }

@@ -139,10 +139,15 @@ fn stage_points(stage: &StageUse) -> Vec<StagePoint> {
         .collect()
 }
 
+/// Did anything pass it?
+pub(crate) fn was_used(stage: &StageUse) -> bool {
+    stage.points.iter().any(|point| point.count > 0)
+}
+
 /// Where the time went: seconds spent in each stage per second, and the 99th percentile of each.
 pub(crate) fn stages(stages: &[StageUse]) -> Vec<Chart> {
     let points: Vec<(&StageUse, Vec<StagePoint>)> =
-        stages.iter().map(|s| (s, stage_points(s))).filter(|(_, p)| !p.is_empty()).collect();
+        stages.iter().filter(|s| was_used(s)).map(|s| (s, stage_points(s))).collect();
     // All come from the same scrapes; the longest says when those were.
     let Some((_, longest)) = points.iter().max_by_key(|(_, p)| p.len()) else { return Vec::new() };
     let spans = spans_until(&longest.iter().map(|p| p.at_s).collect::<Vec<_>>());
@@ -193,18 +198,24 @@ pub(crate) fn monitored(all: &[Monitored]) -> Vec<Chart> {
         .take(MOST_MONITORED)
         .enumerate()
         .filter_map(|(i, one)| {
+            // As Prometheus wants times to be named.
+            let family = one.name.split('{').next().unwrap_or_default();
+            let seconds = one.kind == MonitoredKind::Mean && family.ends_with("_seconds");
+            let scale = if seconds { 1000.0 } else { 1.0 };
             let points: Vec<(f64, f64)> = one
                 .points
                 .chunks(seconds_per_slice(one.points.len()))
                 .filter_map(|chunk| {
                     let mean = chunk.iter().map(|p| p.1).sum::<f64>() / chunk.len() as f64;
-                    Some((chunk.last()?.0, mean))
+                    Some((chunk.last()?.0, mean * scale))
                 })
                 .collect();
             let last = points.iter().rev().map(|p| p.1).find(|v| v.is_finite())?;
             let (unit, words) = match one.kind {
                 MonitoredKind::Counter => ("per second", "counted per second"),
                 MonitoredKind::Gauge => ("", "as exposed"),
+                MonitoredKind::Mean if seconds => ("ms", "mean of what was added"),
+                MonitoredKind::Mean => ("", "mean of what was added"),
             };
             let spans = spans_until(&points.iter().map(|p| p.0).collect::<Vec<_>>());
             let values = points.iter().map(|p| p.1.is_finite().then_some(p.1)).collect();

@@ -119,15 +119,25 @@ pub(crate) fn classes(delivery: &Delivery) -> Vec<String> {
     delivery.classes.iter().map(row).collect()
 }
 
-/// Told whenever messages were sent that nothing confirmed.
+/// Told whenever messages were sent that nothing confirmed, and when no frame of plain WebSockets was answered or heard.
 pub(crate) fn unconfirmed(loaded: &Loaded) -> Option<String> {
-    let meta = &loaded.run.as_ref()?.meta;
-    (meta.unconfirmed_emits > 0).then(|| {
-        format!(
+    let run = loaded.run.as_ref()?;
+    let (unconfirmed, confirmed) = (run.meta.unconfirmed_emits, run.meta.confirmed_emits);
+    if unconfirmed > 0 {
+        return Some(format!(
             "{} sent, {} confirmed: add acknowledge: true, or run with --ack",
-            count(meta.unconfirmed_emits + meta.confirmed_emits, "message", "messages"),
-            thousands(meta.confirmed_emits)
-        )
+            count(unconfirmed + confirmed, "message", "messages"),
+            thousands(confirmed)
+        ));
+    }
+    let total = &loaded.total;
+    let frames = total.counter("websocket.messages_sent");
+    let answered = total.summary("websocket.response_time").is_some()
+        || total.error_count() > 0
+        || run.delivery.as_ref().is_some_and(|delivery| delivery.heard > 0);
+    (frames > 0 && !answered).then(|| {
+        let frames = count(frames, "frame", "frames");
+        format!("{frames} sent, 0 answered: give a send that is answered a match, or a capture")
     })
 }
 

@@ -3,6 +3,7 @@
 use super::blocks::{Cell, Column, DataTable, drawing, number, words};
 use super::loaded::{ENDPOINTS, Loaded, Slice, Summary};
 use super::shapes::{Bar, BarScale, bar, share_bar, spark};
+use super::sides::was_used;
 use super::story;
 use super::units::{figure, instant, latency, percent, sum_of, thousands};
 use crate::outcome::{ListenerDelivery, StageUse, names};
@@ -392,6 +393,7 @@ pub(crate) fn stages(stages: &[StageUse]) -> Option<DataTable> {
     let all: f64 = stages.iter().map(sum).sum();
     let rows = stages
         .iter()
+        .filter(|stage| was_used(stage))
         .map(|s| {
             let n = s.points.iter().map(|p| p.count).fold(0, u64::saturating_add);
             let share = if all > 0.0 { sum(s) / all } else { 0.0 };

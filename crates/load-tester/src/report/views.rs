@@ -31,7 +31,7 @@ impl Easel<'_> {
 
 /// All sections with something in them.
 pub(crate) fn sections(loaded: &Loaded, axis: Span) -> Vec<Section> {
-    let boundaries = loaded.phases.iter().map(|p| p.start_s).filter(|s| *s > 0.0).collect();
+    let boundaries = loaded.phases.iter().map(|p| p.start_s).filter(|s| *s > 0.0 && *s < axis.to_s).collect();
     let easel = Easel { loaded, axis, boundaries };
     [
         load(&easel),

@@ -247,7 +247,13 @@ async fn conduct(
             let target = target.as_ref().map_or(&[][..], |target| &target.samples);
             ensure::judge(
                 limits,
-                Totals { total: &total, delivery: delivery.as_ref(), target, tester: &tester },
+                Totals {
+                    total: &total,
+                    users_before: 0,
+                    delivery: delivery.as_ref(),
+                    target,
+                    tester: &tester,
+                },
             )
         }
         None => Vec::new(),

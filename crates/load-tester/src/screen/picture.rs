@@ -246,7 +246,10 @@ impl Picture {
         if let Some(limits) = &self.ensure {
             let target = now.target.map_or(&[][..], |target| &target.samples);
             let tester = now.tester.map_or(&[][..], std::slice::from_ref);
-            self.checks = ensure::judge(limits, Totals { total, delivery: now.delivery, target, tester });
+            self.checks = ensure::judge(
+                limits,
+                Totals { total, users_before: 0, delivery: now.delivery, target, tester },
+            );
         }
         self.tester = now.tester.cloned();
         self.target = target.map(|(target, sample)| Target {

@@ -11,7 +11,7 @@ use super::picture::{Picture, Point, Stage, Times};
 use crate::outcome::{CheckKind, ProcessSample, names};
 use crate::report::plain::one_line;
 use crate::report::story::{numbered, program};
-use crate::report::units::{bytes, figure, instant, latency as time, percent, thousands};
+use crate::report::units::{bytes, count, figure, instant, latency as time, percent, thousands};
 
 const NARROWEST: (u16, u16) = (60, 16);
 
@@ -102,9 +102,19 @@ pub fn text(picture: &Picture, view: &View, width: u16, height: u16) -> String {
 pub(super) fn draw(frame: &mut Frame<'_>, picture: &Picture, view: &View) {
     let area = frame.area();
     if area.width < NARROWEST.0 || area.height < NARROWEST.1 {
+        let users = crate::progress::users(picture.points.back().map_or(0, |point| point.users));
+        let errors = count(picture.total.error_count(), "error", "errors");
+        let end = match picture.interrupted {
+            Some(signal) => format!("{signal}: results follow. Q stops at once, without results."),
+            None => "q stops.".to_owned(),
+        };
         let words = format!(
-            "drumfire runs; the screen needs {} x {} characters, this is {} x {}. q stops.",
-            NARROWEST.0, NARROWEST.1, area.width, area.height
+            "drumfire runs, at {}: {users}, {errors}. {end} The screen needs {} x {} characters, this is {} x {}.",
+            instant(view.elapsed_s),
+            NARROWEST.0,
+            NARROWEST.1,
+            area.width,
+            area.height
         );
         frame.render_widget(Paragraph::new(words).wrap(ratatui::widgets::Wrap { trim: true }), area);
         return;
@@ -400,12 +410,22 @@ fn overview(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
         Layout::horizontal([Constraint::Percentage(45), Constraint::Percentage(55)]).areas(lists);
     busiest(frame, one, picture, view);
     let mut lines = vec![Line::styled(" errors", view.head())];
-    if picture.errors.is_empty() {
+    let mut rows: Vec<(u64, String)> = picture
+        .errors
+        .iter()
+        .map(|error| {
+            (error.count, format!("{} at {}", one_line(&error.cause, 100), one_line(&error.step, 60)))
+        })
+        .collect();
+    // To Artillery they are answers, and none of its errors.
+    rows.extend(refusals(picture).map(|(code, n)| (n, format!("answers with HTTP {code}"))));
+    rows.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
+    if rows.is_empty() {
         lines.push(Line::raw(" none"));
     }
-    for error in &picture.errors {
-        let text = format!("{} at {}", one_line(&error.cause, 100), one_line(&error.step, 60));
-        lines.push(Line::raw(format!("{:>9}  {text}", thousands(error.count))));
+    let wide = usize::from(two.width).saturating_sub(12);
+    for (n, text) in rows {
+        lines.push(Line::raw(format!("{:>9}  {}", thousands(n), one_line(&text, wide))));
     }
     frame.render_widget(Paragraph::new(lines), two);
     let mut lines = Vec::new();
@@ -419,6 +439,12 @@ fn overview(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
         lines.push(Line::raw(format!("{}{late}", machine("tester", tester))));
     }
     frame.render_widget(Paragraph::new(lines), foot);
+}
+
+/// Answers of HTTP 4xx and 5xx, by status.
+fn refusals(picture: &Picture) -> impl Iterator<Item = (&str, u64)> {
+    let codes = picture.total.codes.iter().filter(|(code, n)| code.starts_with(['4', '5']) && **n > 0);
+    codes.map(|(code, n)| (code.as_str(), *n))
 }
 
 /// A number at each second's end, and the highest of the run.
@@ -641,26 +667,18 @@ fn errors(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
     let top = Rect { height: 3, ..area };
     let rest = curves(frame, top, view, &shown, 2);
     let rest = Rect { height: area.bottom() - rest.y, ..rest };
-    let mut lines = vec![Line::styled(
-        format!(" {:>9} {:>8}  cause, where, and the first that was seen", "count", "last"),
-        view.head(),
-    )];
-    if picture.errors.is_empty() {
-        lines.push(Line::raw(" none so far"));
+    let wide = usize::from(rest.width);
+    let mut lines = Vec::new();
+    let refused: Vec<String> =
+        refusals(picture).map(|(code, n)| format!("{} with {code}", thousands(n))).collect();
+    if !refused.is_empty() {
+        let text = format!("{} (answers like any other to Artillery)", refused.join(", "));
+        lines.push(Line::from(vec![Span::styled(" answers of HTTP: ", view.bad()), Span::raw(text)]));
     }
-    for error in &picture.errors {
-        let (cause, step) = (one_line(&error.cause, 200), one_line(&error.step, 80));
-        lines.push(Line::from(vec![
-            Span::raw(format!(" {:>9} {:>8}  ", thousands(error.count), instant(error.last_s))),
-            Span::styled(cause, view.bad()),
-        ]));
-        let indent = " ".repeat(21);
-        lines.push(Line::raw(format!("{indent}{step}, {}", one_line(&error.endpoint, 120))));
-        if !error.sample.is_empty() {
-            lines.push(Line::raw(format!("{indent}{}", one_line(&error.sample, 300))));
-        }
-    }
-    for check in &picture.checks {
+    // Broken ones first, in case there is no room for all.
+    let mut checks: Vec<_> = picture.checks.iter().collect();
+    checks.sort_by_key(|check| check.passed);
+    for check in checks {
         let kind = match check.kind {
             CheckKind::Ensure => "ensure",
             CheckKind::Expect => "expect",
@@ -674,6 +692,33 @@ fn errors(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
                 one_line(&check.observed, 60)
             )),
         ]));
+    }
+    lines.truncate(usize::from(rest.height / 2));
+    lines.push(Line::styled(
+        format!(" {:>9} {:>8}  cause, where, and the first that was seen", "count", "last"),
+        view.head(),
+    ));
+    if picture.errors.is_empty() {
+        lines.push(Line::raw(" none so far"));
+    }
+    let room = usize::from(rest.height);
+    for (index, error) in picture.errors.iter().enumerate() {
+        let left = picture.errors.len() - index;
+        let tall = if error.sample.is_empty() { 2 } else { 3 };
+        if lines.len() + tall + usize::from(left > 1) > room {
+            lines.push(Line::raw(format!(" and {left} more; a taller terminal shows them")));
+            break;
+        }
+        let indent = " ".repeat(21);
+        let cut = |text: &str| one_line(text, wide.saturating_sub(22));
+        lines.push(Line::from(vec![
+            Span::raw(format!(" {:>9} {:>8}  ", thousands(error.count), instant(error.last_s))),
+            Span::styled(cut(&error.cause), view.bad()),
+        ]));
+        lines.push(Line::raw(format!("{indent}{}", cut(&format!("{}, {}", error.step, error.endpoint)))));
+        if !error.sample.is_empty() {
+            lines.push(Line::raw(format!("{indent}{}", cut(&error.sample))));
+        }
     }
     frame.render_widget(Paragraph::new(lines), rest);
 }
@@ -710,7 +755,10 @@ fn machines(frame: &mut Frame<'_>, area: Rect, picture: &Picture, view: &View) {
             let word = if rule.held { "held" } else { "BROKEN" };
             lines.push(Line::from(vec![
                 Span::styled(format!(" {word}: "), style),
-                Span::raw(format!("{}: {} (limit {})", rule.what, rule.measured, rule.limit)),
+                Span::raw(one_line(
+                    &format!("{}: {} (limit {})", rule.what, rule.measured, rule.limit),
+                    usize::from(rest.width).saturating_sub(word.len() + 4),
+                )),
             ]));
         }
         let area = Rect { y: rest.bottom() - tall, height: tall, ..rest };

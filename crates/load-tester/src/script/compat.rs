@@ -539,7 +539,7 @@ pub const TABLE: &[Entry] = &[
     row(S::Metric, "websocket.messages_sent", Yes, "", "a_ws_user_sends_waits_and_captures"),
     row(S::Metric, "websocket.messages_received", Yes, "every frame, waited for or not", "a_ws_user_sends_waits_and_captures"),
     row(S::Metric, "websocket.send_rate", Partly, "the aggregate is total over time, not the mean of windows", "a_ws_user_sends_waits_and_captures"),
-    row(S::Metric, "websocket.response_time", Ours, "of a `send` with its own `capture` or `match`, and of a `wait` right behind a `send`; an unanswered `send` has none", "a_ws_user_sends_waits_and_captures"),
+    row(S::Metric, "websocket.response_time", Ours, "of a `send` with its own `capture` or `match`, and of a `wait` with a `match` right behind a `send`; a `send` that neither follows has none", "a_ws_user_sends_waits_and_captures"),
     row(S::Metric, "websocket.connect.<stage>", Ours, "dns, tcp, tls, upgrade, and total", "a_ws_user_connects_as_the_script_says"),
     row(S::Metric, "drumfire.wait.<event>", Ours, "how long a `wait` for the event lasted, 0 when it had come already; no response time, for nobody asked. Of ws: `drumfire.wait.frame`", "a_wait_takes_what_came_before_it_first"),
     row(S::Metric, "drumfire.connections.lost", Ours, "connections that ended without our doing, or that the script cut off with `drop` or `silent`", "three_ways_to_leave_and_to_come_back"),

@@ -44,6 +44,20 @@ pub struct Warning {
     pub message: String,
 }
 
+impl Script {
+    /// Is there an HTTP request in any scenario users walk?
+    pub fn makes_requests(&self) -> bool {
+        fn any(steps: &[Step]) -> bool {
+            steps.iter().any(|step| match &step.action {
+                Action::Http(_) => true,
+                Action::Loop(inner) => any(&inner.steps),
+                _ => false,
+            })
+        }
+        self.scenarios.iter().any(|scenario| scenario.weight > 0 && any(&scenario.flow))
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Base URL, no trailing slash, e.g. `http://localhost:9013`.

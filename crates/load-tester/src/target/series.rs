@@ -53,8 +53,8 @@ struct Stage {
 #[derive(Debug)]
 struct Series {
     told: Monitored,
-    /// Of a counter.
-    before: Option<(f64, f64)>,
+    /// Of a counter, and of a mean: when, and its value or its sum and count.
+    before: Option<(f64, (f64, f64))>,
 }
 
 /// What one endpoint has said so far.
@@ -171,63 +171,89 @@ impl Account {
     }
 
     fn take_series(&mut self, all: &Exposition<'_>, at_s: f64) {
-        for sample in &all.samples {
-            let fits = |pattern: &String| {
-                let buckets = !sample.name.ends_with("_bucket") || pattern.contains("_bucket");
-                buckets
-                    && if pattern.contains('{') {
-                        fits(pattern, &sample.series())
-                    } else {
-                        fits(pattern, &sample.name)
-                    }
-            };
-            if !sample.value.is_finite() || !self.patterns.iter().any(fits) {
-                continue;
+        // Of distributions, by family and labels: sum and count, in the order they are exposed.
+        let mut means: Vec<(String, Option<f64>, Option<f64>)> = Vec::new();
+        for sample in all.samples.iter().filter(|sample| sample.value.is_finite()) {
+            let part = all.family_of(&sample.name).and_then(|(family, about)| {
+                let whole = matches!(about.kind, FamilyKind::Histogram | FamilyKind::Summary);
+                sample.name.strip_prefix(family).filter(|part| whole && !part.is_empty())
+            });
+            if let Some(part @ ("_sum" | "_count")) = part {
+                let family = &sample.name[..sample.name.len() - part.len()];
+                let series = sample.series().replacen(&*sample.name, family, 1);
+                if self.wants(family, &series, None) {
+                    let at = means.iter().position(|(known, ..)| *known == series).unwrap_or_else(|| {
+                        means.push((series, None, None));
+                        means.len() - 1
+                    });
+                    *(if part == "_sum" { &mut means[at].1 } else { &mut means[at].2 }) = Some(sample.value);
+                }
             }
             let name = sample.series();
-            let index = match self.known.get(&name) {
-                Some(&index) => index,
-                None if self.series.len() == MOST_SERIES => {
-                    self.overflowed = true;
-                    continue;
+            if self.wants(&sample.name, &name, part) {
+                let counter = all.is_counter(&sample.name);
+                let kind = if counter { MonitoredKind::Counter } else { MonitoredKind::Gauge };
+                self.take_value(name, kind, at_s, (sample.value, 0.0));
+            }
+        }
+        for (series, sum, count) in means {
+            if let (Some(sum), Some(count)) = (sum, count) {
+                self.take_value(series, MonitoredKind::Mean, at_s, (sum, count));
+            }
+        }
+    }
+
+    /// Whether a pattern means it; parts of a distribution only when it names the part.
+    fn wants(&self, name: &str, series: &str, part: Option<&str>) -> bool {
+        self.patterns.iter().any(|pattern| {
+            part.is_none_or(|part| pattern.contains(part))
+                && fits(pattern, if pattern.contains('{') { series } else { name })
+        })
+    }
+
+    /// `value`: as exposed, and of a mean sum and count.
+    fn take_value(&mut self, name: String, kind: MonitoredKind, at_s: f64, value: (f64, f64)) {
+        let index = match self.known.get(&name) {
+            Some(&index) => index,
+            None if self.series.len() == MOST_SERIES => {
+                self.overflowed = true;
+                return;
+            }
+            None => {
+                let source = self.source.clone();
+                let told = Monitored { name: name.clone(), source, kind, points: Vec::new() };
+                self.series.push(Series { told, before: None });
+                self.known.insert(name, self.series.len() - 1);
+                self.series.len() - 1
+            }
+        };
+        let series = &mut self.series[index];
+        let points = &mut series.told.points;
+        if kind == MonitoredKind::Gauge {
+            if at_s >= 0.0 && points.last().is_none_or(|(then, _)| at_s - then >= LEAST_GAP_S) {
+                points.push((at_s, value.0));
+            }
+        } else {
+            if let Some((then, before)) = series.before {
+                if at_s - then < LEAST_GAP_S {
+                    return;
                 }
-                None => {
-                    let counter = all.is_counter(&sample.name);
-                    let kind = if counter { MonitoredKind::Counter } else { MonitoredKind::Gauge };
-                    let told = Monitored {
-                        name: name.clone(),
-                        source: self.source.clone(),
-                        kind,
-                        points: Vec::new(),
-                    };
-                    self.series.push(Series { told, before: None });
-                    self.known.insert(name, self.series.len() - 1);
-                    self.series.len() - 1
-                }
-            };
-            let series = &mut self.series[index];
-            match series.told.kind {
-                MonitoredKind::Gauge => {
-                    let new = series.told.points.last().is_none_or(|(then, _)| at_s - then >= LEAST_GAP_S);
-                    if new && at_s >= 0.0 {
-                        series.told.points.push((at_s, sample.value));
+                // Less than before: it began anew, from nothing.
+                let anew = if kind == MonitoredKind::Mean { value.1 < before.1 } else { value.0 < before.0 };
+                let before = if anew { (0.0, 0.0) } else { before };
+                let grown = value.0 - before.0;
+                match kind {
+                    MonitoredKind::Mean if value.1 > before.1 => {
+                        points.push((at_s, grown / (value.1 - before.1)));
                     }
-                }
-                MonitoredKind::Counter => {
-                    if let Some((then, before)) = series.before {
-                        if at_s - then < LEAST_GAP_S {
-                            continue;
-                        }
-                        // Less than before: it began anew, from nothing.
-                        let grown = if sample.value >= before { sample.value - before } else { sample.value };
-                        series.told.points.push((at_s, grown / (at_s - then)));
-                    }
-                    series.before = Some((at_s, sample.value));
+                    MonitoredKind::Mean => {}
+                    _ => points.push((at_s, grown / (at_s - then))),
                 }
             }
-            if series.told.points.len() > MOST_POINTS {
-                thin(&mut series.told.points);
-            }
+            series.before = Some((at_s, value));
+        }
+        if points.len() > MOST_POINTS {
+            thin(points);
         }
     }
 
@@ -343,6 +369,34 @@ mod tests {
         assert_eq!((&*series[1].name, &*series[1].source), ("seen_total{code=\"200\"}", "dna"));
         let rates: Vec<f64> = series[1].points.iter().map(|(_, rate)| rate.round()).collect();
         assert_eq!(rates, [91.0, 100.0, 0.0, 15.0], "nothing is said of a hundredth of a second");
+    }
+
+    #[test]
+    fn of_a_distribution_the_mean_is_told_and_a_part_only_when_it_is_named() {
+        let told = |pattern: &str| {
+            let mut account = Account::new("x", &[pattern.to_owned()]);
+            for (at, sum, count) in [(0.0, 5.0, 100), (1.0, 5.5, 200), (2.0, 5.5, 200), (3.0, 0.3, 10)] {
+                let text = format!(
+                    "# TYPE took_seconds histogram\ntook_seconds_bucket{{a=\"b\",le=\"+Inf\"}} {count}\n\
+                     took_seconds_sum{{a=\"b\"}} {sum}\ntook_seconds_count{{a=\"b\"}} {count}\n"
+                );
+                account.take(&parse(&text).unwrap(), at);
+            }
+            let round = |value: f64| (value * 1e6).round() / 1e6;
+            let series = account.told().1.into_iter().map(|one| {
+                let points: Vec<_> = one.points.iter().map(|(at, value)| (*at, round(*value))).collect();
+                (one.name, one.kind, points)
+            });
+            series.collect::<Vec<_>>()
+        };
+        let mean = "took_seconds{a=\"b\"}".to_owned();
+        let mean = vec![(mean, MonitoredKind::Mean, vec![(1.0, 0.005), (3.0, 0.03)])];
+        for pattern in ["took_*", "took_seconds", "*", "took_seconds{a=\"*\"}"] {
+            assert_eq!(told(pattern), mean, "{pattern}");
+        }
+        let count = "took_seconds_count{a=\"b\"}".to_owned();
+        let rate = vec![(count, MonitoredKind::Counter, vec![(1.0, 100.0), (2.0, 0.0), (3.0, 10.0)])];
+        assert_eq!(told("took_*_count"), rate);
     }
 
     #[test]

@@ -145,17 +145,26 @@ pub(super) fn not_all_back(facts: &Facts<'_>) -> Option<Finding> {
     if lost == 0 {
         return None;
     }
-    let within = facts.total.summary(names::RECONNECT).map_or_else(String::new, |times| {
-        format!(", half within {}, 99 % within {}", latency(times.median), latency(times.p99))
-    });
+    let within = facts
+        .total
+        .summary(names::RECONNECT)
+        .map(|times| format!("half within {}, 99 % within {}", latency(times.median), latency(times.p99)));
     let from = span_of(facts, counters::CONNECTIONS_LOST)
         .map_or_else(String::new, |(from, _)| format!(" from {}", clock(from)));
     let lost_words = count(lost, "connection was", "connections were");
     if back >= lost {
-        let lead = format!("{lost_words} lost{from} and all came back{within}");
+        let within = within.map_or_else(String::new, |within| format!(", {within}"));
+        let all = if lost == 1 { "" } else { "all " };
+        let lead = format!("{lost_words} lost{from} and {all}came back{within}");
         let with = facts.deliveries_clause().into_iter().chain(facts.circumstances());
         return Some(Finding::note(Kind::NotAllBack, lead).with(with));
     }
+    if back == 0 {
+        let lead =
+            format!("{lost_words} lost{from} and {} came back", if lost == 1 { "never" } else { "none" });
+        return Some(Finding::bad(Kind::NotAllBack, lead).with(facts.circumstances()));
+    }
+    let within = within.map_or_else(String::new, |within| format!("; of those that did {within}"));
     let lead = format!("{lost_words} lost{from} and {} did not come back{within}", thousands(lost - back));
     Some(Finding::bad(Kind::NotAllBack, lead).with(facts.circumstances()))
 }
@@ -190,8 +199,7 @@ pub(super) fn limit_broken(facts: &Facts<'_>) -> Option<Finding> {
 
 pub(super) fn nothing_confirmed(facts: &Facts<'_>) -> Option<Finding> {
     let meta = &facts.run?.meta;
-    if meta.unconfirmed_emits == 0 || meta.confirmed_emits > 0 || delivery(facts).is_some_and(|d| d.heard > 0)
-    {
+    if meta.confirmed_emits > 0 || delivery(facts).is_some_and(|d| d.heard > 0) {
         return None;
     }
     let lead = story::unconfirmed(facts.loaded)?;

@@ -202,7 +202,7 @@ impl Reader<'_> {
             Ok(url) if matches!(url.scheme(), "http" | "https" | "ws" | "wss") && url.has_host() => {}
             _ if text.is_empty() => {}
             _ => {
-                let help = if text.contains("://") {
+                let help = if text.contains("://") || text.starts_with('/') {
                     "a target begins with http://, https://, ws:// or wss:// and names a host".to_owned()
                 } else {
                     format!("perhaps `http://{text}`")

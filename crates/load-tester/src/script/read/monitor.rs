@@ -34,7 +34,13 @@ impl Reader<'_> {
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         if known.is_none() {
-            let help = (!url.contains("://")).then(|| format!("perhaps `http://{url}`"));
+            let help = if url.contains("://") {
+                None
+            } else if url.starts_with('/') {
+                Some(format!("with a host: `http://127.0.0.1:9013{url}`"))
+            } else {
+                Some(format!("perhaps `http://{url}`"))
+            };
             self.error(url_node.place, format!("`{url}` is no address of metrics"), help);
             return None;
         }

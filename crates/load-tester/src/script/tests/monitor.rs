@@ -23,6 +23,7 @@ fn monitored_endpoints() {
     for (wrong, says) in [
         ("monitor: [{series: [up]}]", "no `url`"),
         ("monitor: {url: 'localhost:9100/metrics'}", "perhaps `http://localhost:9100/metrics`"),
+        ("monitor: {url: /metrics}", "with a host: `http://127.0.0.1:9013/metrics`"),
         ("monitor: {url: 'ftp://x/metrics'}", "no address of metrics"),
         ("monitor: {url: 'http://x/metrics', every: 100ms}", "at least 1s"),
         ("monitor: [up]", "an endpoint of `monitor`"),
