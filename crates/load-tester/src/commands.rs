@@ -11,7 +11,7 @@ use load_tester::limit::Settled;
 use load_tester::outcome::Outcome;
 use load_tester::run::{Progress, RunOptions};
 use load_tester::script::{self, LoadOptions};
-use load_tester::{init, limit, outputs, report};
+use load_tester::{init, limit, outputs, report, signals};
 
 use crate::{SCRIPT_ERROR, command_line, hand_over, print, run_script, told};
 
@@ -118,9 +118,14 @@ pub(crate) fn limit(args: &LimitArgs) -> anyhow::Result<u8> {
         print(&limit::head(&options));
     }
 
+    signals::heed()?;
     let mut settler = limit::Settler::new(&script.config.target);
     let mut steps = 0;
     let mut run = |load: f64, length: Duration| -> anyhow::Result<Result<Outcome, &'static str>> {
+        // It may have come when the last step was over already.
+        if let Some(signal) = signals::first() {
+            return Ok(Err(signal));
+        }
         match settler.settle()? {
             Settled::Interrupted(signal) => return Ok(Err(signal)),
             Settled::Busy => {

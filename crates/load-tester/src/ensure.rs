@@ -71,8 +71,11 @@ fn look_up(figures: &dyn Figures, name: &str) -> Result<f64, String> {
     }
 }
 
-/// At most three decimals.
+/// At most three decimals; a number of many digits with its power of ten.
 pub(crate) fn plain(value: f64) -> String {
+    if value.abs() >= 1e15 {
+        return format!("{value:e}");
+    }
     let rounded = (value * 1000.0).round() / 1000.0;
     rounded.to_string()
 }

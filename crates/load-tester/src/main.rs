@@ -19,6 +19,7 @@ use load_tester::run::{Progress, RunOptions, debug, run};
 use load_tester::screen::{self, Screen};
 use load_tester::script::model::{Script, Warning};
 use load_tester::script::{self, summary};
+use load_tester::signals;
 
 /// To standard error, a line. Nobody there to read it, or no room, is no reason to stop a run; `eprintln!` would panic.
 macro_rules! tell {
@@ -37,7 +38,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SCRIPT_ERROR: u8 = 1;
 
 fn main() -> ExitCode {
-    load_tester::signals::outlive_file_limits();
+    signals::outlive_file_limits();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -102,6 +103,8 @@ fn run_script(script: &Script, args: &RunArgs) -> anyhow::Result<u8> {
     }
     let mut windows = args.windows.as_deref().map(report::json::create).transpose()?;
     let lines = args.quiet || args.no_tui || format != report::Format::Plain || !screen::wanted();
+    // Before the screen: whoever ends the process has to give the terminal back.
+    signals::heed()?;
     let screen = if lines { None } else { Some(Screen::start(script)?) };
     let mut teller = Teller { console: None, format, quiet: args.quiet, screen };
     let outcome = run(script, &options, &mut |progress| {
@@ -116,6 +119,7 @@ fn run_script(script: &Script, args: &RunArgs) -> anyhow::Result<u8> {
         }
         teller.tell(progress);
     });
+    signals::only_writing_is_left();
     teller.close();
     let outcome = outcome?;
 

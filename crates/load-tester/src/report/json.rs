@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -108,15 +109,30 @@ pub fn write_text(text: &str, path: &Path) -> Result<(), Error> {
     }
     let target = resolve(path);
     let beside = temporary(&target);
+    *unfinished() = Some(beside.clone());
     let written = OpenOptions::new().write(true).create_new(true).open(&beside).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&beside, &target)
     });
-    written.map_err(|e| {
+    if written.is_err() {
         let _ = fs::remove_file(&beside);
-        write_error(path, e)
-    })
+    }
+    *unfinished() = None;
+    written.map_err(|e| write_error(path, e))
+}
+
+/// The file being written, under its name of the meantime.
+fn unfinished() -> MutexGuard<'static, Option<PathBuf>> {
+    static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What whoever ends the process leaves nothing of.
+pub(crate) fn remove_unfinished() {
+    if let Some(beside) = unfinished().take() {
+        let _ = fs::remove_file(beside);
+    }
 }
 
 fn is_special(path: &Path) -> bool {
