@@ -211,6 +211,12 @@ pub struct ScriptArgs {
 }
 
 impl ScriptArgs {
+    /// The files that are read, those a script names itself aside.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let given = [&self.config, &self.payload, &self.dotenv].into_iter().flatten();
+        self.scripts.iter().chain(&self.input).chain(given).map(PathBuf::as_path)
+    }
+
     pub fn load_options(&self) -> LoadOptions {
         LoadOptions {
             files: self.scripts.iter().chain(&self.input).cloned().collect(),
@@ -258,7 +264,7 @@ pub struct RunArgs {
     pub pairs: Option<PathBuf>,
     /// Show the report while the run goes on, with /metrics for Prometheus and /result.json; on loopback unless told otherwise.
     // With `=`, so that it does not take the script for an address.
-    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, value_parser = live)]
     pub live: Option<Option<std::net::SocketAddr>>,
     /// After so long (`90`, `10m`) nobody arrives any more; users still at work get the grace to end.
     #[arg(long, value_name = "DURATION", value_parser = length)]
@@ -329,6 +335,17 @@ fn length(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A port of this machine, or an address with one.
+fn live(text: &str) -> Result<std::net::SocketAddr, String> {
+    match text.parse::<u16>() {
+        Ok(port) => Ok((std::net::Ipv4Addr::LOCALHOST, port).into()),
+        Err(_) => text.parse().map_err(|_| {
+            "neither a port nor an address with one: 9014, 127.0.0.1:9014, [::1]:9014; 0 is any free port"
+                .to_owned()
+        }),
+    }
+}
+
 fn sources(text: &str) -> Result<Sources, NoSource> {
     Sources::parse(text.split(','))
 }
@@ -344,6 +361,20 @@ impl RunArgs {
             ("--key", self.key.is_some()),
         ];
         given.into_iter().filter_map(|(flag, given)| given.then_some(flag)).collect()
+    }
+
+    /// Every file that is written, with its flag.
+    pub fn outputs(&self) -> Vec<(&'static str, &Path)> {
+        let asked = [
+            ("--output", &self.output),
+            ("--junit", &self.junit),
+            ("--csv", &self.csv),
+            ("--markdown", &self.markdown),
+            ("--hdr", &self.hdr),
+            ("--windows", &self.windows),
+            ("--pairs", &self.pairs),
+        ];
+        asked.into_iter().filter_map(|(flag, path)| Some((flag, path.as_deref()?))).collect()
     }
 
     /// The forms asked for beside the result itself, and where they go.
@@ -473,7 +504,7 @@ pub struct LimitArgs {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub to: Option<f64>,
     /// Seconds a step lasts; the confirming one twice as long.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = positive)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = seconds)]
     pub step_duration: f64,
     /// How close to the edge, in per cent.
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = percent)]
@@ -652,6 +683,15 @@ fn positive(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "a number above 0".to_owned())
 }
 
+/// More than nothing, and no more than a day.
+fn seconds(text: &str) -> Result<f64, String> {
+    let number = positive(text)?;
+    match number {
+        0.001..=86_400.0 => Ok(number),
+        _ => Err("between a millisecond and a day: 0.001 to 86400".to_owned()),
+    }
+}
+
 /// `5` or `5%`.
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.trim().trim_end_matches('%').trim_end().parse::<f64>();
@@ -711,6 +751,10 @@ mod tests {
         assert_eq!((options.seed, all.workers, all.format), (Some(7), Some(2), Format::V1));
         assert_eq!(all.live, None);
         assert_eq!(run("drumfire run --live a.yml").live, Some(None));
+        for port in ["--live=9000", "--live=127.0.0.1:9000"] {
+            let live = run(&format!("drumfire run {port} a.yml")).live;
+            assert_eq!(live, Some(Some("127.0.0.1:9000".parse().unwrap())));
+        }
         let elsewhere = run("drumfire run --live=0.0.0.0:9000 a.yml").live;
         assert_eq!(elsewhere, Some(Some("0.0.0.0:9000".parse().unwrap())));
         assert_eq!(all.cloud_flags(), ["--name", "--tags", "--note", "--record", "--key"]);

@@ -11,12 +11,19 @@ use load_tester::limit::Settled;
 use load_tester::outcome::Outcome;
 use load_tester::run::{Progress, RunOptions};
 use load_tester::script::{self, LoadOptions};
-use load_tester::{init, limit, report};
+use load_tester::{init, limit, outputs, report, signals};
 
 use crate::{SCRIPT_ERROR, command_line, hand_over, print, run_script, told};
 
 pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<u8> {
     let (a, b) = (Side::read(&args.a)?, Side::read(&args.b)?);
+    if let Some(path) = a.shares(&b) {
+        tell!("note: {} is on both sides, so it is held against itself", path.display());
+    }
+    if let Some(output) = &args.output {
+        let read = a.runs.iter().chain(&b.runs).map(|run| run.path.as_path());
+        outputs::distinct(read, &[("--output", output)]).map_err(anyhow::Error::msg)?;
+    }
     let options = compare::Options {
         fail_if: args.fail_if.clone(),
         allow: args.allow,
@@ -101,6 +108,10 @@ pub(crate) fn limit(args: &LimitArgs) -> anyhow::Result<u8> {
     let options = options;
     let at = |load, length| options.load_options(&base, load, length).map_err(anyhow::Error::msg);
     // Before the first step: what cannot be written should not cost a search.
+    if let Some(output) = &args.output {
+        let read = args.script.files().chain(script.files());
+        outputs::distinct(read, &[("--output", output)]).map_err(anyhow::Error::msg)?;
+    }
     let output = args.output.as_deref().map(report::json::probe).transpose()?;
     if let Some(folder) = &args.keep {
         std::fs::create_dir_all(folder)
@@ -110,9 +121,14 @@ pub(crate) fn limit(args: &LimitArgs) -> anyhow::Result<u8> {
         print(&limit::head(&options));
     }
 
+    signals::heed()?;
     let mut settler = limit::Settler::new(&script.config.target);
     let mut steps = 0;
     let mut run = |load: f64, length: Duration| -> anyhow::Result<Result<Outcome, &'static str>> {
+        // It may have come when the last step was over already.
+        if let Some(signal) = signals::first() {
+            return Ok(Err(signal));
+        }
         match settler.settle()? {
             Settled::Interrupted(signal) => return Ok(Err(signal)),
             Settled::Busy => {

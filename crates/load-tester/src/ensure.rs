@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::compare::text::cut;
 use crate::metric::{Figures, Metric, Totals};
 use crate::outcome::{Check, CheckKind};
 use crate::script::model::Ensure;
@@ -74,19 +75,24 @@ fn look_up(figures: &dyn Figures, name: &str) -> Result<(f64, &'static str), Str
     }
 }
 
-/// At most three decimals.
+/// At most three decimals; a number of many digits with its power of ten.
 pub(crate) fn plain(value: f64) -> String {
+    if value.abs() >= 1e15 {
+        return format!("{value:e}");
+    }
     let rounded = (value * 1000.0).round() / 1000.0;
     rounded.to_string()
 }
 
 /// A condition: comparisons and arithmetic over named figures, `and`, `or`, `not`, `? :`, brackets.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Expression(Node);
+pub struct Expression(Node);
 
 #[derive(Debug, Clone, PartialEq)]
 enum Node {
     Value(Value),
+    /// In the unit of its kind, and the unit as written, which may be none.
+    Number(f64, &'static str),
     Name(String),
     Not(Box<Node>),
     Negative(Box<Node>),
@@ -112,6 +118,13 @@ enum Operator {
     Power,
 }
 
+impl Operator {
+    fn compares(self) -> bool {
+        use Operator::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
+        matches!(self, Equal | NotEqual | Less | LessOrEqual | Greater | GreaterOrEqual)
+    }
+}
+
 /// Loosest first; all of a row bind equally, from the left.
 const BINDING: [&[(&str, Operator)]; 7] = [
     &[("||", Operator::Or), ("or", Operator::Or)],
@@ -134,17 +147,21 @@ const BINDING: [&[(&str, Operator)]; 7] = [
 ];
 const MAX_NESTING: usize = 64;
 const MAX_LENGTH: usize = 10_000;
+/// Signs between two values: a chain of them is walked as deep as it is long.
+const MAX_OPERATORS: usize = 250;
 
 impl Expression {
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    /// # Errors
+    /// In words, when it cannot be read, is longer than 10,000 bytes, nested too deeply or a chain of hundreds.
+    pub fn parse(text: &str) -> Result<Self, String> {
         if text.len() > MAX_LENGTH {
             return Err(format!("longer than {MAX_LENGTH} bytes"));
         }
-        let mut parser = Parser { text, at: 0 };
+        let mut parser = Parser { text, at: 0, operators: 0 };
         let node = parser.choice(0)?;
         parser.space();
         if parser.at < text.len() {
-            return Err(format!("cannot read {:?}", &text[parser.at..]));
+            return Err(format!("cannot read {:?}", quote(parser.rest())));
         }
         Ok(Self(node))
     }
@@ -168,10 +185,10 @@ impl Expression {
     }
 
     /// Calls `with` for every name in it.
-    pub(crate) fn names(&self, with: &mut impl FnMut(&str)) {
+    pub fn names(&self, with: &mut impl FnMut(&str)) {
         fn walk(node: &Node, with: &mut impl FnMut(&str)) {
             match node {
-                Node::Value(_) => {}
+                Node::Value(_) | Node::Number(..) => {}
                 Node::Name(name) => with(name),
                 Node::Not(inner) | Node::Negative(inner) => walk(inner, with),
                 Node::Binary(a, _, b) => {
@@ -188,8 +205,34 @@ impl Expression {
         walk(&self.0, with);
     }
 
-    /// Is it true? `Err` when a name is unknown or a value cannot be calculated with.
-    pub(crate) fn holds_for(&self, look_up: &dyn Fn(&str) -> Option<Value>) -> Result<bool, String> {
+    /// The first figure that is held against a number in a unit it is not measured in, in words.
+    pub fn mismatch(&self) -> Option<String> {
+        fn walk(node: &Node) -> Option<String> {
+            match node {
+                Node::Value(_) | Node::Number(..) | Node::Name(_) => None,
+                Node::Not(inner) | Node::Negative(inner) => walk(inner),
+                Node::Choice(a, b, c) => walk(a).or_else(|| walk(b)).or_else(|| walk(c)),
+                Node::Binary(a, operator, b) => match (&**a, &**b) {
+                    (Node::Name(name), Node::Number(_, unit)) | (Node::Number(_, unit), Node::Name(name))
+                        if operator.compares() =>
+                    {
+                        let metric = Metric::named(name).ok()?;
+                        let fits = unit.is_empty() || metric.unit.is_written(unit);
+                        (!fits)
+                            .then(|| format!("{} is {}, not `{unit}`", quote(name), metric.unit.in_words()))
+                    }
+                    _ => walk(a).or_else(|| walk(b)),
+                },
+            }
+        }
+        walk(&self.0)
+    }
+
+    /// Is it true?
+    ///
+    /// # Errors
+    /// In words, when a name is unknown or a value cannot be calculated with.
+    pub fn holds_for(&self, look_up: &dyn Fn(&str) -> Option<Value>) -> Result<bool, String> {
         Ok(truth(&self.0.value(look_up)?))
     }
 }
@@ -208,8 +251,8 @@ fn number(value: &Value) -> Result<f64, String> {
     match value {
         Value::Number(number) => number.as_f64().ok_or_else(|| format!("{number} is out of range")),
         Value::Bool(yes) => Ok(f64::from(u8::from(*yes))),
-        Value::String(text) => text.trim().parse().map_err(|_| format!("{text:?} is no number")),
-        other => Err(format!("{other} is no number")),
+        Value::String(text) => text.trim().parse().map_err(|_| format!("{:?} is no number", quote(text))),
+        other => Err(format!("{} is no number", quote(&other.to_string()))),
     }
 }
 
@@ -217,7 +260,8 @@ impl Node {
     fn value(&self, look_up: &dyn Fn(&str) -> Option<Value>) -> Result<Value, String> {
         Ok(match self {
             Self::Value(value) => value.clone(),
-            Self::Name(name) => look_up(name).ok_or_else(|| format!("no such name: {name}"))?,
+            Self::Number(number, _) => Value::from(*number),
+            Self::Name(name) => look_up(name).ok_or_else(|| format!("no such name: {}", quote(name)))?,
             Self::Not(inner) => Value::Bool(!truth(&inner.value(look_up)?)),
             Self::Negative(inner) => Value::from(-number(&inner.value(look_up)?)?),
             Self::Choice(condition, yes, no) => {
@@ -256,14 +300,19 @@ impl Node {
                     }
                     _ => {
                         let (a, b) = (number(&a)?, number(&b)?);
-                        Value::from(match operator {
-                            Operator::Add => a + b,
-                            Operator::Subtract => a - b,
-                            Operator::Multiply => a * b,
-                            Operator::Divide => a / b,
-                            Operator::Remainder => a % b,
-                            _ => a.powf(b),
-                        })
+                        let (sign, result) = match operator {
+                            Operator::Add => ("+", a + b),
+                            Operator::Subtract => ("-", a - b),
+                            Operator::Multiply => ("*", a * b),
+                            Operator::Divide => ("/", a / b),
+                            Operator::Remainder => ("mod", a % b),
+                            _ => ("^", a.powf(b)),
+                        };
+                        // Zero divided by zero is no limit kept.
+                        if !result.is_finite() {
+                            return Err(format!("{} {sign} {} is no number", plain(a), plain(b)));
+                        }
+                        Value::from(result)
                     }
                 }
             }
@@ -274,6 +323,7 @@ impl Node {
 struct Parser<'t> {
     text: &'t str,
     at: usize,
+    operators: usize,
 }
 
 impl<'t> Parser<'t> {
@@ -307,7 +357,7 @@ impl<'t> Parser<'t> {
         }
         let yes = self.choice(depth + 1)?;
         if !self.take(":") {
-            return Err(format!("\":\" is missing before {:?}", self.rest()));
+            return Err(format!("\":\" is missing before {:?}", quote(self.rest())));
         }
         let no = self.choice(depth + 1)?;
         Ok(Node::Choice(Box::new(condition), Box::new(yes), Box::new(no)))
@@ -317,6 +367,10 @@ impl<'t> Parser<'t> {
         let Some(operators) = BINDING.get(level) else { return self.unary(depth) };
         let mut left = self.binary(level + 1, depth)?;
         while let Some((_, operator)) = operators.iter().find(|(sign, _)| self.take(sign)) {
+            self.operators += 1;
+            if self.operators > MAX_OPERATORS {
+                return Err(format!("more than {MAX_OPERATORS} signs in one expression"));
+            }
             let right = self.binary(level + 1, depth)?;
             left = Node::Binary(Box::new(left), *operator, Box::new(right));
         }
@@ -336,32 +390,35 @@ impl<'t> Parser<'t> {
         if self.take("(") {
             let inner = self.choice(depth + 1)?;
             if !self.take(")") {
-                return Err(format!("\")\" is missing before {:?}", self.rest()));
+                return Err(format!("\")\" is missing before {:?}", quote(self.rest())));
             }
             return Ok(inner);
         }
         self.space();
         let rest = self.rest();
-        if let Some(quote) = rest.chars().next().filter(|c| matches!(c, '"' | '\'')) {
-            let end = rest[1..].find(quote).ok_or_else(|| format!("a quote is not closed: {rest}"))?;
+        if let Some(mark) = rest.chars().next().filter(|c| matches!(c, '"' | '\'')) {
+            let end =
+                rest[1..].find(mark).ok_or_else(|| format!("a quote is not closed: {}", quote(rest)))?;
             self.at += end + 2;
             let inner = &rest[1..=end];
             // Quoted names hold what a bare one cannot, such as the space in `GET /`.
-            let is_metric = inner.contains('.') && quote == '\'';
+            let is_metric = inner.contains('.') && mark == '\'';
             return Ok(if is_metric { Node::Name(inner.to_owned()) } else { Node::Value(inner.into()) });
         }
         let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
         if rest.starts_with(|c: char| c.is_ascii_digit()) {
-            let value: f64 = rest[..digits].parse().map_err(|_| format!("cannot read {rest:?}"))?;
+            let value = rest[..digits].parse().ok().filter(|value: &f64| value.is_finite());
+            let value = value.ok_or_else(|| format!("cannot read {:?}", quote(&rest[..digits])))?;
             self.at += digits;
-            return Ok(Node::Value((value * self.unit()).into()));
+            let (unit, factor) = self.unit();
+            return Ok(Node::Number(value * factor, unit));
         }
         let end = rest.find(|c: char| !in_name(c)).unwrap_or(rest.len());
         if end == 0 {
             return Err(if rest.is_empty() {
                 "it ends too early".into()
             } else {
-                format!("cannot read {rest:?}")
+                format!("cannot read {:?}", quote(rest))
             });
         }
         // A hyphen belongs to a name only between letters, so that `a - b` and `a -b` subtract.
@@ -378,7 +435,7 @@ impl<'t> Parser<'t> {
 impl Parser<'_> {
     /// Takes the unit that stands at a number's end, and answers what it stands for: times are in milliseconds, memory in
     /// megabytes. `%` is one only where no remainder could be meant.
-    fn unit(&mut self) -> f64 {
+    fn unit(&mut self) -> (&'static str, f64) {
         const UNITS: [(&str, f64); 9] = [
             ("us", 0.001),
             ("µs", 0.001),
@@ -403,11 +460,16 @@ impl Parser<'_> {
             };
             if ends {
                 self.at += unit.len();
-                return factor;
+                return (unit, factor);
             }
         }
-        1.0
+        ("", 1.0)
     }
+}
+
+/// What was typed, in an error: a whole page of it would hide the error.
+pub(crate) fn quote(text: &str) -> String {
+    cut(text, 60)
 }
 
 fn in_name(c: char) -> bool {
@@ -481,7 +543,42 @@ mod tests {
     }
 
     #[test]
+    fn a_figure_is_not_held_against_another_kind_of_unit() {
+        for (text, expected) in [
+            ("errors.share <= 1%", None),
+            ("delivery.p99 < 2s and target.memory < 1GB", None),
+            ("rate.requests > 100/s and errors < 5", None),
+            ("http.requests * 2ms < 5ms", None),
+            ("errors.share < 5MB", Some("errors.share is in per cent, not `MB`")),
+            ("errors < 3 or not (2% > delivery.p99)", Some("delivery.p99 is in milliseconds, not `%`")),
+            ("errors = 3ms ? 1 : 0", Some("errors is a count, not `ms`")),
+        ] {
+            let expression = Expression::parse(text).unwrap();
+            assert_eq!(expression.mismatch().as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_no_limit_kept() {
+        let zero = |_: &str| Some(Value::from(0));
+        for (text, expected) in [
+            ("errors / vusers.created < 0.1", "0 / 0 is no number"),
+            ("1 / errors > 5", "1 / 0 is no number"),
+            ("7 mod errors = 0", "7 mod 0 is no number"),
+            ("10 ^ 999 > 1", "10 ^ 999 is no number"),
+            ("\"x\" * 2 > 1", "\"x\" is no number"),
+        ] {
+            let held = Expression::parse(text).unwrap().holds_for(&zero);
+            assert_eq!(held, Err(expected.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_is_an_error() {
+        let long = "9".repeat(400);
+        assert_eq!(Expression::parse(&long), Err(format!("cannot read {:?}", quote(&long))));
+        let chain = format!("{}a", "1+".repeat(MAX_OPERATORS + 1));
+        assert!(Expression::parse(&chain[2..]).is_ok() && Expression::parse(&chain).is_err());
         let nested = format!("{}a", "(".repeat(1000));
         for text in
             ["", "a <", "a < 1 )", "(a", "'a", "a ? 1", "1..2", nested.as_str(), &"!".repeat(9_000), "a b"]

@@ -6,6 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
+use crate::report;
+use crate::script::{self, LoadOptions};
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// Requests.
@@ -43,19 +46,26 @@ pub fn write(path: &Path, kind: Kind, target: Option<&str>) -> anyhow::Result<()
     if target.is_some_and(|target| target.contains(['"', '\\', '\n'])) {
         bail!("--target holds a quote or a backslash, which no URL has");
     }
+    let text = kind.script(target);
+    if let Err(error) =
+        script::parse_str(&text, &LoadOptions { files: vec![path.into()], ..LoadOptions::default() })
+        && let Some(problem) = error.problems.first()
+    {
+        let help = problem.help.as_ref().map_or_else(String::new, |help| format!(": {help}"));
+        bail!("--target: {}{help}", problem.message);
+    }
     let mut file = match OpenOptions::new().write(true).create_new(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             bail!("{}: there is one already, and it stays: name another file", path.display())
         }
-        opened => opened.with_context(|| format!("{}: cannot write here", path.display()))?,
+        opened => opened.map_err(|error| report::json::write_error(path, error))?,
     };
-    file.write_all(kind.script(target).as_bytes()).with_context(|| format!("writing {}", path.display()))
+    file.write_all(text.as_bytes()).with_context(|| format!("writing {}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::script::{self, LoadOptions};
 
     #[test]
     fn every_script_runs_as_it_stands() {

@@ -52,6 +52,7 @@ pub mod ensure; // limits judged after the run
 pub mod exit; // the exit code, and what outranks what
 pub mod live; // the report while the run goes on
 pub mod metric; // the names of figures, and what a run answers to them
+pub mod outputs; // no file is lost to another
 pub mod report; // one file per output format
 pub mod screen; // the terminal while a run goes on
 pub mod validity; // may the numbers be believed

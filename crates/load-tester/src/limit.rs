@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::compare::text::wrapped;
-use crate::ensure::Expression;
+use crate::ensure::{Expression, quote};
 use crate::metric::Metric;
 use crate::outcome::Outcome;
 use crate::report::units::{duration, figure, rate, thousands};
@@ -78,9 +78,12 @@ pub struct Condition {
 
 impl Condition {
     /// # Errors
-    /// In words, when it cannot be read or names a figure nobody measures.
+    /// In words, when it cannot be read, names a figure nobody measures, or holds one against another's unit.
     pub fn parse(text: &str) -> Result<Self, String> {
         let expression = Expression::parse(text)?;
+        if let Some(why) = expression.mismatch() {
+            return Err(why);
+        }
         let mut metrics: Vec<Metric> = Vec::new();
         let mut unknown = None;
         expression.names(&mut |name| match Metric::named(name) {
@@ -91,7 +94,7 @@ impl Condition {
         match unknown {
             Some(why) => Err(format!("{why}; names stand in docs/metrics.md")),
             None if metrics.is_empty() => {
-                Err(format!("{text:?} asks for no figure, e.g. 'delivery.p99 < 100ms'"))
+                Err(format!("{:?} asks for no figure, e.g. 'delivery.p99 < 100ms'", quote(text)))
             }
             None => Ok(Self { text: text.to_owned(), expression, metrics }),
         }

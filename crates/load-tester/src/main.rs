@@ -8,17 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
 use clap::Parser as _;
 use load_tester::cli::{CheckArgs, Cli, Command, DebugArgs, Format, ReportArgs, RunArgs, ScriptArgs};
 use load_tester::exit;
 use load_tester::live::Live;
 use load_tester::outcome::Outcome;
+use load_tester::outputs;
 use load_tester::report::{self, Console, Form, Loaded, form};
 use load_tester::run::{Progress, RunOptions, debug, run};
 use load_tester::screen::{self, Screen};
 use load_tester::script::model::{Script, Warning};
 use load_tester::script::{self, summary};
+use load_tester::signals;
 
 /// To standard error, a line. Nobody there to read it, or no room, is no reason to stop a run; `eprintln!` would panic.
 macro_rules! tell {
@@ -37,7 +38,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SCRIPT_ERROR: u8 = 1;
 
 fn main() -> ExitCode {
-    load_tester::signals::outlive_file_limits();
+    signals::outlive_file_limits();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -73,6 +74,8 @@ fn run_script(script: &Script, args: &RunArgs) -> anyhow::Result<u8> {
         tell!("note: {} taken and ignored: nothing is sent anywhere", flags.join(", "));
     }
     // Before the run: a result that cannot be written should not cost one.
+    let read = args.script.files().chain(script.files());
+    outputs::distinct(read, &args.outputs()).map_err(anyhow::Error::msg)?;
     let output = args.output.as_deref().map(report::json::probe).transpose()?;
 
     let options = RunOptions {
@@ -91,15 +94,17 @@ fn run_script(script: &Script, args: &RunArgs) -> anyhow::Result<u8> {
         Format::V1 => report::Format::V1,
         Format::V2 => report::Format::V2,
     };
-    for (_, path) in args.forms() {
+    for path in args.forms().into_iter().map(|(_, path)| path).chain(args.pairs.as_deref()) {
         form::probe(path)?;
     }
     let live = args.live.map(Live::start).transpose()?;
     if let Some(live) = &live {
         tell!("live: http://{}/ shows the run; /metrics for Prometheus, /result.json", live.address());
     }
-    let mut windows = args.windows.as_deref().map(create).transpose()?;
+    let mut windows = args.windows.as_deref().map(report::json::create).transpose()?;
     let lines = args.quiet || args.no_tui || format != report::Format::Plain || !screen::wanted();
+    // Before the screen: whoever ends the process has to give the terminal back.
+    signals::heed()?;
     let screen = if lines { None } else { Some(Screen::start(script)?) };
     let mut teller = Teller { console: None, format, quiet: args.quiet, screen };
     let outcome = run(script, &options, &mut |progress| {
@@ -114,6 +119,7 @@ fn run_script(script: &Script, args: &RunArgs) -> anyhow::Result<u8> {
         }
         teller.tell(progress);
     });
+    signals::only_writing_is_left();
     teller.close();
     let outcome = outcome?;
 
@@ -172,17 +178,14 @@ fn tell_failure(written: Result<(), report::json::Error>) -> bool {
     written.inspect_err(|error| tell!("error: {error}")).is_ok()
 }
 
-fn create(path: &Path) -> anyhow::Result<std::fs::File> {
-    std::fs::File::create(path).with_context(|| format!("{}: cannot write here", path.display()))
-}
-
 fn report_command(args: &ReportArgs) -> anyhow::Result<u8> {
     let form = args.format.form();
-    let text = form::of_file(form, &args.result)?;
     let output = args.output.clone().unwrap_or_else(|| match form {
         Form::Text => PathBuf::from("-"),
         form => appended(&args.result, form.suffix()),
     });
+    outputs::distinct([args.result.as_path()], &[("--output", &output)]).map_err(anyhow::Error::msg)?;
+    let text = form::of_file(form, &args.result)?;
     let written = form::write(form, &text, &output)?;
     if output != Path::new("-") {
         print(&format!("{}\n", written.display()));

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 
+use crate::ensure::quote;
 use crate::outcome::{Delivery, ProcessSample, Window, names};
 use crate::report::units::{figure, latency, rate, thousands};
 use crate::report::{Loaded, Origin, Summary};
@@ -20,6 +21,30 @@ pub enum Unit {
     Count,
     Megabytes,
     Cores,
+}
+
+impl Unit {
+    /// Whether a number of this kind may be written in a unit.
+    pub(crate) fn is_written(self, unit: &str) -> bool {
+        match self {
+            Self::Milliseconds => matches!(unit, "us" | "µs" | "ms" | "s" | "min"),
+            Self::PerSecond => unit == "/s",
+            Self::Percent => unit == "%",
+            Self::Megabytes => matches!(unit, "MB" | "GB"),
+            Self::Count | Self::Cores => false,
+        }
+    }
+
+    pub(crate) fn in_words(self) -> &'static str {
+        match self {
+            Self::Milliseconds => "in milliseconds",
+            Self::PerSecond => "a rate a second",
+            Self::Percent => "in per cent",
+            Self::Count => "a count",
+            Self::Megabytes => "in megabytes",
+            Self::Cores => "in cores",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -289,7 +314,7 @@ impl Metric {
     /// # Errors
     /// When nothing is ever measured under this name, with the nearest that is.
     pub fn named(name: &str) -> Result<Self, Unknown> {
-        Self::known(name).ok_or_else(|| Unknown { name: name.to_owned(), near: nearest(name) })
+        Self::known(name).ok_or_else(|| Unknown { name: quote(name), near: nearest(name) })
     }
 
     fn known(name: &str) -> Option<Self> {
@@ -522,8 +547,7 @@ impl Figures for Totals<'_> {
             .counters
             .iter()
             .filter(|(name, _)| name.starts_with("errors."))
-            .map(|(_, count)| count)
-            .sum()
+            .fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
     fn http_answers(&self, lowest: u16) -> u64 {

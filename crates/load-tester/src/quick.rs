@@ -48,6 +48,15 @@ impl Quick {
     /// In words, with what to type instead.
     pub fn script(&self) -> Result<String, String> {
         let engine = self.engine()?;
+        let texts = [
+            ("--data", &self.data),
+            ("--send", &self.send),
+            ("--join", &self.join.clone().filter(|_| engine == "ws")),
+            ("--join-data", &self.join_data),
+        ];
+        for (flag, text) in texts {
+            meant_as_text(flag, text.as_deref().unwrap_or_default())?;
+        }
         self.no_strangers(engine)?;
         let mut text = String::from("config:\n");
         let _ = writeln!(text, "  target: {}", quoted(self.url.trim_end_matches('/')));
@@ -99,6 +108,9 @@ impl Quick {
     fn engine(&self) -> Result<&'static str, String> {
         let scheme = self.url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
         let socketio = self.emit.is_some() || self.listen.is_some();
+        if self.url.split_once("://").is_some_and(|(_, rest)| rest.trim_start_matches('/').is_empty()) {
+            return Err(format!("{}: this URL names no host", self.url));
+        }
         match (scheme.as_deref(), socketio, &self.send) {
             (Some("http" | "https" | "ws" | "wss"), true, Some(_)) => {
                 Err("--send is for plain WebSocket, whose frames have no names, --emit and --listen for Socket.IO: use \
@@ -312,6 +324,17 @@ fn first_text(data: &Value) -> Option<String> {
 /// JSON, or text as it stands.
 fn value(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::from(text))
+}
+
+/// Nearly JSON is a mistake in quoting rather than a text.
+fn meant_as_text(flag: &str, text: &str) -> Result<(), String> {
+    match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        Err(error) if text.trim_start().starts_with(['{', '[']) => Err(format!(
+            "{flag} begins like JSON and is none: {error}; to say it as it stands make it a text: {}",
+            Value::from(text)
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn parsed(text: &str, flag: &str) -> Result<Value, String> {

@@ -105,13 +105,13 @@ impl Net {
         };
         let prefix = prefix.unwrap_or(bits);
         let host_bits = bits.checked_sub(prefix)?;
-        // A block of 2^128 addresses is one short; nobody gets to the end of it.
-        let all = 1_u128.checked_shl(u32::from(host_bits)).unwrap_or(u128::MAX);
-        let first = value & !(all - 1);
+        // All ones in the bits that name a host.
+        let hosts = u128::MAX.checked_shr(128 - u32::from(host_bits)).unwrap_or(0);
+        let first = value & !hosts;
         let (first, count) = match (host_bits, address) {
-            (0 | 1, _) => (first, all),
-            (_, IpAddr::V4(_)) => (first + 1, all - 2),
-            (_, IpAddr::V6(_)) => (first + 1, all - 1),
+            (0 | 1, _) => (first, hosts + 1),
+            (_, IpAddr::V4(_)) => (first + 1, hosts - 1),
+            (_, IpAddr::V6(_)) => (first + 1, hosts),
         };
         Some(Self { address, prefix, first, count })
     }
@@ -144,6 +144,7 @@ mod tests {
         assert_eq!(taken(&["10.1.2.3", "::1"], true, 2), ["::1", "::1"]);
         assert_eq!(taken(&["10.1.2.3"], true, 2), [""; 0]);
         assert_eq!(taken(&["::/0"], true, 1), ["::1"]);
+        assert_eq!(taken(&["::1/0"], true, 1), ["::1"]);
         assert_eq!(taken(&["0.0.0.0/0"], false, 1), ["0.0.0.1"]);
     }
 

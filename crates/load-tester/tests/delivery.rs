@@ -3,8 +3,6 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,8 +10,9 @@ use std::time::Duration;
 use load_tester::outcome::{ClassDelivery, Delivery, Outcome, counters, names};
 use load_tester::run::{Progress, RunOptions, run};
 use load_tester::script::{self, LoadOptions};
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::{Manner, Server, Socket, counter, drum, drum_with, plain_page, write_script};
+use support::{Manner, Running, Server, Socket, counter, drum, drum_with, plain_page, write_script};
 
 /// A square where everybody hears everything; `listeners` is the YAML of the groups.
 fn square(listeners: &str, seconds: u32, messages: u32) -> String {
@@ -424,19 +423,11 @@ fn an_interrupted_run_blames_nobody_for_what_could_not_be_heard_any_more() {
         .replace("acknowledge: true}]\n", "acknowledge: true}, {log: here}]\n");
     let script = write_script(&server, &yaml, folder.path());
     let result = folder.path().join("result.json");
-    let mut drumfire = Command::new(env!("CARGO_BIN_EXE_drumfire"))
-        .args(["run", "-o"])
-        .args([&result, &script])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(drumfire.stdout.take().unwrap()).lines();
-    assert!(lines.by_ref().map_while(Result::ok).filter(|line| line.contains("here")).nth(150).is_some());
-    let pid = rustix::process::Pid::from_raw(drumfire.id() as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    lines.for_each(drop);
-    assert_eq!(drumfire.wait().unwrap().code(), Some(130));
+    let (result_word, script) = (result.to_str().unwrap(), script.to_str().unwrap());
+    let mut drumfire = Running::start(folder.path(), &["run", "-o", result_word, script]);
+    drumfire.until_said("here", 151);
+    drumfire.signal(Signal::INT);
+    assert_eq!(drumfire.ended(Duration::from_secs(30)).0, 130);
     let written: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
     let delivery = &written["drumfire"]["delivery"];
     // The first message is truly lost, for those who were there.

@@ -2,19 +2,18 @@
 //! that are broken or absurd. All with the real program.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 mod samples;
 mod support;
 
-use support::{Manner, Server, ok, write_script};
+use support::{Manner, Running, Server, ok, until, write_script};
 
 fn drumfire(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_drumfire"));
@@ -26,25 +25,6 @@ fn done(folder: &Path, words: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = drumfire(folder).args(words).output().expect("drumfire starts");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (status.code().expect("an exit code"), text(stdout), text(stderr))
-}
-
-fn interrupt(child: &Child) {
-    kill_process(Pid::from_child(child), Signal::INT).expect("it runs");
-}
-
-/// Its end within the time, or its death.
-fn wait(child: &mut Child, at_most: Duration) -> i32 {
-    let begun = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().expect("waits") {
-            return status.code().expect("an exit code");
-        }
-        if begun.elapsed() > at_most {
-            let _ = child.kill();
-            panic!("still running after {at_most:?}");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Acks everything, tells nobody anything.
@@ -79,43 +59,20 @@ enum Moment {
 /// Runs, interrupts, and answers what `report --format text` tells of the result.
 fn interrupted(server: &Server, script: &str, moment: &Moment, more: &[&str], folder: &Path) -> String {
     write_script(server, script, folder);
-    let mut child = drumfire(folder)
-        .args(["run", "-o", "r.json", "script.yml"])
-        .args(more)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("drumfire starts");
-    let mut out = BufReader::new(child.stdout.take().expect("piped"));
+    let mut running =
+        Running::start_as(drumfire(folder).args(["run", "-o", "r.json", "script.yml"]).args(more));
     match moment {
         Moment::Reached | Moment::After => {
-            let begun = Instant::now();
-            let come = || match moment {
+            until("the server was never reached", || match moment {
                 Moment::After => AFTER.load(Ordering::Relaxed),
                 _ => server.accepted.load(Ordering::Relaxed) > 0,
-            };
-            while !come() {
-                assert!(begun.elapsed() < Duration::from_secs(20), "the server was never reached");
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            });
             std::thread::sleep(Duration::from_millis(100));
         }
-        Moment::Said(words) => {
-            let mut line = String::new();
-            while !line.contains(words) {
-                line.clear();
-                assert!(out.read_line(&mut line).expect("reads") > 0, "{words} was never said");
-            }
-        }
+        Moment::Said(words) => running.until_said(words, 1),
     }
-    interrupt(&child);
-    // What it prints has to go somewhere.
-    let rest = std::thread::spawn(move || {
-        let mut text = String::new();
-        out.read_to_string(&mut text).map(|_| text)
-    });
-    let code = wait(&mut child, Duration::from_secs(30));
-    let printed = rest.join().expect("reads").expect("UTF-8");
+    running.signal(Signal::INT);
+    let (code, printed) = running.ended(Duration::from_secs(30));
     assert_eq!(code, 130, "{printed}");
     let (code, out, err) = done(folder, &["report", "--format", "text", "r.json"]);
     assert_eq!(code, 0, "{err}");
@@ -260,23 +217,13 @@ fn ctrl_c_while_the_result_is_written() {
         "config: {target: 'http://127.0.0.1:9', phases: [{duration: 0.2, arrivalRate: 10}]}\nscenarios: [{flow: [{get: {url: /}}]}]\n",
     )
     .expect("written");
-    let mut child = drumfire(folder.path())
-        .args(["run", "-o", "pipe", "a.yml"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("drumfire starts");
-    let mut out = BufReader::new(child.stdout.take().expect("piped"));
-    let mut line = String::new();
-    while !line.contains("valid run") && !line.contains("INVALID") {
-        line.clear();
-        assert!(out.read_line(&mut line).expect("reads") > 0, "no summary");
-    }
+    let mut running = Running::start(folder.path(), &["run", "-o", "pipe", "a.yml"]);
+    running.until_said("at once", 1);
     std::thread::sleep(Duration::from_millis(200));
-    interrupt(&child);
+    running.signal(Signal::INT);
     std::thread::sleep(Duration::from_millis(200));
     let text = fs::read(&pipe).expect("reads");
-    assert_eq!(wait(&mut child, Duration::from_secs(20)), 0);
+    assert_eq!(running.ended(Duration::from_secs(20)).0, 0);
     let loaded = load_tester::report::json::parse(&text, &pipe).expect("a whole result");
     assert_eq!(loaded.total.launched(), 2);
 }
@@ -388,30 +335,16 @@ scenarios: [{flow: [{get: {url: /}}, {think: 0.5}]}]
 ";
     write_script(&server, script, dir);
     for (ignored, expected) in [("", 129), ("trap '' HUP;", 0)] {
-        let mut child = Command::new("sh")
-            .args(["-c", &format!("{ignored} exec \"$0\" run -o r.json script.yml")])
-            .arg(env!("CARGO_BIN_EXE_drumfire"))
-            .current_dir(dir)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("sh starts");
-        let mut out = BufReader::new(child.stdout.take().expect("piped"));
-        let mut line = String::new();
-        while !line.contains("phase 1") {
-            line.clear();
-            assert!(out.read_line(&mut line).expect("reads") > 0, "never began");
-        }
-        let rest = std::thread::spawn(move || {
-            let mut text = String::new();
-            out.read_to_string(&mut text).map(|_| text)
-        });
+        let line = format!("{ignored} exec \"$0\" run -o r.json script.yml");
+        let mut command = Command::new("sh");
+        command.args(["-c", &line, env!("CARGO_BIN_EXE_drumfire")]).current_dir(dir);
+        let mut running = Running::start_as(&mut command);
+        running.until_said("phase 1", 1);
         for _ in 0..2 {
-            kill_process(Pid::from_child(&child), Signal::HUP).expect("it runs");
+            running.signal(Signal::HUP);
             std::thread::sleep(Duration::from_millis(100));
         }
-        let code = wait(&mut child, Duration::from_secs(30));
-        let text = rest.join().expect("reads").expect("UTF-8");
+        let (code, text) = running.ended(Duration::from_secs(30));
         assert_eq!(code, expected, "{text}");
         let run = load_tester::report::json::read(&dir.join("r.json")).expect("whole").run.expect("ours");
         assert_eq!(run.interrupted.as_deref(), (expected == 129).then_some("SIGHUP"));

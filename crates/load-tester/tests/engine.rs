@@ -3,16 +3,15 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use load_tester::outcome::names;
 use load_tester::run::RunOptions;
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::{Manner, Server, Socket, counter, drum, drum_with, ok, plain_page, write_script};
+use support::{Manner, Running, Server, Socket, counter, drum, drum_with, ok, plain_page, write_script};
 
 const JOURNAL: &str = r#"
 config:
@@ -530,21 +529,12 @@ scenarios:
         folder.path(),
     );
     let result = folder.path().join("result.json");
-    let mut drumfire = Command::new(env!("CARGO_BIN_EXE_drumfire"))
-        .args(["run", "-o"])
-        .args([&result, &script])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(drumfire.stdout.take().unwrap()).lines();
+    let (result_word, script) = (result.to_str().unwrap(), script.to_str().unwrap());
+    let mut drumfire = Running::start(folder.path(), &["run", "-o", result_word, script]);
     // The first user is at work; its word is the event to wait for.
-    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("here")));
-    let pid = rustix::process::Pid::from_raw(drumfire.id() as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    // Its pipe must be drained for it to end.
-    lines.for_each(drop);
-    assert_eq!(drumfire.wait().unwrap().code(), Some(130));
+    drumfire.until_said("here", 1);
+    drumfire.signal(Signal::INT);
+    assert_eq!(drumfire.ended(Duration::from_secs(30)).0, 130);
     let written: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
     assert!(
         written["aggregate"]["counters"]["vusers.created"].as_u64().unwrap() >= 1,

@@ -11,6 +11,7 @@ pub mod text;
 
 use std::collections::BTreeSet;
 
+use crate::ensure::quote;
 use crate::metric::{Better, Metric, Source, Statistic, Unit};
 use crate::outcome::names;
 use crate::report::Origin;
@@ -78,19 +79,20 @@ impl Rule {
     /// # Errors
     /// In words, when it is not `METRIC > NUMBER UNIT` or names an unknown figure.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let (name, limit) = text
-            .split_once('>')
-            .ok_or_else(|| format!("{text:?} is no rule: write METRIC > LIMIT, e.g. 'delivery.p99 > 10%'"))?;
+        let (name, limit) = text.split_once('>').ok_or_else(|| {
+            format!("{:?} is no rule: write METRIC > LIMIT, e.g. 'delivery.p99 > 10%'", quote(text))
+        })?;
         let metric = Metric::named(name.trim()).map_err(|unknown| unknown.to_string())?;
         if metric.better == Better::Neither {
             return Err(format!(
                 "{} says how much was asked, so it gets neither better nor worse",
-                metric.name
+                quote(&metric.name)
             ));
         }
         let limit = limit.trim_start_matches('=').trim();
         let digits = limit.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(limit.len());
-        let number: f64 = limit[..digits].parse().map_err(|_| format!("{limit:?} is no limit, e.g. 10%"))?;
+        let number = limit[..digits].parse().ok().filter(|number: &f64| number.is_finite());
+        let number = number.ok_or_else(|| format!("{:?} is no limit, e.g. 10%", quote(limit)))?;
         let absolute = |factor: f64| Ok(Limit::Absolute(number * factor));
         let limit = match (limit[digits..].trim(), metric.unit) {
             ("pp" | "points", Unit::Percent) => absolute(1.0),
@@ -102,7 +104,11 @@ impl Rule {
             | ("MB", Unit::Megabytes)
             | ("cores", Unit::Cores)
             | ("", Unit::Count) => absolute(1.0),
-            (unit, _) => Err(format!("{unit:?} is no unit of {}: use %, or its own unit", metric.name)),
+            (unit, _) => Err(format!(
+                "{:?} is no unit of {}: use %, or its own unit",
+                quote(unit),
+                quote(&metric.name)
+            )),
         }?;
         Ok(Self { metric, limit })
     }

@@ -222,7 +222,7 @@ impl<'r> Redrawn<'r> {
         }
         let (_, values, counts) = self.last.as_ref()?;
         let of = |counts: &Vec<u64>| {
-            let all: u64 = counts.iter().sum();
+            let all = counts.iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
             if all == 0 {
                 return None;
             }
@@ -347,7 +347,8 @@ impl<'r> Redrawn<'r> {
             return false;
         };
         let whole = crate::delivery::figures(delivery).get(name).copied();
-        let sum: u64 = self.run.seconds.iter().filter_map(|second| second.counters.get(name)).sum();
+        let counts = self.run.seconds.iter().filter_map(|second| second.counters.get(name));
+        let sum = counts.fold(0_u64, |sum, count| sum.saturating_add(*count));
         whole == Some(sum)
     }
 

@@ -63,8 +63,7 @@ impl Second {
                 .counters
                 .iter()
                 .filter(|(name, _)| name.starts_with("errors."))
-                .map(|(_, n)| n)
-                .sum(),
+                .fold(0, |sum, (_, n)| sum.saturating_add(*n)),
             histograms: histograms.collect(),
             counters: window.counters.clone(),
             target: Use::default(),
@@ -142,8 +141,22 @@ impl Side {
         if paths.len() > MOST_RUNS {
             bail!("{typed}: {} files; a side has at most {MOST_RUNS} runs", paths.len());
         }
+        let mut distinct = std::collections::BTreeSet::new();
+        let twice =
+            |path: &&PathBuf| !distinct.insert(path.canonicalize().unwrap_or_else(|_| (*path).clone()));
+        if let Some(path) = paths.iter().find(twice) {
+            bail!("{typed}: {} is in it twice, and a run counts once: name it once", path.display());
+        }
         let runs = paths.iter().map(|path| Run::read(path)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { name: typed.to_owned(), runs })
+    }
+
+    /// The first file that is on the other side, too.
+    pub fn shares(&self, other: &Self) -> Option<&Path> {
+        let files: Vec<_> = other.runs.iter().filter_map(|run| run.path.canonicalize().ok()).collect();
+        let shared =
+            self.runs.iter().find(|run| run.path.canonicalize().is_ok_and(|path| files.contains(&path)));
+        shared.map(|run| run.path.as_path())
     }
 
     /// The mean of the runs' figures; `None` unless every run has it.

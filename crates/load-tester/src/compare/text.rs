@@ -212,7 +212,8 @@ pub(super) fn left_out(comparison: &Comparison) -> Vec<String> {
     by_reason.into_iter().map(|(why, names)| format!("{}: {why}", names.join(", "))).collect()
 }
 
-fn cut(text: &str, most: usize) -> String {
+/// Its first so many characters, the last of them an ellipsis where more stood.
+pub(crate) fn cut(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -32,6 +33,11 @@ const WINDOW_S: f64 = 10.0;
 const MOST_BYTES: u64 = 1 << 30;
 /// An inflated histogram; three digits over the whole range of u64 stay below it.
 const MOST_HISTOGRAM_BYTES: u64 = 4 << 20;
+const MOST_PHASES: usize = 10_000;
+/// All counts of a file together; so no sum of some of them is more than a u64 holds.
+const MOST_COUNTED: u64 = 1 << 60;
+/// Values in one histogram; those of as many seconds as a file can hold may be merged.
+const MOST_RECORDED: u64 = 1 << 40;
 /// Kept inside the HTML report only up to this size.
 pub(crate) const MOST_EMBEDDED_BYTES: usize = 8 << 20;
 
@@ -103,15 +109,30 @@ pub fn write_text(text: &str, path: &Path) -> Result<(), Error> {
     }
     let target = resolve(path);
     let beside = temporary(&target);
+    *unfinished() = Some(beside.clone());
     let written = OpenOptions::new().write(true).create_new(true).open(&beside).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&beside, &target)
     });
-    written.map_err(|e| {
+    if written.is_err() {
         let _ = fs::remove_file(&beside);
-        write_error(path, e)
-    })
+    }
+    *unfinished() = None;
+    written.map_err(|e| write_error(path, e))
+}
+
+/// The file being written, under its name of the meantime.
+fn unfinished() -> MutexGuard<'static, Option<PathBuf>> {
+    static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What whoever ends the process leaves nothing of.
+pub(crate) fn remove_unfinished() {
+    if let Some(beside) = unfinished().take() {
+        let _ = fs::remove_file(beside);
+    }
 }
 
 fn is_special(path: &Path) -> bool {
@@ -130,10 +151,15 @@ fn temporary(target: &Path) -> PathBuf {
     target.with_file_name(format!(".{name}.{}-{now:x}.tmp", std::process::id()))
 }
 
-pub(super) fn write_error(path: &Path, cause: io::Error) -> Error {
+/// Makes a file that is written bit by bit.
+pub fn create(path: &Path) -> Result<File, Error> {
+    File::create(path).map_err(|e| write_error(path, e))
+}
+
+pub(crate) fn write_error(path: &Path, cause: io::Error) -> Error {
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let remedy = match cause.kind() {
-        io::ErrorKind::NotFound => {
+        io::ErrorKind::NotFound if !directory.exists() => {
             format!("the directory {} does not exist: create it first", directory.display())
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -393,6 +419,30 @@ struct BlockWindow {
     connections: u64,
 }
 
+impl Block {
+    /// Everything that was counted, added up.
+    fn counted(&self) -> u64 {
+        let windows = self.seconds.iter().chain([&self.total]);
+        let windows = windows.flat_map(|w| w.counters.values().chain([&w.concurrent_users, &w.connections]));
+        let named = self.scenario_counts.values().chain(self.server_events.values());
+        let errors = self.errors.iter().map(|error| &error.count);
+        let phases = self.meta.phases.iter().map(|phase| &phase.planned);
+        let delivery = self.delivery.iter().flat_map(|delivery| {
+            let Delivery {
+                messages, heard, missing, duplicates, late, unexpected, undecided, not_sent, ..
+            } = delivery;
+            let all = [messages, heard, missing, duplicates, late, unexpected, undecided, not_sent];
+            all.into_iter().chain(&delivery.expected)
+        });
+        windows
+            .chain(named)
+            .chain(errors)
+            .chain(phases)
+            .chain(delivery)
+            .fold(0, |sum, count| sum.saturating_add(*count))
+    }
+}
+
 impl BlockWindow {
     fn of(window: &Window, encoder: &mut HistogramEncoder) -> Self {
         let histograms = window.histograms.iter().filter(|(_, h)| !h.is_empty());
@@ -445,7 +495,7 @@ fn decode_histogram(text: &str) -> Result<Histogram<u64>, String> {
         return Err("not a deflated HdrHistogram V2".to_owned());
     }
     let mut plain = Vec::new();
-    flate2::read::ZlibDecoder::new(&bytes[8..])
+    flate2::read::ZlibDecoder::new(bytes.get(8..).unwrap_or_default())
         .take(MOST_HISTOGRAM_BYTES + 1)
         .read_to_end(&mut plain)
         .map_err(|e| format!("cannot be inflated: {e}"))?;
@@ -460,7 +510,12 @@ fn decode_histogram(text: &str) -> Result<Histogram<u64>, String> {
     if digits.is_none_or(|d| d > 3) {
         return Err("more than three significant digits".to_owned());
     }
-    HistogramReader::new().deserialize(&mut &plain[..]).map_err(|e| format!("cannot be decoded: {e}"))
+    let read: Histogram<u64> =
+        HistogramReader::new().deserialize(&mut &plain[..]).map_err(|e| format!("cannot be decoded: {e}"))?;
+    if read.len() > MOST_RECORDED {
+        return Err("more values than any run records".to_owned());
+    }
+    Ok(read)
 }
 
 // ---------------------------------------------------------------------------------------------------- reading
@@ -525,12 +580,25 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, Error> {
                 "the run that should have written it did not get that far",
             ));
         }
-        Some(b'{') => {}
+        Some(b'{') if !bytes.starts_with(b"{\0") => {}
         Some(b'<') => {
             return Err(foreign(
                 "this is HTML or XML",
                 "give the JSON file the report was made from, not the report",
             ));
+        }
+        Some(_)
+            if [&b"{\0"[..], b"\0{", b"\xff\xfe", b"\xfe\xff"]
+                .iter()
+                .any(|start| bytes.starts_with(start)) =>
+        {
+            return Err(foreign(
+                "this is text in UTF-16, and a result file is UTF-8",
+                "save it as UTF-8: Windows PowerShell's `>` is what writes UTF-16",
+            ));
+        }
+        Some(_) if bytes.starts_with(b"\x1f\x8b") => {
+            return Err(foreign("this is packed (gzip)", "unpack it first: gunzip FILE"));
         }
         Some(_) => {
             return Err(foreign(
@@ -543,6 +611,12 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, Error> {
         let (path, line, column) = (path.to_owned(), e.line(), e.column());
         if e.is_eof() {
             return Error::Truncated { path, line, column };
+        }
+        // What a newer one means by its fields is not for this one to criticise.
+        if let Ok(FormatIn { drumfire: FormatOf { format } }) = serde_json::from_slice(bytes)
+            && format > u64::from(FORMAT)
+        {
+            return Error::Foreign { path, what: newer(format), remedy: READ_WITH };
         }
         let text = e.to_string();
         let message = match text.rfind(" at line ") {
@@ -559,11 +633,9 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, Error> {
     let name =
         path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
     let mut loaded = match file {
-        FileIn { drumfire: Some(block), .. } => ours(&block).map_err(|what| Error::Foreign {
-            path: path.to_owned(),
-            what,
-            remedy: "copy the file again, or read it with the drumfire that wrote it",
-        })?,
+        FileIn { drumfire: Some(block), .. } => {
+            ours(&block).map_err(|what| Error::Foreign { path: path.to_owned(), what, remedy: READ_WITH })?
+        }
         FileIn { aggregate: Some(aggregate), intermediate, .. } => {
             let windows = intermediate.unwrap_or_default();
             if aggregate.is_v1() {
@@ -594,15 +666,28 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, Error> {
     Ok(loaded)
 }
 
+const READ_WITH: &str = "copy the file again, or read it with the drumfire that wrote it";
+
+fn newer(format: u64) -> String {
+    format!("written by a newer drumfire (format {format}, this one reads up to {FORMAT})")
+}
+
 fn ours(block: &Block) -> Result<Loaded, String> {
     if block.format > FORMAT {
-        return Err(format!(
-            "written by a newer drumfire (format {}, this one reads up to {FORMAT})",
-            block.format
-        ));
+        return Err(newer(block.format.into()));
     }
     if block.histograms != HISTOGRAMS {
         return Err(format!("its histograms are in “{}”, not “{HISTOGRAMS}”", block.histograms));
+    }
+    // A page draws and names each of them.
+    if block.meta.phases.len() > MOST_PHASES {
+        return Err(format!(
+            "it has {} phases, and no script has more than {MOST_PHASES}",
+            block.meta.phases.len()
+        ));
+    }
+    if block.counted() > MOST_COUNTED {
+        return Err("its counts are beyond what any run comes to".to_owned());
     }
     let total = block.total.window()?;
     let mut slices = Vec::new();
@@ -627,6 +712,17 @@ fn ours(block: &Block) -> Result<Loaded, String> {
         ended_after_s: block.ended_after_s,
     };
     Ok(Loaded::from_parts(run, &total, slices, active, block.scenario_counts.clone()))
+}
+
+/// As little of a file as tells who wrote it.
+#[derive(Deserialize)]
+struct FormatIn {
+    drumfire: FormatOf,
+}
+
+#[derive(Deserialize)]
+struct FormatOf {
+    format: u64,
 }
 
 #[derive(Deserialize)]

@@ -68,6 +68,8 @@ impl Crew {
                         check(tokio::task::spawn_local(work(shared, index, report, order, spares)).await);
                     };
                     LocalSet::new().block_on(&runtime, all);
+                    // A name server that does not answer would hold up the end.
+                    runtime.shutdown_background();
                 });
             crew.threads.push(thread.context("starting a worker thread")?);
         }

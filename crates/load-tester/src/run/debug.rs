@@ -37,7 +37,9 @@ pub struct Debugged {
 pub fn debug(script: &Script, users: u64, print: &Rc<dyn Fn(&str)>) -> anyhow::Result<Debugged> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    LocalSet::new().block_on(&runtime, walk(script, users, print))
+    let debugged = LocalSet::new().block_on(&runtime, walk(script, users, print));
+    runtime.shutdown_background();
+    debugged
 }
 
 async fn walk(script: &Script, users: u64, print: &Rc<dyn Fn(&str)>) -> anyhow::Result<Debugged> {

@@ -81,7 +81,10 @@ pub fn run(
 ) -> anyhow::Result<Outcome> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    LocalSet::new().block_on(&runtime, conduct(script, options, progress))
+    let outcome = LocalSet::new().block_on(&runtime, conduct(script, options, progress));
+    // A name server that does not answer would hold up the end.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn conduct(
@@ -215,7 +218,6 @@ async fn conduct(
         tokio::select! {
             _ = actor.perform(flow) => {}
             signal = signals.next(), if ended.interrupted.is_none() => {
-                signals.next_one_kills();
                 progress(&Progress::Interrupted(signal));
                 ended.interrupted = Some(signal);
             }

@@ -40,7 +40,6 @@ pub(super) async fn await_listeners(
                 _ => bail!("a worker thread ended early"),
             },
             name = signals.next() => {
-                signals.next_one_kills();
                 progress(&Progress::Interrupted(name));
                 crew.last_errors(collector).await;
                 return Ok(Some(name));
@@ -208,7 +207,6 @@ impl<'a> Show<'a> {
                 name = signals.next(), if ended.interrupted.is_none() => {
                     ended.interrupted = Some(name);
                     ended.stopped_at.get_or_insert_with(|| self.zero.elapsed());
-                    signals.next_one_kills();
                     progress(&Progress::Interrupted(name));
                     // Not over an order that goes further.
                     crew.orders.send_if_modified(|order| {
@@ -402,7 +400,6 @@ impl<'a> Show<'a> {
                 },
                 name = signals.next(), if interrupted.is_none() => {
                     *interrupted = Some(name);
-                    signals.next_one_kills();
                     progress(&Progress::Interrupted(name));
                     deadline = soon();
                 }

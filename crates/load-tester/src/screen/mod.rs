@@ -25,6 +25,7 @@ pub use view::{Overlay, Tab, View, text};
 
 use crate::run::Progress;
 use crate::script::model::Script;
+use crate::signals;
 
 /// At most so many frames a second.
 const FRAME: Duration = Duration::from_millis(100);
@@ -220,7 +221,7 @@ fn act(key: KeyCode, ctrl_c: bool, view: &mut View, shared: &Shared) {
             // The second signal ends the process; the first may not have been heeded yet.
             if !lock(&shared.picture).interrupted() {
                 interrupt();
-                std::thread::sleep(FRAME);
+                std::thread::sleep(signals::SAME_PRESS + FRAME);
             }
             interrupt();
         }

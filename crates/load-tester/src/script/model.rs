@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,15 @@ pub struct Script {
     pub warnings: Vec<Warning>,
     /// Variables every user has: `target`, `$environment`, `$processEnvironment`, `$env`, `$dirname`, `$scenarioFile`.
     pub built_ins: Vec<(String, Value)>,
+}
+
+impl Script {
+    /// The files that were read for it: its own and those with rows.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let listeners = self.config.listeners.iter().flat_map(|group| &group.payloads);
+        let rows = self.config.payloads.iter().chain(listeners).map(|payload| payload.path.as_path());
+        std::iter::once(self.path.as_path()).chain(rows)
+    }
 }
 
 /// Something the reader should know: `path:line:column: message`.

@@ -350,6 +350,25 @@ impl<'a> Reader<'a> {
         pairs
     }
 
+    /// The same, of headers: names and fixed values that no request can carry are refused here, not by each user.
+    fn headers(&mut self, node: &Node, what: &str) -> Vec<(String, Template)> {
+        if self.is_map(node, what) {
+            for (key, value) in node.entries() {
+                if http::HeaderName::from_bytes(key.name.as_bytes()).is_err() {
+                    self.error(key.place, format!("`{}` is no name of a header", key.name), None);
+                }
+                if value.as_str().is_some_and(|text| http::HeaderValue::from_str(text).is_err()) {
+                    self.error(
+                        value.place,
+                        format!("the value of `{}` is not one line of text", key.name),
+                        None,
+                    );
+                }
+            }
+        }
+        self.template_map(node, what)
+    }
+
     fn reference(&mut self, place: Place, reference: Reference) {
         if reference.root == "$testId" {
             self.error(place, "`$testId` is not known to templates", None);

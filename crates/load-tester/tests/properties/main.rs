@@ -2,10 +2,12 @@
 //! that panics where it does not hold. The fuzz targets at the root of the repository call the same checks; here they
 //! run over random input and over every committed seed, what fuzzing once found among them.
 
+mod condition;
 mod csv;
 mod prometheus_text;
 mod result_json;
 mod script;
+mod sources;
 mod template;
 
 use std::fs;
@@ -33,6 +35,8 @@ fn seeds_hold() {
     check_seeds("template", template::check);
     check_seeds("result_json", result_json::check);
     check_seeds("prometheus_text", prometheus_text::check);
+    check_seeds("condition", condition::check);
+    check_seeds("sources", sources::check);
 }
 
 /// What users have: every one is read or refused as it is.
@@ -104,6 +108,20 @@ proptest! {
         text in "((# ?(TYPE|HELP|EOF)? ?)?[a-z_:0-9]{0,4}(\\{([a-z]{0,2}=?\"?[a-z\\\\n\"]{0,3}\"?,?){0,3}\\}?)?[ \t]{0,2}(-?[0-9.]{1,3}(e[0-9])?|NaN|\\+Inf)?( [0-9]{1,3})?( # \\{\\} 1)?\r?\n){0,5}",
     ) {
         prometheus_text::check(text.as_bytes());
+    }
+
+    #[test]
+    fn any_condition_is_read_or_refused(
+        text in "( ?(errors|delivery\\.p99|http\\.requests|'a\\.b c'|[0-9]{1,3}(\\.[0-9])?|\\(|\\)|\\?|:|not|and|or|[-+*/%^<>=!&|]{1,2}|ms|%|pp|µs)){0,12}",
+    ) {
+        condition::check(text.as_bytes());
+    }
+
+    #[test]
+    fn any_addresses_are_read_or_refused(
+        text in "(([0-9]{1,3}\\.){3}[0-9]{1,3}(/[0-9]{1,2})?|[0-9a-f]{0,4}::[0-9a-f]{0,4}(/[0-9]{1,3})?|[a-z0-9./: ]{0,8})(, ?(127\\.0\\.0\\.[0-9](/[23][0-9])?|fd00::/[0-9]{1,3})){0,3}",
+    ) {
+        sources::check(text.as_bytes());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use load_tester::outcome::Outcome;
 use load_tester::run::{RunOptions, run};
 use load_tester::script::{self, LoadOptions};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use socketio_wire::websocket::upgrade::accept_key;
 
@@ -437,9 +439,75 @@ pub fn counter(outcome: &Outcome, name: &str) -> u64 {
     outcome.total.counters.get(name).copied().unwrap_or(0)
 }
 
+/// A `drumfire` at work, to be interrupted.
+pub struct Running {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Running {
+    pub fn start(dir: &Path, words: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_drumfire"));
+        Self::start_as(command.args(words).current_dir(dir))
+    }
+
+    pub fn start_as(command: &mut Command) -> Self {
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("drumfire starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped"));
+        Self { child, lines }
+    }
+
+    /// Waits until it has printed this so many times.
+    pub fn until_said(&mut self, words: &str, times: usize) {
+        let mut line = String::new();
+        for _ in 0..times {
+            line.clear();
+            while !line.contains(words) {
+                line.clear();
+                assert!(self.lines.read_line(&mut line).expect("reads") > 0, "{words} was never said");
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Its exit code and the rest of what it printed; its death when it takes longer.
+    pub fn ended(mut self, at_most: Duration) -> (i32, String) {
+        // What it prints has to go somewhere.
+        let rest = std::thread::spawn(move || {
+            let mut text = String::new();
+            self.lines.read_to_string(&mut text).map(|_| text)
+        });
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("waits") {
+                break status;
+            }
+            if begun.elapsed() > at_most {
+                let _ = self.child.kill();
+                panic!("still running after {at_most:?}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        (status.code().expect("an exit code"), rest.join().expect("reads").expect("UTF-8"))
+    }
+}
+
+/// Waits for what is to come.
+pub fn until(what: &str, come: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !come() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// `drumfire` as it is typed: exit code, standard output and error.
 pub fn drumfire(dir: &Path, words: &[&str]) -> (i32, String, String) {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_drumfire"))
+    let output = Command::new(env!("CARGO_BIN_EXE_drumfire"))
         .args(words)
         .current_dir(dir)
         .output()

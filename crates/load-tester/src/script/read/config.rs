@@ -36,7 +36,7 @@ impl Reader<'_> {
             }
             self.check_keys(defaults, Section::Defaults);
             if let Some(headers) = defaults.get("headers") {
-                http.headers = self.template_map(headers, "`headers`");
+                http.headers = self.headers(headers, "`headers`");
             }
             if let Some(cookies) = defaults.get("cookie") {
                 http.cookies = self.template_map(cookies, "`cookie`");
@@ -568,7 +568,7 @@ impl Reader<'_> {
             config.socketio.query = self.query(query);
         }
         if let Some(headers) = get("extraHeaders") {
-            config.socketio.extra_headers = self.template_map(headers, "`extraHeaders`");
+            config.socketio.extra_headers = self.headers(headers, "`extraHeaders`");
         }
         if let Some(auth) = get("auth")
             && self.is_map(auth, "`auth`")
@@ -625,8 +625,20 @@ impl Reader<'_> {
                         let node = item.get("expression");
                         match node.and_then(Node::as_str) {
                             Some(expression) => {
-                                if let (Some(node), Ok(read)) = (node, Expression::parse(expression)) {
-                                    read.names(&mut |name| self.figure(node.place, name));
+                                let place = node.map_or(item.place, |node| node.place);
+                                match Expression::parse(expression) {
+                                    Ok(read) => {
+                                        read.names(&mut |name| self.figure(place, name));
+                                        if let Some(why) = read.mismatch() {
+                                            self.warn(place, why);
+                                        }
+                                    }
+                                    Err(why) => {
+                                        self.warn(
+                                            place,
+                                            format!("it cannot be read and will not hold: {why}"),
+                                        );
+                                    }
                                 }
                                 let strict = self.opt_bool(item, "strict").unwrap_or(true);
                                 ensure.conditions.push((expression.to_owned(), strict));

@@ -49,7 +49,7 @@ impl Reader<'_> {
             None => format!("{method} {text}"),
         };
         if let Some(headers) = get("headers") {
-            step.headers = self.template_map(headers, "`headers`");
+            step.headers = self.headers(headers, "`headers`");
         }
         if let Some(cookies) = get("cookie") {
             step.cookies = self.template_map(cookies, "`cookie`");

@@ -11,7 +11,7 @@ impl Reader<'_> {
     pub(super) fn ws(&mut self, node: &Node) -> WsConfig {
         let mut config = WsConfig::default();
         if let Some(headers) = node.get("headers").filter(|headers| !headers.is_null()) {
-            config.headers = self.template_map(headers, "`headers`");
+            config.headers = self.headers(headers, "`headers`");
         }
         if let Some(subprotocols) = node.get("subprotocols").filter(|list| !list.is_null()) {
             config.subprotocols = self.subprotocols(subprotocols);

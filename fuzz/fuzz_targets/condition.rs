@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../../crates/load-tester/tests/properties/condition.rs"]
+mod property;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| property::check(input));
