@@ -143,6 +143,8 @@ impl Ground {
         }
         let data = folder.join("data");
         fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
+        // With its first token dna makes the secret that the servers beside it want, too.
+        stage::make_tokens(&folder.join("first.csv"), 1, 1, &data)?;
         Ok(Self { folder, data, machine: Machine::this()? })
     }
 

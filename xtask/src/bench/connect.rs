@@ -222,7 +222,6 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
     let folder = ground.part("connect")?;
     let who: Vec<_> = Who::ALL.into_iter().filter(|who| options.wants(who.name())).collect();
     let all = if options.quick { QUICK_CONNECTIONS } else { CONNECTIONS };
-    // The servers beside `dna` want its secret, which begins with its first token.
     stage::make_tokens(&folder.join("listeners.csv"), FIRST_LISTENER_IDX, all, &ground.data)?;
     let mut rows: Vec<(Who, Vec<Measured>)> = who.iter().map(|who| (*who, Vec::new())).collect();
     let mut runs = Vec::new();
