@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: ours and others side by side on this machine, in one go. Every figure is the median of rounds in
 //! which all of them ran in turn, and stands beside the rounds it comes from.
 
+mod centrifugo; // a peer whose places are channels
 mod chart; // bars in SVG
 mod child; // a load program, run to its end
 mod connect; // taking connections, holding them, taking all back
@@ -175,6 +176,24 @@ fn build_peers() -> Result<()> {
     build.args(["build", "--release", "--locked", "--manifest-path", "bench/peers/Cargo.toml"]);
     build.arg("--target-dir").arg(peers());
     logged("peers in Rust", &mut build, |_| ()).map(|_| ())
+}
+
+/// Format, lints and tests of what no other check reaches, since bench/peers is a workspace of its own.
+pub(crate) fn check_peers() -> Result<Vec<crate::command::Part>> {
+    const MANIFEST: [&str; 2] = ["--manifest-path", "bench/peers/Cargo.toml"];
+    logged("peers format", tree::cargo().arg("fmt").args(MANIFEST).arg("--check"), |_| ())?;
+    let apart = |command: &str| {
+        let mut cargo = tree::cargo();
+        cargo
+            .arg(command)
+            .args(["--locked", "--all-targets"])
+            .args(MANIFEST)
+            .arg("--target-dir")
+            .arg(peers());
+        cargo
+    };
+    let lints = logged("peers lints", apart("clippy").args(["--", "-D", "warnings"]), |_| ())?;
+    Ok(vec![lints, logged("peers tests", &mut apart("test"), |_| ())?])
 }
 
 fn peers() -> PathBuf {

@@ -46,6 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     summary.add("format", logged("format", tree::cargo().args(["fmt", "--all", "--check"]), |_| ()));
     // Before the build: dna embeds the page.
     summary.extend("web", web::check_and_build());
+    summary.extend("peers", crate::bench::check_peers());
     summary.add("lints", logged("lints", tree::cargo().args(CLIPPY), |_| ()));
     // The end-to-end tests build the same way; any other selection of packages would compile everything twice.
     let built = logged("build", tree::cargo().args(tree::RELEASE_BUILD), |_| ());

@@ -440,10 +440,12 @@ impl Hearing {
         if let (Some(ears), Message::Text(text)) = (&self.ears, message) {
             let mut ears = ears.borrow_mut();
             ears.came(text);
-            if let Some(listening) = shared.listening_for()
-                && ears.hear(listening, text, received, &mut self.worker.recorder.borrow_mut())
-            {
-                shared.count_heard(self.worker.index, 1);
+            if let Some(listening) = shared.listening_for() {
+                let recorder = &mut self.worker.recorder.borrow_mut();
+                // Several messages may come in one frame, a line each, as with Centrifugo.
+                let lines = text.split('\n');
+                let heard = lines.filter(|line| ears.hear(listening, line, received, recorder)).count();
+                shared.count_heard(self.worker.index, heard as u64);
             }
         }
         self.keep("", "", received, || frame_text(message));

@@ -305,6 +305,39 @@ fn deliveries_over_a_plain_websocket() {
     assert_eq!(outcome.total.histograms[names::LISTENER_CONNECT].len(), 3);
 }
 
+/// As newline-delimited protocols do when several messages are due at once.
+#[test]
+fn several_messages_in_one_frame_are_all_heard() {
+    let waiting = Arc::new(Mutex::new(Vec::new()));
+    let server = Plain::start(
+        |_| {},
+        move |server, _, message| {
+            let Message::Text(text) = &message else { return };
+            let said: Value = serde_json::from_str(text).unwrap();
+            if said["type"] != "say" {
+                return;
+            }
+            let mut waiting = waiting.lock().unwrap();
+            waiting.push(json!({"heard": said["text"]}).to_string());
+            if waiting.len() == 2 {
+                let frame = waiting.drain(..).collect::<Vec<_>>().join("\n");
+                for peer in &*server.peers.lock().unwrap() {
+                    let _ = peer.lock().unwrap().send(Message::text(frame.clone()));
+                }
+            }
+        },
+    );
+    let outcome = server.drum(&script(
+        "  listeners: [{name: all, count: 3, engine: ws, flow: [{send: {type: join}}]}]
+  delivery: {event: frame, stamp: text, read: heard, expect: all, deadline: 3s}",
+        "      - send: {type: say, text: \"hi \"}\n      - send: {type: say, text: \"ho \"}\n      - think: 0.2",
+    ));
+    completed(&outcome);
+    let delivery = outcome.delivery.as_ref().unwrap();
+    assert_eq!((delivery.messages, delivery.expected, delivery.heard), (4, Some(12), 12), "{delivery:?}");
+    assert_eq!((delivery.missing, delivery.duplicates, delivery.unexpected), (0, 0, 0));
+}
+
 /// What users say in one room, heard by everybody in it.
 fn room() -> Arc<Plain> {
     Plain::start(

@@ -8,6 +8,15 @@ pub(super) struct Chart {
     pub(super) name: String,
     pub(super) title: String,
     pub(super) svg: String,
+    /// It stands above its table, not with those before all tables.
+    pub(super) is_placed: bool,
+}
+
+impl Chart {
+    /// In Markdown, on the page of a part.
+    pub(super) fn link(&self, part: &str) -> String {
+        format!("![{}]({part}-{}.svg)", self.title, self.name)
+    }
 }
 
 pub(super) struct Bar {
@@ -107,7 +116,7 @@ text {{ fill: #e6edf3 }}
         let _ = writeln!(svg, r#"<text x="{:.1}" y="{middle:.1}">{}</text>"#, x + 8.0, escaped(&bar.text));
     }
     svg.push_str("</svg>\n");
-    Chart { name: name.to_owned(), title: title.to_owned(), svg }
+    Chart { name: name.to_owned(), title: title.to_owned(), svg, is_placed: false }
 }
 
 fn escaped(text: &str) -> String {

@@ -39,6 +39,14 @@ pub(super) struct Table {
 }
 
 impl Section {
+    /// A table with its chart above it, on the page of the part with this name.
+    pub(super) fn show(&mut self, part: &str, mut chart: Chart, mut table: Table) {
+        let _ = write!(table.caption, "\n\n{}", chart.link(part));
+        chart.is_placed = true;
+        self.charts.push(chart);
+        self.tables.push(table);
+    }
+
     /// Writes `<name>.md`, `<name>.json` and the charts; the page's path.
     pub(super) fn write(&self, name: &str, folder: &Path, machine: &Machine) -> Result<PathBuf> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -62,8 +70,8 @@ impl Section {
         for paragraph in &self.text {
             let _ = write!(page, "\n{paragraph}\n");
         }
-        for chart in &self.charts {
-            let _ = write!(page, "\n![{}]({name}-{}.svg)\n", chart.title, chart.name);
+        for chart in self.charts.iter().filter(|chart| !chart.is_placed) {
+            let _ = write!(page, "\n{}\n", chart.link(name));
         }
         for table in &self.tables {
             let _ = write!(page, "\n{}", table.markdown());

@@ -2,15 +2,18 @@
 //! choosing the recipients is the trouble, was right.
 
 use super::chart::{self, Bar};
-use super::fanout::{FROM, Load, Peer};
+use super::fanout::{FROM, Load, PART, Peer};
 use super::figure::{Figure, thousands};
 use super::load::Run;
 use super::report::{Section, Table};
 
 /// Stages of a message in the order it passes them, by the clock; a message waits in `commit` and `queue`.
 const WAY: [&str; 5] = ["parse", "commit", "queue", "match", "write"];
-/// What processors do for a message. `match` is choosing the recipients.
-const WORK: [&str; 6] = ["parse", "commit", "match", "write", "Redis", "rest"];
+/// What processors do for a message; waiting takes none. `match` is choosing the recipients.
+const WORK: [&str; 7] = ["parse", "commit", "queue", "match", "write", "Redis", "rest"];
+const MATCH: usize = 3;
+const WRITE: usize = 4;
+const REDIS: usize = 5;
 /// The thread of `dna` that commits test messages.
 const COMMITS: &str = "store-test";
 
@@ -20,7 +23,7 @@ pub(super) struct Spent {
     /// The way of a message to one of its hearers, microseconds, the mean.
     way: [f64; 5],
     /// Processor time for a message, all of its hearers together, microseconds.
-    work: [f64; 6],
+    work: [f64; 7],
     /// The parts of `match` of the server of 2018: reading sessions, unpacking them, measuring distances.
     choosing: Option<[f64; 3]>,
 }
@@ -51,6 +54,7 @@ impl Spent {
                 let parts = [
                     each(stage("parse").sum),
                     each(thread_cpu(run, COMMITS, seconds)),
+                    0.0,
                     each(stage("match").sum),
                     each(stage("write").sum),
                     0.0,
@@ -62,7 +66,7 @@ impl Spent {
                 let [parse, commit, read, unpack, measure, write, replies] =
                     ["parse", "commit", "read", "unpack", "match", "write", "replies"].map(stage);
                 let choosing = [replies, unpack, measure].map(|stage| each(stage.sum));
-                let parts = [each(parse.sum), 0.0, choosing.iter().sum(), each(write.sum), process(1)];
+                let parts = [each(parse.sum), 0.0, 0.0, choosing.iter().sum(), each(write.sum), process(1)];
                 let match_way = read.mean() + unpack.mean() + measure.mean();
                 let way = [parse.mean(), commit.mean(), 0.0, match_way, write.mean()];
                 let work = with_rest(parts, process(0) + process(1));
@@ -74,9 +78,9 @@ impl Spent {
 }
 
 /// What no stage tells of is the rest: reading sockets, acks, heartbeats, the runtime.
-fn with_rest(parts: [f64; 5], all: f64) -> [f64; 6] {
+fn with_rest(parts: [f64; 6], all: f64) -> [f64; 7] {
     let rest = (all - parts.iter().sum::<f64>()).max(0.0);
-    [parts[0], parts[1], parts[2], parts[3], parts[4], rest]
+    std::array::from_fn(|part| parts.get(part).copied().unwrap_or(rest))
 }
 
 fn stage(run: &Run, name: &str, seconds: u64) -> Stage {
@@ -144,24 +148,13 @@ pub(super) fn add(section: &mut Section, told: &[Told]) {
          processor time of the thread that stores, `rest` what no stage tells of.",
         answer.join(" ")
     ));
-    section.charts.push(stacked(
-        "work",
-        "Where the time went: processor time of a message, shares",
-        &WORK,
-        &work,
-    ));
-    section.charts.push(stacked(
-        "way",
-        "Where the time went: a message's way to a hearer, shares",
-        &WAY,
-        &way,
-    ));
-    section.tables.push(table("## Where the time went: processor time of a message, us", &WORK, &work));
-    section.tables.push(table(
-        "## Where the time went: a message's way to one hearer, us, by the clock",
-        &WAY,
-        &way,
-    ));
+    let chart = stacked("work", "Where the time went: processor time of a message, shares", &WORK, &work);
+    let figures = table("## Where the time went: processor time of a message, us", &WORK, &work);
+    section.show(PART, chart, figures);
+    let chart = stacked("way", "Where the time went: a message's way to a hearer, shares", &WAY, &way);
+    let figures =
+        table("## Where the time went: a message's way to one hearer, us, by the clock", &WAY, &way);
+    section.show(PART, chart, figures);
 }
 
 /// What share of the work is choosing the recipients.
@@ -180,15 +173,15 @@ fn answer(told: &Told) -> Option<String> {
             share(replies),
             share(unpack),
             share(measure),
-            share(work[4])
+            share(work[REDIS])
         )
     });
     Some(format!(
         "{}: {:.0} % of the processor time of a message{}, {:.0} % is telling the hearers.",
         told.name(),
-        share(work[2]),
+        share(work[MATCH]),
         detail.unwrap_or_default(),
-        share(work[3])
+        share(work[WRITE])
     ))
 }
 
@@ -252,7 +245,7 @@ mod tests {
         }}));
         let spent = Spent::of(&run, Peer::Dna, 2, 200.0, &[0.1]).expect("stages");
         assert_eq!(spent.way.map(f64::round), [10.0, 2_000.0, 100.0, 20.0, 100.0]);
-        assert_eq!(spent.work.map(f64::round), [10.0, 100.0, 40.0, 500.0, 0.0, 350.0]);
+        assert_eq!(spent.work.map(f64::round), [10.0, 100.0, 0.0, 40.0, 500.0, 0.0, 350.0]);
         assert!(Spent::of(&run, Peer::Bare, 2, 200.0, &[0.1]).is_none());
     }
 }
