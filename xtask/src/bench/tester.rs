@@ -250,7 +250,10 @@ mod tests {
     fn users_are_counted_in_every_form_of_result() {
         let v2 = json!({"aggregate": {"counters": {"vusers.completed": 7, "errors.a": 2, "errors.b": 1}}});
         assert_eq!(completed(&v2), (7, 3));
-        assert_eq!(completed(&json!({"aggregate": {"scenariosCompleted": 5, "counters": {}, "errors": {"x": 4}}})), (5, 4));
+        assert_eq!(
+            completed(&json!({"aggregate": {"scenariosCompleted": 5, "counters": {}, "errors": {"x": 4}}})),
+            (5, 4)
+        );
         assert_eq!(completed(&json!({"users": 9, "completed": 8, "errors": 1})), (8, 1));
         assert_eq!(completed(&json!({})), (0, 0));
     }
