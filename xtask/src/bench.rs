@@ -149,6 +149,8 @@ impl Ground {
         }
         let data = folder.join("data");
         fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
+        // With its first token dna makes the secret that the servers beside it want, too.
+        stage::make_tokens(&folder.join("first.csv"), 1, 1, &data)?;
         Ok(Self { folder, data, machine: Machine::this()? })
     }
 
@@ -238,7 +240,13 @@ fn words(command: &Command) -> String {
         // Secrets are made for each run.
         value.filter(|_| name != "JWT_SECRET").map(|value| format!("{}={}", name.display(), value.display()))
     });
-    let program = std::iter::once(shown(command.get_program()));
+    // What is not ours lies elsewhere on every machine.
+    let program = Path::new(command.get_program());
+    let program = match (program.starts_with(tree::root()), program.file_name()) {
+        (false, Some(name)) => name,
+        _ => program.as_os_str(),
+    };
+    let program = std::iter::once(shown(program));
     variables.chain(program).chain(command.get_args().map(shown)).collect::<Vec<_>>().join(" ")
 }
 
@@ -274,5 +282,6 @@ mod tests {
         let mut command = Command::new(tree::root().join("target/release/dna"));
         command.args(["serve", "a b"]).env("PORT", "1").env("JWT_SECRET", "hush");
         assert_eq!(words(&command), "PORT=1 target/release/dna serve 'a b'");
+        assert_eq!(words(Command::new("/opt/bin/cargo").arg("bench")), "cargo bench");
     }
 }

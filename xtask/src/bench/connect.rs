@@ -18,9 +18,10 @@ use super::figure::{Figure, thousands};
 use super::goal::{self, Bound, Goal};
 use super::report::{Section, Table};
 use super::{Ground, Options, build_peers, child, cpu, free_port, in_turn, peer};
+use crate::demo::FIRST_LISTENER_IDX;
 use crate::program::Program;
 use crate::soak::watch::Process;
-use crate::{tree, web};
+use crate::{stage, tree, web};
 
 /// As many as the journal's author once had.
 const CONNECTIONS: u64 = 15_000;
@@ -221,6 +222,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
     let folder = ground.part("connect")?;
     let who: Vec<_> = Who::ALL.into_iter().filter(|who| options.wants(who.name())).collect();
     let all = if options.quick { QUICK_CONNECTIONS } else { CONNECTIONS };
+    stage::make_tokens(&folder.join("listeners.csv"), FIRST_LISTENER_IDX, all, &ground.data)?;
     let mut rows: Vec<(Who, Vec<Measured>)> = who.iter().map(|who| (*who, Vec::new())).collect();
     let mut runs = Vec::new();
     in_turn(options.rounds(), &who, |round, who| {

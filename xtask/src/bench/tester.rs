@@ -190,9 +190,9 @@ fn completed(result: &Value) -> (u64, u64) {
     if let Some(users) = result["users"].as_u64() {
         return (result["completed"].as_u64().unwrap_or(0), result["errors"].as_u64().unwrap_or(users));
     }
-    if aggregate["counters"].is_object() {
-        let counters = &aggregate["counters"];
-        return (counters["vusers.completed"].as_u64().unwrap_or(0), sum(counters, "errors."));
+    let counters = &aggregate["counters"];
+    if let Some(completed) = counters["vusers.completed"].as_u64() {
+        return (completed, sum(counters, "errors."));
     }
     (aggregate["scenariosCompleted"].as_u64().unwrap_or(0), sum(&aggregate["errors"], ""))
 }
@@ -250,7 +250,10 @@ mod tests {
     fn users_are_counted_in_every_form_of_result() {
         let v2 = json!({"aggregate": {"counters": {"vusers.completed": 7, "errors.a": 2, "errors.b": 1}}});
         assert_eq!(completed(&v2), (7, 3));
-        assert_eq!(completed(&json!({"aggregate": {"scenariosCompleted": 5, "errors": {"x": 4}}})), (5, 4));
+        assert_eq!(
+            completed(&json!({"aggregate": {"scenariosCompleted": 5, "counters": {}, "errors": {"x": 4}}})),
+            (5, 4)
+        );
         assert_eq!(completed(&json!({"users": 9, "completed": 8, "errors": 1})), (8, 1));
         assert_eq!(completed(&json!({})), (0, 0));
     }

@@ -15,7 +15,6 @@ use crate::bench::goal::{Bound, Goal};
 use crate::bench::report::Table;
 use crate::bench::{Ground, Options, free_port, load};
 use crate::command::{Interrupted, terminate, wait_for};
-use crate::demo::FIRST_LISTENER_IDX;
 use crate::soak::watch::{Figures, Process};
 use crate::{signal, stage, tree};
 
@@ -48,8 +47,8 @@ struct Round {
     errors: Vec<String>,
 }
 
+/// With one token for each in `listeners.csv`.
 pub(super) fn measure(options: &Options, ground: &Ground, folder: &Path, all: u64) -> Result<Rejoined> {
-    stage::make_tokens(&folder.join("listeners.csv"), FIRST_LISTENER_IDX, all, &ground.data)?;
     fs::copy(tree::root().join(SCRIPT), folder.join("rejoin.yml")).context("cannot copy the script")?;
     let mut rounds = Vec::new();
     for round in 0..options.rounds() {
