@@ -11,6 +11,7 @@ use super::report::{Section, Table};
 const WAY: [&str; 5] = ["parse", "commit", "queue", "match", "write"];
 /// What processors do for a message; waiting takes none. `match` is choosing the recipients.
 const WORK: [&str; 7] = ["parse", "commit", "queue", "match", "write", "Redis", "rest"];
+const COMMIT: usize = 1;
 const MATCH: usize = 3;
 const WRITE: usize = 4;
 const REDIS: usize = 5;
@@ -142,11 +143,12 @@ pub(super) fn add(section: &mut Section, told: &[Told]) {
     let way: Vec<_> = told.iter().map(|told| (told.name(), told.medians(|spent| spent.way))).collect();
     let answer: Vec<_> = told.iter().filter_map(|told| answer(told)).collect();
     section.text.push(format!(
-        "**Where the time went.** The journal guesses that choosing the recipients is what costs. {} \
+        "**Where the time went.** The journal guesses that choosing the recipients is what costs.{} {} \
          `match` is choosing the recipients; with the server of 2018 that is reading, unpacking and measuring every session. \
          Stages are told by the servers themselves, by the clock; where that is more than the processor time used in all, because the \
          system took the processor in between, they are scaled down to it. `commit` of `dna` is the processor time of the thread that \
          stores, `rest` what no stage tells of.",
+        verdict(&told),
         answer.join(" ")
     ));
     let chart = stacked("work", "Where the time went: processor time of a message, shares", &WORK, &work);
@@ -156,6 +158,20 @@ pub(super) fn add(section: &mut Section, told: &[Told]) {
     let figures =
         table("## Where the time went: a message's way to one hearer, us, by the clock", &WAY, &way);
     section.show(PART, chart, figures);
+}
+
+/// Whether the server of 2018 spends more on choosing the recipients, what Redis does for it included, than on all the rest.
+fn verdict(told: &[&Told]) -> &'static str {
+    let Some(then) = told.iter().find(|told| told.peer == Peer::Y2018) else { return "" };
+    let work = then.medians(|spent| spent.work);
+    let choosing = work[MATCH] + work[REDIS];
+    if choosing > work.iter().sum::<f64>() - choosing {
+        " With the server of 2018 it is more than everything else together."
+    } else if choosing > work[WRITE] {
+        " With the server of 2018 it is the largest part."
+    } else {
+        " With the server of 2018 it is not the largest part."
+    }
 }
 
 /// What share of the work is choosing the recipients.
@@ -177,12 +193,15 @@ fn answer(told: &Told) -> Option<String> {
             share(work[REDIS])
         )
     });
+    // What storing costs the server of 2018 is Redis's, and told with it.
+    let storing = detail.is_none().then(|| format!(", storing {:.0} %", share(work[COMMIT])));
     Some(format!(
-        "{}: {:.0} % of the processor time of a message{}, {:.0} % is telling the hearers.",
+        "{}: choosing takes {:.0} % of the processor time of a message{}, telling the hearers {:.0} %{}.",
         told.name(),
         share(work[MATCH]),
         detail.unwrap_or_default(),
-        share(work[WRITE])
+        share(work[WRITE]),
+        storing.unwrap_or_default()
     ))
 }
 
