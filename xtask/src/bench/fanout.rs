@@ -695,7 +695,7 @@ fn add(section: &mut Section, load: Load, rows: &[(Peer, Row)], seconds: u64) {
             section.lacks.push(format!("{load}: {peer} has no valid run"));
         }
     }
-    section.show(PART, chart::bars(&load.name(), &format!("Server CPU per delivery: {load}"), &bars), table);
+    section.show(PART, chart::bars(&load.name(), &format!("CPU per delivery: {load}"), &bars), table);
 }
 
 fn notes(section: &mut Section, load: Load, peer: Peer, row: &Row) {

@@ -11,6 +11,7 @@ use super::report::{Section, Table};
 const WAY: [&str; 5] = ["parse", "commit", "queue", "match", "write"];
 /// What processors do for a message; waiting takes none. `match` is choosing the recipients.
 const WORK: [&str; 7] = ["parse", "commit", "queue", "match", "write", "Redis", "rest"];
+const COMMIT: usize = 1;
 const MATCH: usize = 3;
 const WRITE: usize = 4;
 const REDIS: usize = 5;
@@ -51,36 +52,36 @@ impl Spent {
         match peer {
             Peer::Dna => {
                 let ways = ["parse", "commit", "queue", "match", "outbox"];
-                let parts = [
-                    each(stage("parse").sum),
-                    each(thread_cpu(run, COMMITS, seconds)),
-                    0.0,
-                    each(stage("match").sum),
-                    each(stage("write").sum),
-                    0.0,
-                ];
-                let way = ways.map(|name| stage(name).mean());
-                Some(Self { way, work: with_rest(parts, process(0)), choosing: None })
+                let clocked = ["parse", "match", "write"].map(|name| each(stage(name).sum));
+                let commit = each(thread_cpu(run, COMMITS, seconds));
+                let (work, _) = work(clocked, commit, 0.0, process(0));
+                Some(Self { way: ways.map(|name| stage(name).mean()), work, choosing: None })
             }
             Peer::Y2018 => {
                 let [parse, commit, read, unpack, measure, write, replies] =
                     ["parse", "commit", "read", "unpack", "match", "write", "replies"].map(stage);
                 let choosing = [replies, unpack, measure].map(|stage| each(stage.sum));
-                let parts = [each(parse.sum), 0.0, 0.0, choosing.iter().sum(), each(write.sum), process(1)];
+                let clocked = [each(parse.sum), choosing.iter().sum(), each(write.sum)];
+                // What Node does to have a message stored is in the rest, what Redis does is by itself.
+                let (work, part) = work(clocked, 0.0, process(1), process(0) + process(1));
                 let match_way = read.mean() + unpack.mean() + measure.mean();
                 let way = [parse.mean(), commit.mean(), 0.0, match_way, write.mean()];
-                let work = with_rest(parts, process(0) + process(1));
-                Some(Self { way, work, choosing: Some(choosing) })
+                Some(Self { way, work, choosing: Some(choosing.map(|stage| stage * part)) })
             }
             _ => None,
         }
     }
 }
 
-/// What no stage tells of is the rest: reading sockets, acks, heartbeats, the runtime.
-fn with_rest(parts: [f64; 6], all: f64) -> [f64; 7] {
-    let rest = (all - parts.iter().sum::<f64>()).max(0.0);
-    std::array::from_fn(|part| parts.get(part).copied().unwrap_or(rest))
+/// By the names of `WORK`: parse, match and write as the clock tells them, two that are processor time, and what no stage tells
+/// of (reading sockets, acks, heartbeats, the runtime). Where the clock tells more than the server used in all, because
+/// the system took the processor in between, the second value is what part of it is true.
+fn work([parse, choose, write]: [f64; 3], commit: f64, redis: f64, all: f64) -> ([f64; 7], f64) {
+    let clocked = parse + choose + write;
+    let left = (all - commit - redis).max(0.0);
+    let part = if clocked > left { left / clocked } else { 1.0 };
+    let rest = (left - clocked).max(0.0);
+    ([parse * part, commit, 0.0, choose * part, write * part, redis, rest], part)
 }
 
 fn stage(run: &Run, name: &str, seconds: u64) -> Stage {
@@ -142,10 +143,12 @@ pub(super) fn add(section: &mut Section, told: &[Told]) {
     let way: Vec<_> = told.iter().map(|told| (told.name(), told.medians(|spent| spent.way))).collect();
     let answer: Vec<_> = told.iter().filter_map(|told| answer(told)).collect();
     section.text.push(format!(
-        "**Where the time went.** The journal guesses that choosing the recipients is what costs. {} \
+        "**Where the time went.** The journal guesses that choosing the recipients is what costs.{} {} \
          `match` is choosing the recipients; with the server of 2018 that is reading, unpacking and measuring every session. \
-         Stages are told by the servers themselves, by the clock, so what the system took in between is in them; `commit` of `dna` is the \
-         processor time of the thread that stores, `rest` what no stage tells of.",
+         Stages are told by the servers themselves, by the clock; where that is more than the processor time used in all, because the \
+         system took the processor in between, they are scaled down to it. `commit` of `dna` is the processor time of the thread that \
+         stores, `rest` what no stage tells of.",
+        verdict(&told),
         answer.join(" ")
     ));
     let chart = stacked("work", "Where the time went: processor time of a message, shares", &WORK, &work);
@@ -155,6 +158,20 @@ pub(super) fn add(section: &mut Section, told: &[Told]) {
     let figures =
         table("## Where the time went: a message's way to one hearer, us, by the clock", &WAY, &way);
     section.show(PART, chart, figures);
+}
+
+/// Whether the server of 2018 spends more on choosing the recipients, what Redis does for it included, than on all the rest.
+fn verdict(told: &[&Told]) -> &'static str {
+    let Some(then) = told.iter().find(|told| told.peer == Peer::Y2018) else { return "" };
+    let work = then.medians(|spent| spent.work);
+    let choosing = work[MATCH] + work[REDIS];
+    if choosing > work.iter().sum::<f64>() - choosing {
+        " With the server of 2018 it is more than everything else together."
+    } else if choosing > work[WRITE] {
+        " With the server of 2018 it is the largest part."
+    } else {
+        " With the server of 2018 it is not the largest part."
+    }
 }
 
 /// What share of the work is choosing the recipients.
@@ -176,12 +193,15 @@ fn answer(told: &Told) -> Option<String> {
             share(work[REDIS])
         )
     });
+    // What storing costs the server of 2018 is Redis's, and told with it.
+    let storing = detail.is_none().then(|| format!(", storing {:.0} %", share(work[COMMIT])));
     Some(format!(
-        "{}: {:.0} % of the processor time of a message{}, {:.0} % is telling the hearers.",
+        "{}: choosing takes {:.0} % of the processor time of a message{}, telling the hearers {:.0} %{}.",
         told.name(),
         share(work[MATCH]),
         detail.unwrap_or_default(),
-        share(work[WRITE])
+        share(work[WRITE]),
+        storing.unwrap_or_default()
     ))
 }
 
@@ -246,6 +266,12 @@ mod tests {
         let spent = Spent::of(&run, Peer::Dna, 2, 200.0, &[0.1]).expect("stages");
         assert_eq!(spent.way.map(f64::round), [10.0, 2_000.0, 100.0, 20.0, 100.0]);
         assert_eq!(spent.work.map(f64::round), [10.0, 100.0, 0.0, 40.0, 500.0, 0.0, 350.0]);
+        let busy = Spent::of(&run, Peer::Dna, 2, 200.0, &[0.0375]).expect("stages").work;
+        assert_eq!(
+            busy.map(f64::round),
+            [5.0, 100.0, 0.0, 20.0, 250.0, 0.0, 0.0],
+            "half of what the clock tells"
+        );
         assert!(Spent::of(&run, Peer::Bare, 2, 200.0, &[0.1]).is_none());
     }
 }
