@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::compare::text::cut;
 use crate::metric::{Figures, Metric, Totals};
-use crate::outcome::{Check, CheckKind};
+use crate::outcome::{Check, CheckKind, counters};
 use crate::script::model::Ensure;
 
 /// Judges every limit; one that names an unknown figure fails and says so.
@@ -46,8 +46,9 @@ pub(crate) fn judge(ensure: &Ensure, figures: Totals<'_>) -> Vec<Check> {
     }
     if let Some(limit) = ensure.max_error_rate {
         let count = |name: &str| figures.total.counters.get(name).copied().unwrap_or(0) as f64;
-        let (created, completed) = (count("vusers.created"), count("vusers.completed"));
-        let rate = if created > 0.0 { (created - completed) / created * 100.0 } else { 0.0 };
+        // Whom the run's end cut off might have completed.
+        let created = count("vusers.created") - count(counters::USERS_UNFINISHED);
+        let rate = if created > 0.0 { (created - count("vusers.completed")) / created * 100.0 } else { 0.0 };
         checks.push(Check {
             kind: CheckKind::Ensure,
             expression: format!("maxErrorRate <= {}", plain(limit)),
@@ -632,5 +633,11 @@ mod tests {
             ]
         );
         assert!(!checks[7].strict);
+
+        let mut cut_off = total;
+        cut_off.counters.insert(counters::USERS_UNFINISHED.to_owned(), 2);
+        let ensure = Ensure { max_error_rate: Some(1.0), ..Ensure::default() };
+        let figures = Totals { total: &cut_off, users_before: 0, delivery: None, target: &[], tester: &[] };
+        assert_eq!(judge(&ensure, figures)[0].observed, "0 %");
     }
 }

@@ -463,7 +463,14 @@ fn percentiles(comparison: &Comparison, title: &'static str, name: &str) -> Opti
         .collect();
     let of = |side: &Side| {
         let p99 = |histogram: hdrhistogram::Histogram<u64>| histogram.value_at_quantile(0.99) as f64 / 1000.0;
-        histograms(&side.runs[0].loaded).map_or_else(String::new, |h| format!("p99 {}", figure(p99(h))))
+        let all: Vec<f64> = side.runs.iter().filter_map(|run| histograms(&run.loaded).map(p99)).collect();
+        let (least, most) =
+            all.iter().fold((f64::INFINITY, 0.0_f64), |(low, high), p99| (low.min(*p99), high.max(*p99)));
+        match all.len() {
+            0 => String::new(),
+            1 => format!("p99 {}", figure(most)),
+            _ => format!("p99 {} to {}", figure(least), figure(most)),
+        }
     };
     Some(Drawn {
         title,

@@ -226,7 +226,7 @@ pub const TABLE: &[Entry] = &[
     row(S::Ensure, "p50", Yes, "", "ensure_keys"),
     row(S::Ensure, "p95", Yes, "", "ensure_keys"),
     row(S::Ensure, "p99", Yes, "", "ensure_keys"),
-    row(S::Ensure, "maxErrorRate", Yes, "", "ensure_keys"),
+    row(S::Ensure, "maxErrorRate", Yes, "whom a signal or `--max-duration` cut off is not counted", "ensure_keys"),
     row(S::Ensure, "thresholds", Yes, "an unknown metric is an error", "ensure_keys"),
     row(S::Ensure, "conditions", Yes, "", "ensure_keys"),
     row(S::Condition, "expression", Yes, "", "ensure_keys"),
