@@ -14,6 +14,7 @@ use super::centrifugo;
 use super::chart::{self, Bar};
 use super::cpu::Usage;
 use super::figure::{Figure, thousands};
+use super::goal::{self, Bound, Goal};
 use super::load::{self, Run};
 use super::report::{Section, Table};
 use super::stages::{self, Spent, Told};
@@ -94,6 +95,8 @@ pub(super) struct Load {
 
 /// What the server of 2018 holds with ease, so that it has figures too.
 const GENTLE: Load = Load { listeners: 2_000, rate: 30, hearers: 90, is_loud: false };
+/// Ten times the journal's.
+const TENFOLD: Load = Load { listeners: 2_000, rate: 3_000, hearers: 90, is_loud: false };
 /// The journal's.
 pub(super) const JOURNAL: Load = Load { listeners: 2_000, rate: 300, hearers: 90, is_loud: false };
 
@@ -102,7 +105,7 @@ const LOADS: [Load; 7] = [
     GENTLE,
     Load { listeners: 2_000, rate: 300, hearers: 20, is_loud: false },
     Load { listeners: 2_000, rate: 1_000, hearers: 50, is_loud: false },
-    Load { listeners: 2_000, rate: 3_000, hearers: 90, is_loud: false },
+    TENFOLD,
     Load { listeners: 15_000, rate: 300, hearers: 90, is_loud: false },
     Load { listeners: 2_000, rate: 300, hearers: 90, is_loud: true },
 ];
@@ -363,6 +366,7 @@ pub(super) struct Measured {
     uncalled: f64,
     p50_ms: f64,
     p99_ms: f64,
+    p999_ms: f64,
     /// Where its time went, as it tells itself.
     spent: Option<Spent>,
     /// Why the load side is not to be believed.
@@ -399,6 +403,7 @@ impl Measured {
             uncalled: run.account("unexpected"),
             p50_ms: run.time("drumfire.delivery", "p50").unwrap_or(f64::NAN),
             p99_ms: run.time("drumfire.delivery", "p99").unwrap_or(f64::NAN),
+            p999_ms: run.time("drumfire.delivery", "p999").unwrap_or(f64::NAN),
             failure,
         })
     }
@@ -432,7 +437,7 @@ impl Measured {
             "drumfire_busiest_thread": self.usage.busiest_load_thread,
             "us_per_delivery": self.cost(seconds),
             "expected": self.expected, "missing": self.missing, "twice": self.twice, "uncalled_for": self.uncalled,
-            "p50_ms": self.p50_ms, "p99_ms": self.p99_ms,
+            "p50_ms": self.p50_ms, "p99_ms": self.p99_ms, "p999_ms": self.p999_ms,
             "load_side_doubted": self.doubt, "not_held": self.failure,
         })
     }
@@ -512,7 +517,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         commands: ["cargo xtask bench fanout"].iter().chain(&SERVERS).map(|&line| line.to_owned()).collect(),
         ..Section::default()
     };
-    let (mut runs, mut told) = (Vec::new(), Vec::new());
+    let (mut runs, mut told, mut goals) = (Vec::new(), Vec::new(), Vec::new());
     for required in Peer::REQUIRED.iter().filter(|required| !peers.contains(required)) {
         section.lacks.push(format!("{required} did not run"));
     }
@@ -532,6 +537,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
             Ok(())
         })?;
         add(&mut section, load, &rows, seconds);
+        goals.extend(goals_of(load, &rows, seconds));
         told.extend(rows.iter().filter_map(|(peer, row)| row.told(*peer, load)));
         section.commands.push(super::words(&command(
             &stage.folder,
@@ -542,6 +548,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         )));
     }
     stages::add(&mut section, &told);
+    section.tables.push(goal::table(&goals));
     section.runs = Value::Array(runs);
     Ok(section)
 }
@@ -619,7 +626,7 @@ pub(super) fn version_in_lock(lock: &str, package: &str) -> Option<String> {
     Some(version.to_owned())
 }
 
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 15] = [
     "server",
     "us per delivery",
     "rounds",
@@ -631,6 +638,7 @@ const COLUMNS: [&str; 14] = [
     "uncalled for",
     "p50, ms",
     "p99, ms",
+    "p99.9, ms",
     "server, cores",
     "drumfire, us per delivery",
     "its busiest thread",
@@ -675,6 +683,7 @@ fn add(section: &mut Section, load: Load, rows: &[(Peer, Row)], seconds: u64) {
         cells.extend([
             middle(2, &|run| run.p50_ms),
             middle(1, &|run| run.p99_ms),
+            middle(1, &|run| run.p999_ms),
             middle(2, &Measured::server_cores),
             middle(2, &|run| run.tester_cost(seconds)),
         ]);
@@ -696,6 +705,39 @@ fn add(section: &mut Section, load: Load, rows: &[(Peer, Row)], seconds: u64) {
         }
     }
     section.show(PART, chart::bars(&load.name(), &format!("CPU per delivery: {load}"), &bars), table);
+}
+
+/// What `dna` is to reach under this load.
+fn goals_of(load: Load, rows: &[(Peer, Row)], seconds: u64) -> Vec<Goal> {
+    let row = |peer: Peer| rows.iter().find(|(other, _)| *other == peer).map(|(_, row)| row);
+    let (Some(bare), Some(dna)) = (row(Peer::Bare), row(Peer::Dna)) else { return Vec::new() };
+    let cost = |row: &Row| row.figure(|run| run.cost(seconds));
+    let goal = |what: &str, most: f64, measured: &Figure, unit| Goal {
+        what: format!("{load}: {what}"),
+        at: Bound::Most(most),
+        measured: measured.median(),
+        unit,
+        decimals: 2,
+    };
+    let lost = dna.runs.iter().flatten().map(|run| run.missing + run.twice).sum();
+    let none_lost = Figure { rounds: vec![Some(lost)] };
+    match load {
+        JOURNAL => {
+            let above_commit = |run: &Measured| run.p50_ms - run.spent.as_ref().map_or(0.0, Spent::commit_ms);
+            vec![
+                goal("CPU per delivery to bare send", 1.5, &cost(dna).over(&cost(bare)), ""),
+                goal("p50 above the mean commit", 1.0, &dna.figure(above_commit), "ms"),
+                goal("p99.9", 10.0, &dna.figure(|run| run.p999_ms), "ms"),
+                goal("missing or twice, all rounds", 0.0, &none_lost, ""),
+            ]
+        }
+        TENFOLD => vec![
+            goal("CPU per delivery to bare send", 1.2, &cost(dna).over(&cost(bare)), ""),
+            goal("p99", 20.0, &dna.figure(|run| run.p99_ms), "ms"),
+            goal("missing or twice, all rounds", 0.0, &none_lost, ""),
+        ],
+        _ => Vec::new(),
+    }
 }
 
 fn notes(section: &mut Section, load: Load, peer: Peer, row: &Row) {

@@ -44,6 +44,11 @@ impl Stage {
 }
 
 impl Spent {
+    /// From a message's reading until it is stored, milliseconds, the mean.
+    pub(super) fn commit_ms(&self) -> f64 {
+        self.way[1] / 1e3
+    }
+
     /// `None` of servers that do not tell their stages. `cores`: what each of the server's processes used.
     pub(super) fn of(run: &Run, peer: Peer, seconds: u64, messages: f64, cores: &[f64]) -> Option<Self> {
         let stage = |name: &str| stage(run, name, seconds);
