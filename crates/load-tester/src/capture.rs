@@ -4,6 +4,7 @@
 //! missing, `.length` and `[(@.length-1)]` work, filters compare loosely typed paths with literals.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -95,18 +96,21 @@ impl Rules {
     ) -> Result<(), String> {
         for rule in &self.matches {
             let expected = rule.value.render(vars, rng);
-            let found = rule.from.find(answer, rng);
+            let found =
+                rule.from.find(answer, rng).map_err(|why| format!("match {}: {why}", rule.from.name()))?;
             if found.as_ref() != Some(&expected) && rule.strict {
-                let found = found.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
+                let found =
+                    found.map_or_else(|| rule.from.nothing(answer).to_owned(), |value| value.to_string());
                 return Err(format!("match {}: expected {expected}, found {found}", rule.from.name()));
             }
         }
         let mut captured = Vec::with_capacity(self.captures.len());
         for rule in &self.captures {
-            match rule.from.find(answer, rng) {
+            let name = || format!("capture {} as {}", rule.from.name(), rule.save_as);
+            match rule.from.find(answer, rng).map_err(|why| format!("{}: {why}", name()))? {
                 Some(value) if !rule.strict || !is_empty(&value) => captured.push((rule, value)),
                 _ if rule.strict => {
-                    return Err(format!("capture {} as {}: nothing there", rule.from.name(), rule.save_as));
+                    return Err(format!("{}: {} there", name(), rule.from.nothing(answer)));
                 }
                 _ => {}
             }
@@ -134,20 +138,7 @@ impl Extractor {
                 Self::Json(JsonPath::parse(path).map_err(|why| format!("json {path}: {why}"))?, path.clone())
             }
             CaptureSource::Regexp { pattern, flags, group } => {
-                let mut builder = regex::RegexBuilder::new(pattern);
-                for flag in flags.chars() {
-                    match flag {
-                        'i' => drop(builder.case_insensitive(true)),
-                        'm' => drop(builder.multi_line(true)),
-                        's' => drop(builder.dot_matches_new_line(true)),
-                        'g' | 'u' | 'y' | 'd' => {}
-                        other => return Err(format!("regexp /{pattern}/{flags}: unknown flag {other:?}")),
-                    }
-                }
-                let regexp = builder
-                    .size_limit(1 << 20)
-                    .build()
-                    .map_err(|why| format!("regexp /{pattern}/: {why}"))?;
+                let regexp = regexp(pattern, flags).map_err(|why| format!("regexp /{pattern}/: {why}"))?;
                 let group = match group.as_deref() {
                     None => Group::Number(0),
                     Some(group) => {
@@ -168,11 +159,20 @@ impl Extractor {
         }
     }
 
-    /// Of several results one at random, as Artillery does.
-    fn find(&self, answer: &Answer<'_>, rng: &mut fastrand::Rng) -> Option<Value> {
+    /// What to call it when nothing was found.
+    fn nothing(&self, answer: &Answer<'_>) -> &'static str {
         match self {
+            Self::Json(..) if answer.json.is_none() => "no JSON (or nested deeper than 128)",
+            _ => "nothing",
+        }
+    }
+
+    /// Of several results one at random, as Artillery does.
+    fn find(&self, answer: &Answer<'_>, rng: &mut fastrand::Rng) -> Result<Option<Value>, TooMuch> {
+        Ok(match self {
             Self::Json(path, _) => {
-                let mut found = path.find(answer.json?);
+                let Some(json) = answer.json else { return Ok(None) };
+                let mut found = path.find(json)?;
                 match found.len() {
                     0 => None,
                     1 => Some(found.remove(0).into_owned()),
@@ -180,16 +180,35 @@ impl Extractor {
                 }
             }
             Self::Regexp { regexp, group } => {
-                let captures = regexp.captures(answer.text)?;
-                let found = match group {
+                let captures = regexp.captures(answer.text);
+                let found = captures.and_then(|captures| match group {
                     Group::Number(number) => captures.get(*number),
                     Group::Name(name) => captures.name(name),
-                }?;
-                Some(found.as_str().into())
+                });
+                found.map(|found| found.as_str().into())
             }
-            Self::Header(name) => Some(answer.headers?.get(name)?.to_str().ok()?.into()),
-        }
+            Self::Header(name) => {
+                let value = answer.headers.and_then(|headers| headers.get(name));
+                value.and_then(|value| value.to_str().ok()).map(Value::from)
+            }
+        })
     }
+}
+
+/// Compiled, a regular expression takes no more.
+const MOST_REGEXP_BYTES: usize = 1 << 20;
+
+/// A regular expression of a script, with JavaScript's flags.
+///
+/// # Errors
+/// When it is none, or one too large.
+pub(crate) fn regexp(pattern: &str, flags: &str) -> Result<regex::Regex, regex::Error> {
+    regex::RegexBuilder::new(pattern)
+        .case_insensitive(flags.contains('i'))
+        .multi_line(flags.contains('m'))
+        .dot_matches_new_line(flags.contains('s'))
+        .size_limit(MOST_REGEXP_BYTES)
+        .build()
 }
 
 /// A path into JSON.
@@ -249,6 +268,26 @@ const MAX_STEPS: usize = 256;
 const MAX_NESTING: usize = 32;
 /// `..` in a huge answer stops collecting here.
 const MAX_RESULTS: usize = 100_000;
+/// Filters within filters look at the same places again and again; the thread has other users.
+const MAX_VISITS: usize = 5_000_000;
+
+/// A path that looks at more places than [`MAX_VISITS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this path looks at more than {MAX_VISITS} places of the answer: write one with fewer `..` and filters"
+)]
+pub(crate) struct TooMuch;
+
+/// Places that may still be looked at.
+struct Visits(Cell<usize>);
+
+impl Visits {
+    fn one(&self) -> Result<(), TooMuch> {
+        let left = self.0.get().checked_sub(1).ok_or(TooMuch)?;
+        self.0.set(left);
+        Ok(())
+    }
+}
 
 impl JsonPath {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
@@ -261,14 +300,19 @@ impl JsonPath {
         Ok(path)
     }
 
-    pub(crate) fn find<'v>(&self, root: &'v Value) -> Vec<Cow<'v, Value>> {
+    pub(crate) fn find<'v>(&self, root: &'v Value) -> Result<Vec<Cow<'v, Value>>, TooMuch> {
+        self.find_within(root, &Visits(Cell::new(MAX_VISITS)))
+    }
+
+    fn find_within<'v>(&self, root: &'v Value, visits: &Visits) -> Result<Vec<Cow<'v, Value>>, TooMuch> {
         let mut found: Vec<&'v Value> = vec![root];
         for (index, step) in self.steps.iter().enumerate() {
             let mut next = Vec::new();
             for value in found {
+                visits.one()?;
                 match step {
-                    PathStep::One(select) => select.apply(value, &mut next),
-                    PathStep::Anywhere(select) => descend(value, select, &mut next),
+                    PathStep::One(select) => select.apply(value, &mut next, visits)?,
+                    PathStep::Anywhere(select) => descend(value, select, &mut next, visits)?,
                 }
                 if next.len() > MAX_RESULTS {
                     break;
@@ -280,38 +324,50 @@ impl JsonPath {
                 && let PathStep::One(Select::Name(name)) = step
                 && name == "length"
             {
-                return self.length(root);
+                return self.length(root, visits);
             }
             found = next;
         }
-        found.into_iter().map(Cow::Borrowed).collect()
+        Ok(found.into_iter().map(Cow::Borrowed).collect())
     }
 
-    fn length<'v>(&self, root: &'v Value) -> Vec<Cow<'v, Value>> {
+    fn length<'v>(&self, root: &'v Value, visits: &Visits) -> Result<Vec<Cow<'v, Value>>, TooMuch> {
         let before = JsonPath { steps: self.steps[..self.steps.len() - 1].to_vec() };
         let length = |value: Cow<'v, Value>| match &*value {
             Value::Array(items) => Some(Cow::Owned(Value::from(items.len()))),
             Value::String(text) => Some(Cow::Owned(Value::from(text.encode_utf16().count()))),
             _ => None,
         };
-        before.find(root).into_iter().filter_map(length).collect()
+        Ok(before.find_within(root, visits)?.into_iter().filter_map(length).collect())
     }
 }
 
-fn descend<'v>(value: &'v Value, select: &Select, out: &mut Vec<&'v Value>) {
+fn descend<'v>(
+    value: &'v Value,
+    select: &Select,
+    out: &mut Vec<&'v Value>,
+    visits: &Visits,
+) -> Result<(), TooMuch> {
     if out.len() > MAX_RESULTS {
-        return;
+        return Ok(());
     }
-    select.apply(value, out);
+    visits.one()?;
+    select.apply(value, out, visits)?;
     match value {
-        Value::Array(items) => items.iter().for_each(|item| descend(item, select, out)),
-        Value::Object(map) => map.values().for_each(|item| descend(item, select, out)),
-        _ => {}
+        Value::Array(items) => items.iter().try_for_each(|item| descend(item, select, out, visits)),
+        Value::Object(map) => map.values().try_for_each(|item| descend(item, select, out, visits)),
+        _ => Ok(()),
     }
 }
 
 impl Select {
-    fn apply<'v>(&self, value: &'v Value, out: &mut Vec<&'v Value>) {
+    fn apply<'v>(&self, value: &'v Value, out: &mut Vec<&'v Value>, visits: &Visits) -> Result<(), TooMuch> {
+        let mut filter = |condition: &Condition, item: &'v Value| {
+            if condition.holds(item, visits)? {
+                out.push(item);
+            }
+            Ok(())
+        };
         match (self, value) {
             (Self::Name(name), Value::Object(map)) => out.extend(map.get(name)),
             // `$.0` is how many scripts write the first element.
@@ -328,15 +384,18 @@ impl Select {
             (Self::All, Value::Array(items)) => out.extend(items),
             (Self::All, Value::Object(map)) => out.extend(map.values()),
             (Self::Slice(from, to, step), Value::Array(items)) => slice(items, *from, *to, *step, out),
-            (Self::Union(several), value) => several.iter().for_each(|one| one.apply(value, out)),
+            (Self::Union(several), value) => {
+                several.iter().try_for_each(|one| one.apply(value, out, visits))?;
+            }
             (Self::Filter(condition), Value::Array(items)) => {
-                out.extend(items.iter().filter(|item| condition.holds(item)));
+                items.iter().try_for_each(|item| filter(condition, item))?;
             }
             (Self::Filter(condition), Value::Object(map)) => {
-                out.extend(map.values().filter(|item| condition.holds(item)));
+                map.values().try_for_each(|item| filter(condition, item))?;
             }
             _ => {}
         }
+        Ok(())
     }
 }
 
@@ -355,19 +414,19 @@ fn slice<'v>(items: &'v [Value], from: Option<i64>, to: Option<i64>, step: i64, 
 }
 
 impl Condition {
-    fn holds(&self, value: &Value) -> bool {
-        match self {
-            Self::Or(a, b) => a.holds(value) || b.holds(value),
-            Self::And(a, b) => a.holds(value) && b.holds(value),
-            Self::Not(a) => !a.holds(value),
-            Self::Exists(operand) => operand.value(value).is_some_and(|found| truthy(&found)),
+    fn holds(&self, value: &Value, visits: &Visits) -> Result<bool, TooMuch> {
+        Ok(match self {
+            Self::Or(a, b) => a.holds(value, visits)? || b.holds(value, visits)?,
+            Self::And(a, b) => a.holds(value, visits)? && b.holds(value, visits)?,
+            Self::Not(a) => !a.holds(value, visits)?,
+            Self::Exists(operand) => operand.value(value, visits)?.is_some_and(|found| truthy(&found)),
             Self::Compare(a, how, b) => {
-                let (a, b) = (a.value(value), b.value(value));
+                let (a, b) = (a.value(value, visits)?, b.value(value, visits)?);
                 match how {
                     Comparison::Equal => loosely_equal(a.as_deref(), b.as_deref()),
                     Comparison::NotEqual => !loosely_equal(a.as_deref(), b.as_deref()),
                     _ => {
-                        let Some(order) = a.zip(b).and_then(|(a, b)| order(&a, &b)) else { return false };
+                        let Some(order) = a.zip(b).and_then(|(a, b)| order(&a, &b)) else { return Ok(false) };
                         match how {
                             Comparison::Less => order == Ordering::Less,
                             Comparison::LessOrEqual => order != Ordering::Greater,
@@ -377,16 +436,16 @@ impl Condition {
                     }
                 }
             }
-        }
+        })
     }
 }
 
 impl Operand {
-    fn value<'v>(&'v self, current: &'v Value) -> Option<Cow<'v, Value>> {
-        match self {
+    fn value<'v>(&'v self, current: &'v Value, visits: &Visits) -> Result<Option<Cow<'v, Value>>, TooMuch> {
+        Ok(match self {
             Self::Literal(value) => Some(Cow::Borrowed(value)),
-            Self::Path(path) => path.find(current).into_iter().next(),
-        }
+            Self::Path(path) => path.find_within(current, visits)?.into_iter().next(),
+        })
     }
 }
 
@@ -672,6 +731,20 @@ mod tests {
     use super::*;
 
     /// Each expected list is what jsonpath-plus answers for the same path.
+    /// Each `..` in a filter multiplies the places that are looked at.
+    #[test]
+    fn filters_within_filters_end_soon() {
+        let mut deep = json!({"a": 1});
+        for _ in 0..120 {
+            deep = json!([deep, {"b": 2}]);
+        }
+        let bomb = |levels: usize| format!("$..[?({}@..x{})]", "@..[?(".repeat(levels), ")]".repeat(levels));
+        assert_eq!(JsonPath::parse("$..b").unwrap().find(&deep).unwrap().len(), 120);
+        for levels in [4, 12] {
+            assert_eq!(JsonPath::parse(&bomb(levels)).unwrap().find(&deep), Err(TooMuch), "{levels}");
+        }
+    }
+
     #[test]
     fn paths_find_what_scripts_expect() {
         let shop = json!({
@@ -715,7 +788,7 @@ mod tests {
         ];
         for (path, expected) in rows {
             let compiled = JsonPath::parse(path).unwrap_or_else(|why| panic!("{path}: {why}"));
-            let found: Vec<Value> = compiled.find(&shop).into_iter().map(Cow::into_owned).collect();
+            let found: Vec<Value> = compiled.find(&shop).unwrap().into_iter().map(Cow::into_owned).collect();
             assert_eq!(&Value::Array(found), expected, "{path}");
         }
     }
@@ -724,7 +797,7 @@ mod tests {
     fn the_argument_list_is_indexed_by_name_or_number() {
         let arguments = json!([{"id": 7}, "second"]);
         for path in ["$.0.id", "$[0].id", "0.id"] {
-            assert_eq!(*JsonPath::parse(path).unwrap().find(&arguments)[0], json!(7), "{path}");
+            assert_eq!(*JsonPath::parse(path).unwrap().find(&arguments).unwrap()[0], json!(7), "{path}");
         }
     }
 

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use socketio_client::Endpoint;
 
-use crate::capture::{JsonPath, Rules};
+use crate::capture::{JsonPath, Rules, regexp};
 use crate::ensure::Expression;
 use crate::metrics::{Names, StepId, TimeId};
 use crate::script::model::{
@@ -218,10 +218,7 @@ impl Maker<'_> {
                     JsonPath::parse(path).map_err(|why| anyhow::anyhow!("hasProperty {path}: {why}"))?,
                 ),
                 Expectation::MatchesRegexp(pattern) => ExpectationKind::Matches(
-                    regex::RegexBuilder::new(pattern)
-                        .size_limit(1 << 20)
-                        .build()
-                        .with_context(|| format!("matchesRegexp {pattern}"))?,
+                    regexp(pattern, "").with_context(|| format!("matchesRegexp {pattern}"))?,
                 ),
                 other => ExpectationKind::Plain(other.clone()),
             };

@@ -423,6 +423,13 @@ impl Person {
         if action.rules.is_empty() && action.expectations.is_empty() {
             return Ok(());
         }
+        if action.need_body && incoming.length > MOST_KEPT_BODY as u64 {
+            // Half of it might hold half of what is looked for.
+            let cause = "the body is larger than 16 MiB, too large to look into";
+            let sample = || format!("{} {}: {} bytes", outgoing.method, outgoing.url, incoming.length);
+            self.worker.error(step, cause, "Failed capture or match", sample);
+            return Err(Failed);
+        }
         let text = String::from_utf8_lossy(&incoming.body);
         let json: Option<Value> = action.need_body.then(|| serde_json::from_str(&text).ok()).flatten();
         for rule in &action.expectations {
@@ -479,9 +486,10 @@ fn expectation(
     let status = incoming.status.as_u16();
     let check = |held: bool, seen: String| if held { Ok(()) } else { Err(seen) };
     match what {
-        ExpectationKind::HasProperty(path) => {
-            check(json.is_some_and(|json| !path.find(json).is_empty()), "no such property".into())
-        }
+        ExpectationKind::HasProperty(path) => match json.map(|json| path.find(json)).transpose() {
+            Ok(found) => check(found.is_some_and(|found| !found.is_empty()), "no such property".into()),
+            Err(too_much) => Err(too_much.to_string()),
+        },
         ExpectationKind::Matches(regexp) => check(regexp.is_match(text), text.chars().take(100).collect()),
         ExpectationKind::Plain(plain) => match plain {
             Expectation::StatusCode(codes) => check(codes.contains(&status), status.to_string()),

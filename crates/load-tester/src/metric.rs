@@ -503,6 +503,10 @@ fn listed() -> Vec<String> {
 }
 
 fn nearest(name: &str) -> Option<String> {
+    // Longer than all of them by far: comparing would take its time for nothing.
+    if name.len() > 200 {
+        return None;
+    }
     let all = listed();
     if let Some(near) = suggestion(name, all.iter().map(String::as_str)) {
         return Some(near.to_owned());

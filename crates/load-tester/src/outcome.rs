@@ -4,9 +4,12 @@
 //! renaming one changes the file format.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+
+use crate::script::model::Phase;
 
 /// Nanoseconds of a monotonic clock since the run's start; wall clock is `started_at_ms` plus this.
 pub type Nanos = u64;
@@ -79,6 +82,17 @@ pub struct PhaseInfo {
 }
 
 impl PhaseInfo {
+    /// `start`: since the run's start.
+    pub(crate) fn of(phase: &Phase, start: Duration, planned: u64) -> Self {
+        Self {
+            name: phase.name.clone().unwrap_or_default(),
+            start_s: start.as_secs_f64(),
+            duration_s: phase.duration().as_secs_f64(),
+            load: phase.load(),
+            planned,
+        }
+    }
+
     /// A phase of so many users at once, who ends being replaced: how many will come is known of none.
     pub fn is_closed(&self) -> bool {
         self.load.ends_with(" at once")

@@ -129,7 +129,7 @@ impl Actor {
                 // Kept open and never looked at again, until the user's end.
                 if let Some(mut open) = self.socket.take() {
                     open.give_up();
-                    self.silenced.push(*open);
+                    self.silenced.push(open.into_link());
                 }
                 self.cut_off();
             }

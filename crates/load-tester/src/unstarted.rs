@@ -2,7 +2,7 @@
 //! and what had failed by then.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::metrics::{Collector, Names};
 use crate::outcome::{Meta, Outcome, PhaseInfo};
@@ -23,16 +23,10 @@ pub(crate) fn outcome(
     let mut total = collector.total(0.0);
     total.length_s = 0.0;
     let (_, errors) = collector.finish(0.0);
-    let mut start_s = 0.0;
+    let mut start = Duration::ZERO;
     let phases = script.config.phases.iter().map(|phase| {
-        let info = PhaseInfo {
-            name: phase.name.clone().unwrap_or_default(),
-            start_s,
-            duration_s: phase.duration().as_secs_f64(),
-            load: phase.load(),
-            planned: expected_arrivals(phase),
-        };
-        start_s += info.duration_s;
+        let info = PhaseInfo::of(phase, start, expected_arrivals(phase));
+        start += phase.duration();
         info
     });
     Outcome {

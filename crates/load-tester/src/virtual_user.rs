@@ -341,7 +341,7 @@ pub(crate) struct Actor {
     /// It never connected, or said goodbye.
     pub(crate) left: bool,
     /// Open, and never looked at again.
-    pub(crate) silenced: Vec<OpenSocket>,
+    pub(crate) silenced: Vec<Link>,
     engine: Engine,
     /// Connects before the first step that needs it; where that is filed.
     late: Option<StepId>,

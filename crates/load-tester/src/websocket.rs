@@ -125,6 +125,21 @@ impl Actor {
                 return Err(Failed);
             }
         };
+        let sources = &shared.sources;
+        // Which of its addresses a source can reach is known of the target alone. A name that cannot be resolved fails below,
+        // with its stage.
+        if request.addresses.is_empty()
+            && !sources.is_empty()
+            && let Ok(found) = socketio_client::resolve(&request.endpoint).await
+        {
+            request.addresses = found;
+            request.addresses.retain(|address| sources.count(address.is_ipv6()) > 0);
+            if request.addresses.is_empty() {
+                let cause = "connect: no source address of the server's family";
+                worker.error(step, cause, "EADDRNOTAVAIL", || format!("{} from {sources}", request.endpoint));
+                return Err(Failed);
+            }
+        }
         let to_v6 = request.addresses.first().is_some_and(std::net::SocketAddr::is_ipv6);
         request.local_addr = worker.source(to_v6);
         if let Some(url) = cookie_url(&request) {

@@ -14,7 +14,7 @@ use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
 use load_tester::compare::{self, Comparison, Side};
 use load_tester::report::{Form, form, json};
 use serde_json::{Value, json};
-use support::drumfire;
+use support::{Manner, Server, drumfire, ok, write_script};
 
 const SCRIPT: &str = "config: {target: 'http://127.0.0.1:9', phases: [{duration: 0.2, arrivalRate: 10}]}\nscenarios: [{flow: [{get: {url: /}}]}]\n";
 
@@ -323,5 +323,79 @@ fn a_result_is_read_once() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("the file ends too early"));
     for (file, expected) in [("/dev/zero", "this is not a result file"), ("/dev/null", "the file is empty")] {
         refused(dir, &["report", "-o", "out", file], expected);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------- large answers
+
+/// Answers that are too much to look into are errors that say so, and cost neither the run nor its memory.
+#[test]
+fn answers_too_large_or_too_deep_are_told() {
+    let server = Server::start(
+        |_| Manner::Serve,
+        |_, _, _, _, _| {},
+        |path, _| {
+            let body = match path {
+                "/large" => format!("{{\"a\": \"{}\"}}", "x".repeat(17 << 20)),
+                "/deep" => format!("{}1{}", "{\"a\":".repeat(1000), "}".repeat(1000)),
+                "/nested" => {
+                    (0..100).fold("{\"a\": 1}".to_owned(), |inner, _| format!("[{inner}, {{\"b\": 2}}]"))
+                }
+                _ => "{}".to_owned(),
+            };
+            (ok(&body), true)
+        },
+    );
+    let folder = tempfile::tempdir().expect("a directory");
+    let bomb = format!("$..[?({}@..x{})]", "@..[?(".repeat(6), ")]".repeat(6));
+    let flows = [
+        "get: {url: /large, capture: {json: $.a, as: a}}".to_owned(),
+        "get: {url: /large, match: {regexp: 'x+', value: x}}".to_owned(),
+        "get: {url: /deep, capture: {json: $..a, as: a}}".to_owned(),
+        format!("get: {{url: /nested, capture: {{json: '{bomb}', as: a}}}}"),
+        // Nobody looks, so its size is nobody's business.
+        "get: {url: /large}".to_owned(),
+    ];
+    let scenarios: Vec<String> = flows.iter().map(|flow| format!("  - flow: [{{{flow}}}]\n")).collect();
+    let script = format!(
+        "config: {{target: '{{target}}', phases: [{{duration: 1, arrivalCount: 15}}]}}\nscenarios:\n{}",
+        scenarios.concat()
+    );
+    write_script(&server, &script, folder.path());
+    let (code, out, err) =
+        drumfire(folder.path(), &["run", "-q", "--seed", "3", "-o", "r.json", "script.yml"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let run = json::read(&folder.path().join("r.json")).expect("reads").run.expect("ours");
+    let told: String =
+        run.errors.iter().map(|error| format!("{}: {}\n", error.cause, error.sample)).collect();
+    for expected in
+        ["larger than 16 MiB", "no JSON (or nested deeper than 128) there", "write one with fewer `..`"]
+    {
+        assert!(told.contains(expected), "{expected} is missing: {told}");
+    }
+    assert!(told.len() < 10_000, "{told}");
+}
+
+/// What `check` lets through a run does not refuse.
+#[test]
+fn a_regular_expression_too_large_is_refused_with_its_place() {
+    let folder = tempfile::tempdir().expect("a directory");
+    for (pattern, expected) in [
+        ("x{70000}", "repetitions of repetitions make it large"),
+        ("(x{1000}){1000}", "repetitions of repetitions make it large"),
+        (r"(a)\1", "neither look-around nor back-references"),
+        ("(a+)+$", ""),
+    ] {
+        let step = format!("{{url: /, match: {{regexp: '{pattern}', value: q}}}}");
+        fs::write(folder.path().join("a.yml"), SCRIPT.replace("{url: /}", &step)).expect("written");
+        for command in ["check", "run"] {
+            let (code, _, err) = drumfire(folder.path(), &[command, "a.yml"]);
+            assert_eq!(
+                (code, err.is_empty()),
+                (i32::from(!expected.is_empty()), expected.is_empty()),
+                "{err}"
+            );
+            assert!(err.contains(expected) && (expected.is_empty() || err.contains("a.yml:2:")), "{err}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -277,6 +278,17 @@ scenarios:
     let error = drum_with(&server, &yaml.replace("TRANSPORT", "websocket"), &foreign).unwrap_err();
     assert!(format!("{error:#}").contains("192.0.2.7 is not this machine's"), "{error:#}");
     let six = RunOptions { sources: Some(Sources::parse(["::1"]).unwrap()), ..RunOptions::default() };
+    // A host beside the target, which only its own family reaches; it is not reached from elsewhere instead.
+    if std::net::TcpListener::bind("[::1]:0").is_ok() {
+        let accepted = server.accepted.load(Ordering::Relaxed);
+        let yaml = format!(
+            "config: {{target: 'ws://[::1]:9', phases: [{{duration: 0.2, arrivalCount: 2}}]}}\nscenarios: [{{engine: ws, flow: [{{connect: 'ws://{}/'}}]}}]\n",
+            server.address
+        );
+        let outcome = drum_with(&server, &yaml, &six).unwrap();
+        assert_eq!(counter(&outcome, "errors.EADDRNOTAVAIL"), 2, "{:?}", outcome.errors);
+        assert_eq!(server.accepted.load(Ordering::Relaxed), accepted);
+    }
     let error = drum_with(&server, &yaml.replace("TRANSPORT", "websocket"), &six).unwrap_err();
     assert!(error.to_string().contains("no source address of ::1 can reach 127.0.0.1"), "{error:#}");
 }

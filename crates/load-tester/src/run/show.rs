@@ -114,13 +114,8 @@ impl<'a> Show<'a> {
         workers: usize,
         meta: Meta,
     ) -> Self {
-        let phases = shared.plan.phases().iter().map(|planned| PhaseInfo {
-            name: planned.phase.name.clone().unwrap_or_default(),
-            start_s: planned.start.as_secs_f64(),
-            duration_s: planned.duration.as_secs_f64(),
-            load: planned.load(),
-            planned: planned.arrivals,
-        });
+        let planned = shared.plan.phases().iter();
+        let phases = planned.map(|planned| PhaseInfo::of(&planned.phase, planned.start, planned.arrivals));
         Self {
             shared,
             collector,

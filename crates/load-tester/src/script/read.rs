@@ -15,7 +15,7 @@ use super::template::{Reference, Template, text_of};
 use super::vars::Vars;
 use super::yaml::{Kind, Node, Place};
 use super::{LoadOptions, Problem, duration, model};
-use crate::capture::JsonPath;
+use crate::capture::{JsonPath, regexp};
 use crate::plan;
 use crate::sources::Sources;
 

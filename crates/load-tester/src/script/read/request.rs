@@ -242,12 +242,18 @@ impl Reader<'_> {
         if let Some(flag) = flags.chars().find(|flag| !"gimsuy".contains(*flag)) {
             self.error(place, format!("`{flag}` is no flag of a regular expression"), None);
         }
-        if let Err(error) = regex::RegexBuilder::new(pattern).size_limit(1 << 22).build() {
+        if let Err(error) = regexp(pattern, flags) {
             let text = error.to_string();
             let last = text.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
-            let help = (last.contains("look-around") || last.contains("backreference")).then(|| {
-                "drumfire's regular expressions know neither look-around nor back-references".to_owned()
-            });
+            let help = match last.as_str() {
+                last if last.contains("look-around") || last.contains("backreference") => Some(
+                    "drumfire's regular expressions know neither look-around nor back-references".to_owned(),
+                ),
+                last if last.contains("size limit") => Some(
+                    "repetitions of repetitions make it large: repeat less, or match a part of it".to_owned(),
+                ),
+                _ => None,
+            };
             self.error(place, format!("not a regular expression: {last}"), help);
         }
     }
