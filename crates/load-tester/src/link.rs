@@ -96,6 +96,28 @@ impl Link {
         .await
     }
 
+    /// Visits what has come by now, and waits for nothing.
+    pub(crate) async fn visit_ready(&mut self, mut visit: impl FnMut(Came<'_>)) -> Result<(), Closed> {
+        // What the kernel holds for a reader who did not read is a few MB; a server that goes on talking is not listened to
+        // for ever.
+        const MOST_READS: usize = 1_024;
+        let visits = poll_fn(|cx| {
+            for _ in 0..MOST_READS {
+                let visited = self.poll_for_each_ready(cx, |came| {
+                    visit(came);
+                    ControlFlow::Continue(())
+                });
+                match visited {
+                    Poll::Ready(visited) => _ = visited?,
+                    Poll::Pending => break,
+                }
+            }
+            Poll::Ready(Ok(()))
+        });
+        // Otherwise the runtime's own patience would look like a socket with nothing in it.
+        tokio::task::unconstrained(visits).await
+    }
+
     /// Leaves as a well-behaved client does; what still arrives goes to `visit`.
     pub(crate) async fn close_visiting(self, mut visit: impl FnMut(Came<'_>)) -> Closed {
         match self {

@@ -69,6 +69,7 @@ impl Actor {
                 self.person.last_emit = step;
                 // Nobody looks at the socket, so the kernel's buffers fill, then the server's.
                 tokio::time::sleep(*time).await;
+                self.look_up().await;
                 Ok(())
             }
             SocketAction::ForgetAll => {

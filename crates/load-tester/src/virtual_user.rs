@@ -775,13 +775,25 @@ impl Actor {
             open.tell_upgrade();
             match visited {
                 Ok(()) => return,
-                Err(closed) => {
-                    hearing.lost(&closed);
-                    lose(&mut self.socket);
-                }
+                Err(closed) => self.lost(&closed),
             }
         }
         tokio::time::sleep_until(until).await;
+    }
+
+    /// Reads what has come meanwhile, and so learns that the server has ended the connection before anybody leaves it.
+    pub(crate) async fn look_up(&mut self) {
+        if let Some(open) = &mut self.socket {
+            let hearing = self.person.hearing();
+            if let Err(closed) = open.link.visit_ready(|came| hearing.came(&came)).await {
+                self.lost(&closed);
+            }
+        }
+    }
+
+    fn lost(&mut self, closed: &Closed) {
+        self.person.hearing().lost(closed);
+        lose(&mut self.socket);
     }
 
     /// Leaves as the official clients do.

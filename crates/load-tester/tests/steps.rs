@@ -369,6 +369,22 @@ fn a_user_that_does_not_read_fills_the_servers_outbox() {
 }
 
 #[test]
+fn who_did_not_read_learns_of_the_end_before_leaving() {
+    let cut = |_: &Arc<Server>, socket: &Arc<Socket>, event: &str, _: &[Value], _: Option<u64>| {
+        assert_eq!(event, "cut");
+        // Much to read before the end is seen.
+        (0..500).for_each(|n| socket.raw(&format!(r#"42["said",{{"n":{n},"text":"{}"}}]"#, "x".repeat(200))));
+        socket.cut();
+    };
+    let server = Server::start(|_| Manner::Serve, cut, plain_page);
+    let flow = "      - emit: [cut]\n      - read: {stop: true, for: 0.5}";
+    let outcome = drum(&server, &script("", flow)).unwrap();
+    assert_eq!(outcome.errors.len(), 1, "{:?}", outcome.errors);
+    assert_eq!(outcome.errors[0].step, "read nothing (line 12)");
+    assert_eq!(counter(&outcome, counters::CONNECTIONS_LOST), 1);
+}
+
+#[test]
 fn what_the_server_refuses_and_ends_is_an_error_with_step_and_sample() {
     let refuse = |_: &Arc<Server>, socket: &Arc<Socket>, event: &str, _: &[Value], _: Option<u64>| match event
     {
