@@ -67,7 +67,8 @@ pub struct Limits {
     pub trusted_proxies: Vec<IpAddr>,
     /// Connections on which no request is being answered and no session lives, and sessions that have joined
     /// nothing, in the whole process, shared evenly by the workers; beyond, the one that has waited longest is
-    /// closed. Holds whether limits are enabled or not, and never takes more than a quarter of the descriptors.
+    /// closed. Holds whether limits are enabled or not, and never takes more than half of the descriptors. After a
+    /// restart a whole town waits at once.
     pub waiting_connections: usize,
 }
 
@@ -158,7 +159,7 @@ impl Default for Limits {
             connections_per_address: 2000,
             exempt_loopback: true,
             trusted_proxies: Vec::new(),
-            waiting_connections: 8192,
+            waiting_connections: 16_384,
         }
     }
 }
@@ -307,9 +308,8 @@ impl Config {
 
     fn waiting_per_worker(&self) -> usize {
         let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let quarter =
-            descriptors.map_or(usize::MAX, |count| usize::try_from(count / 4).unwrap_or(usize::MAX));
-        self.limits.waiting_connections.min(quarter).div_ceil(self.worker_count())
+        let half = descriptors.map_or(usize::MAX, |count| usize::try_from(count / 2).unwrap_or(usize::MAX));
+        self.limits.waiting_connections.min(half).div_ceil(self.worker_count())
     }
 
     pub(crate) fn rules(&self) -> Rules {

@@ -311,6 +311,7 @@ pub fn search(
     // Held once may have been luck; the answer has to hold again, for longer and each time.
     let mut candidate = search.held.as_ref().map(|step| step.load);
     let mut times = 0;
+    let mut lowering = options.precision / 100.0;
     for _ in 0..MOST_CONFIRMATIONS {
         let Some(load) = candidate.filter(|_| search.interrupted.is_none()) else { break };
         let Some(step) = attempt(&mut search, load, true)? else { break };
@@ -329,7 +330,9 @@ pub fn search(
                     search.steps.iter().filter(|other| other.verdict == Verdict::Held && other.load < load);
                 // What is told of it, should the search be ended now, was measured at that load.
                 search.held = below.max_by(|a, b| a.load.total_cmp(&b.load)).cloned();
-                let lower = options.rounded(load / (1.0 + options.precision / 100.0));
+                let lower = options.rounded(load / (1.0 + lowering));
+                // A server whose queue falls over now and then is not crept up on.
+                lowering *= 2.0;
                 search.beyond = Some(step.clone());
                 let next = search.held.as_ref().map_or(lower, |below| below.load.max(lower));
                 candidate = (next < load).then_some(next);
@@ -518,8 +521,16 @@ impl Search {
             }
             None if self.interrupted.is_some() => text.push_str("Interrupted before anything held."),
             None => {
-                let lowest = self.steps.iter().map(|step| step.load).min_by(f64::total_cmp).unwrap_or(0.0);
-                let _ = write!(text, "Nothing held, not even {}{unit} for long.", whole(lowest));
+                let lowest = |confirming: bool| {
+                    let steps = self.steps.iter().filter(|step| step.confirming == confirming);
+                    steps.map(|step| step.load).min_by(f64::total_cmp)
+                };
+                let _ = match lowest(true) {
+                    Some(load) => write!(text, "Nothing held for long, not even {}{unit}.", whole(load)),
+                    None => {
+                        write!(text, "Nothing held, not even {}{unit}.", whole(lowest(false).unwrap_or(0.0)))
+                    }
+                };
             }
         }
         match &self.beyond {
@@ -716,6 +727,21 @@ mod tests {
         let held = search.held.clone().unwrap();
         assert!(search.confirmed && held.load <= 90.0 && held.load > 80.0, "{}", search.answer());
         assert!(search.beyond.as_ref().is_some_and(|step| step.load > held.load), "{}", search.answer());
+    }
+
+    #[test]
+    fn a_server_that_falls_over_far_below_what_it_held_for_a_moment_is_still_confirmed() {
+        let search = found(&options(UNTIL), &mut |load, length| {
+            let capacity = if length > Duration::from_secs(5) { 60.0 } else { 100.0 };
+            Ok(Ok(outcome(load, capacity, f64::INFINITY)))
+        });
+        let held = search.held.clone().unwrap();
+        assert!(search.confirmed && held.load <= 60.0 && held.load > 30.0, "{}", search.answer());
+        let search = found(&options(UNTIL), &mut |load, length| {
+            let capacity = if length > Duration::from_secs(5) { 0.0 } else { 100.0 };
+            Ok(Ok(outcome(load, capacity, f64::INFINITY)))
+        });
+        assert!(search.answer().starts_with("Nothing held for long, not even "), "{}", search.answer());
     }
 
     #[test]

@@ -123,15 +123,21 @@ mod tests {
         assert_eq!(open_to(table.as_bytes(), 9013), 2);
     }
 
-    /// A shell that listens and works for a while stands for a server with a backlog.
+    /// A shell that listens, and works while there is a file, stands for a server with a backlog.
     #[test]
     fn a_target_that_works_on_is_waited_for() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let socket: std::os::fd::OwnedFd = listener.into();
         // It holds the listening socket as its standard input; this process gives its own away.
+        let folder = tempfile::tempdir().unwrap();
+        let work = folder.path().join("work");
         let mut child = Command::new("sh")
-            .args(["-c", "sleep 1; i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done; exec sleep 60"])
+            .args([
+                "-c",
+                "until [ -e work ]; do sleep 0.3; done; while [ -e work ]; do :; done; exec sleep 60",
+            ])
+            .current_dir(folder.path())
             .stdin(Stdio::from(socket))
             .spawn()
             .unwrap();
@@ -143,8 +149,10 @@ mod tests {
         };
         let (before, took) = settle(60);
         assert!(before == Settled::Idle && took < Duration::from_secs(5), "{took:?}");
-        std::thread::sleep(Duration::from_millis(700));
+        File::create(&work).unwrap();
+        std::thread::sleep(Duration::from_secs(1));
         let busy = settle(0).0;
+        std::fs::remove_file(&work).unwrap();
         let after = settle(60).0;
         child.kill().unwrap();
         child.wait().unwrap();
