@@ -28,8 +28,9 @@ const USERS: u64 = 100_000;
 /// So that no run meets the closing sockets of the one before.
 const PAUSE: Duration = Duration::from_secs(5);
 /// A process that has just begun holds less than the same one later (Node has compiled nothing yet), and a search has warmed
-/// it up long before it comes to the limit: so each measured run meets a server that has seen so many seconds of half its rate.
-const WARM_UP_S: u64 = 15;
+/// it up long before it comes to the limit: so each measured run meets a server that has seen so many seconds of the rate
+/// that was found.
+const WARM_UP_S: u64 = 20;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -145,7 +146,7 @@ impl Ground {
             drumfire(&["run", "--overrides", &overrides.to_string()])
         };
         let status = self.serving(server, || {
-            self.fire(server, run(WARM_UP_S, (rate / 2.0).ceil(), &[]).arg("-q"))?;
+            self.fire(server, run(WARM_UP_S, found.rate, &[]).arg("-q"))?;
             self.fire(server, run(self.duration, rate, &conditions).arg("-o").arg(&output))
         })?;
         let text = fs::read_to_string(&output)

@@ -24,7 +24,8 @@ const ERRORS: &str = "errors.share <= 1%";
 /// And of a script with requests, unless one speaks of status codes: a refusing answer comes fast, and is no error to
 /// Artillery.
 const REFUSALS: &str = "http.5xx.share <= 1%";
-/// A step is repeated when the tester stumbled, for it may have been chance.
+/// A step is repeated when the tester stumbled, for it may have been chance, and so is the first that failed: twice the load
+/// of the step before meets a server that has not warmed up to it.
 const TRIES: usize = 2;
 /// From one step to the next while everything holds.
 const GROWTH: f64 = 2.0;
@@ -274,7 +275,12 @@ pub fn search(
             if let Verdict::Interrupted(signal) = &step.verdict {
                 search.interrupted = Some(signal.clone());
             }
-            if !matches!(step.verdict, Verdict::Tester(_)) || tries >= TRIES {
+            let again = match step.verdict {
+                Verdict::Tester(_) => true,
+                Verdict::Failed(_) => search.held.is_some() && search.beyond.is_none(),
+                Verdict::Held | Verdict::Interrupted(_) => false,
+            };
+            if !again || tries >= TRIES {
                 return Ok(Some(step));
             }
         }
@@ -727,6 +733,18 @@ mod tests {
         let held = search.held.clone().unwrap();
         assert!(search.confirmed && held.load <= 90.0 && held.load > 80.0, "{}", search.answer());
         assert!(search.beyond.as_ref().is_some_and(|step| step.load > held.load), "{}", search.answer());
+    }
+
+    #[test]
+    fn a_server_that_warms_up_is_not_judged_by_its_first_moment() {
+        let mut coldest = 30.0;
+        let search = found(&options(UNTIL), &mut |load, _| {
+            let capacity = if load > coldest { 0.0 } else { 100.0 };
+            coldest = load.max(coldest);
+            Ok(Ok(outcome(load, capacity, f64::INFINITY)))
+        });
+        let held = search.held.clone().unwrap();
+        assert!(search.confirmed && held.load > 80.0 && held.load <= 100.0, "{}", search.answer());
     }
 
     #[test]
