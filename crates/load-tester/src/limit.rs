@@ -34,7 +34,9 @@ const CONFIRMING: u32 = 2;
 /// So often in a row: near its edge a server holds by luck.
 const CONFIRMATIONS: usize = 2;
 /// Confirming runs at most, those at rates lowered on the way among them.
-const MOST_CONFIRMATIONS: usize = 10;
+const MOST_CONFIRMATIONS: usize = 16;
+/// Between what was confirmed and what failed for long are at most so many times the precision asked for.
+const CONFIRMED_WITHIN: f64 = 3.0;
 const MOST_STEPS: usize = 60;
 /// What failed is near what held: a run at that rate refutes the target, whatever lies between.
 const NEAR: f64 = 1.3;
@@ -316,22 +318,36 @@ pub fn search(
     }
     // Held once may have been luck; the answer has to hold again, for longer and each time.
     let mut candidate = search.held.as_ref().map(|step| step.load);
+    let mut confirmed: Option<Step> = None;
+    let mut failed_at: Option<f64> = None;
     let mut times = 0;
     let mut lowering = options.precision / 100.0;
+    let between = |low: f64, high: f64| {
+        let middle = options.rounded((low * high).sqrt());
+        (high / low - 1.0 > CONFIRMED_WITHIN * options.precision / 100.0 && middle > low && middle < high)
+            .then_some(middle)
+    };
     for _ in 0..MOST_CONFIRMATIONS {
         let Some(load) = candidate.filter(|_| search.interrupted.is_none()) else { break };
         let Some(step) = attempt(&mut search, load, true)? else { break };
         match step.verdict {
             Verdict::Held => {
-                search.held = Some(step);
                 times += 1;
                 if times == CONFIRMATIONS {
-                    search.confirmed = true;
-                    break;
+                    times = 0;
+                    candidate = failed_at.and_then(|high| between(load, high));
+                    confirmed = Some(step.clone());
                 }
+                search.held = Some(step);
             }
             Verdict::Failed(_) | Verdict::Tester(_) => {
                 times = 0;
+                failed_at = Some(load);
+                search.beyond = Some(step);
+                if let Some(step) = &confirmed {
+                    candidate = between(step.load, load);
+                    continue;
+                }
                 let below =
                     search.steps.iter().filter(|other| other.verdict == Verdict::Held && other.load < load);
                 // What is told of it, should the search be ended now, was measured at that load.
@@ -339,16 +355,16 @@ pub fn search(
                 let lower = options.rounded(load / (1.0 + lowering));
                 // A server whose queue falls over now and then is not crept up on.
                 lowering *= 2.0;
-                search.beyond = Some(step.clone());
                 let next = search.held.as_ref().map_or(lower, |below| below.load.max(lower));
                 candidate = (next < load).then_some(next);
             }
             Verdict::Interrupted(_) => break,
         }
     }
-    if !search.confirmed && search.interrupted.is_none() {
+    search.confirmed = confirmed.is_some();
+    if search.confirmed || search.interrupted.is_none() {
         // Lowered again and again, and never held for long: nothing is claimed.
-        search.held = None;
+        search.held = confirmed;
     }
     search.settle_beyond();
     Ok(search)
@@ -754,7 +770,7 @@ mod tests {
             Ok(Ok(outcome(load, capacity, f64::INFINITY)))
         });
         let held = search.held.clone().unwrap();
-        assert!(search.confirmed && held.load <= 60.0 && held.load > 30.0, "{}", search.answer());
+        assert!(search.confirmed && held.load <= 60.0 && held.load > 52.0, "{}", search.answer());
         let search = found(&options(UNTIL), &mut |load, length| {
             let capacity = if length > Duration::from_secs(5) { 0.0 } else { 100.0 };
             Ok(Ok(outcome(load, capacity, f64::INFINITY)))
