@@ -27,10 +27,6 @@ const REFUTED_AT: f64 = 1.3;
 const USERS: u64 = 100_000;
 /// So that no run meets the closing sockets of the one before.
 const PAUSE: Duration = Duration::from_secs(5);
-/// A process that has just begun holds less than the same one later (Node has compiled nothing yet), and a search has warmed
-/// it up long before it comes to the limit: so each measured run meets a server that has seen so many seconds of the rate
-/// that was found.
-const WARM_UP_S: u64 = 20;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -78,12 +74,13 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     let ground = Ground::set(options)?;
     let mut all_hold = true;
     for server in servers {
-        let found = ground.search(server)?;
-        let rate = found.rate;
-        // `limit` asks for tenths of a user at the least.
-        let higher = (rate * REFUTED_AT * 10.0).ceil() / 10.0;
-        let at = ground.by_hand(server, &found, rate)?;
-        let above = ground.by_hand(server, &found, higher)?;
+        let (found, at, above) = ground.serving(server, || {
+            let found = ground.search(server)?;
+            let at = ground.by_hand(server, &found, found.rate)?;
+            let above = ground.by_hand(server, &found, higher(found.rate))?;
+            Ok((found, at, above))
+        })?;
+        let (rate, higher) = (found.rate, higher(found.rate));
         println!(
             "\n{server}: {rate} users a second by `drumfire limit --until '{UNTIL}'`; \
              a run at {rate} {at}, one at {higher} {above}",
@@ -95,6 +92,11 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     }
     println!("\nresults   {}", tree::shown(&ground.folder));
     Ok(u8::from(!all_hold))
+}
+
+/// `limit` asks for tenths of a user at the least.
+fn higher(rate: f64) -> f64 {
+    (rate * REFUTED_AT * 10.0).ceil() / 10.0
 }
 
 /// Scenario, tokens and results, all under `target/limits`.
@@ -126,7 +128,7 @@ impl Ground {
     fn search(&self, server: Server) -> Result<Found> {
         let output = self.folder.join(format!("limit-{server}.json"));
         let mut command = drumfire(&["limit", "--until", UNTIL]);
-        let status = self.serving(server, || self.fire(server, command.arg("-o").arg(&output)))?;
+        let status = self.fire(server, command.arg("-o").arg(&output))?;
         let text = fs::read_to_string(&output)
             .with_context(|| format!("drumfire limit ({status}) wrote no {}", output.display()))?;
         Found::read(&serde_json::from_str(&text)?)
@@ -138,24 +140,20 @@ impl Ground {
         let output = self.folder.join(format!("{server}-at-{rate}.json"));
         let conditions: Vec<_> =
             found.conditions.iter().map(|condition| json!({"expression": condition})).collect();
-        let run = |duration: u64, rate: f64, conditions: &[Value]| {
-            let overrides = json!({"config": {
-                "phases": [{"duration": duration, "arrivalRate": rate}],
-                "ensure": {"conditions": conditions},
-            }});
-            drumfire(&["run", "--overrides", &overrides.to_string()])
-        };
-        let status = self.serving(server, || {
-            self.fire(server, run(WARM_UP_S, found.rate, &[]).arg("-q"))?;
-            self.fire(server, run(self.duration, rate, &conditions).arg("-o").arg(&output))
-        })?;
+        let overrides = json!({"config": {
+            "phases": [{"duration": self.duration, "arrivalRate": rate}],
+            "ensure": {"conditions": conditions},
+        }});
+        let mut command = drumfire(&["run", "--overrides", &overrides.to_string()]);
+        let status = self.fire(server, command.arg("-o").arg(&output))?;
         let text = fs::read_to_string(&output)
             .with_context(|| format!("drumfire run ({status}) wrote no {}", output.display()))?;
         Judged::read(&serde_json::from_str(&text)?)
             .with_context(|| format!("{}: its limits were not judged", tree::shown(&output)))
     }
 
-    /// What is done while the server, just started, runs.
+    /// What is done while the server runs: the search and the runs by hand meet the same process, for one that has just
+    /// begun holds less (Node has compiled nothing yet), and no two hold the same.
     fn serving<T>(&self, server: Server, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let running = Running::start(server, self)?;
         let done = work();

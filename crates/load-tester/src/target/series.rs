@@ -173,6 +173,7 @@ impl Account {
     fn take_series(&mut self, all: &Exposition<'_>, at_s: f64) {
         // Of distributions, by family and labels: sum and count, in the order they are exposed.
         let mut means: Vec<(String, Option<f64>, Option<f64>)> = Vec::new();
+        let mut seen: FxHashMap<String, usize> = FxHashMap::default();
         for sample in all.samples.iter().filter(|sample| sample.value.is_finite()) {
             let part = all.family_of(&sample.name).and_then(|(family, about)| {
                 let whole = matches!(about.kind, FamilyKind::Histogram | FamilyKind::Summary);
@@ -182,8 +183,8 @@ impl Account {
                 let family = &sample.name[..sample.name.len() - part.len()];
                 let series = sample.series().replacen(&*sample.name, family, 1);
                 if self.wants(family, &series, None) {
-                    let at = means.iter().position(|(known, ..)| *known == series).unwrap_or_else(|| {
-                        means.push((series, None, None));
+                    let at = *seen.entry(series).or_insert_with_key(|series| {
+                        means.push((series.clone(), None, None));
                         means.len() - 1
                     });
                     *(if part == "_sum" { &mut means[at].1 } else { &mut means[at].2 }) = Some(sample.value);
