@@ -159,7 +159,7 @@ impl Default for Limits {
             connections_per_address: 2000,
             exempt_loopback: true,
             trusted_proxies: Vec::new(),
-            waiting_connections: 16_384,
+            waiting_connections: 10_000,
         }
     }
 }
