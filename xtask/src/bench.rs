@@ -18,7 +18,7 @@ mod stages; // where the time went
 mod tester; // drumfire beside other testers
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -26,6 +26,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::command::{Interrupted, logged, seconds};
+use crate::program::Program;
+use crate::stage::free_port;
 use crate::{signal, stage, tree, web};
 use machine::Machine;
 use report::Section;
@@ -33,6 +35,10 @@ use report::Section;
 /// What `--quick` runs: enough to see that everything works, no figure to keep.
 const QUICK_ROUNDS: usize = 1;
 const QUICK_SECONDS: u64 = 3;
+/// Of a core: a load side (or what stands opposite a tester) that takes more may be what was measured.
+const MOST_OF_A_CORE: f64 = 0.8;
+/// p99 of a load side that kept its time.
+const MOST_LATE_MS: f64 = 50.0;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -170,11 +176,6 @@ impl Ground {
     }
 }
 
-/// A port of the loopback device that was free a moment ago.
-fn free_port() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
-
 /// Builds bench/peers, the peers written in Rust.
 fn build_peers() -> Result<()> {
     let mut build = tree::cargo();
@@ -208,6 +209,14 @@ fn peers() -> PathBuf {
 /// A program of bench/peers.
 fn peer(name: &str) -> PathBuf {
     peers().join("release").join(name)
+}
+
+/// Starts the server of bench/peers that answers with as little as it can; `command` begins with its program.
+fn start_bare_accept(mut command: Command, folder: &Path) -> Result<(Program, SocketAddr)> {
+    let listen = free_port()?;
+    let mut program = Program::start("bare-accept", command.args(["--listen", &listen.to_string()]), folder)?;
+    program.wait_for(listen)?;
+    Ok((program, listen))
 }
 
 /// Each of `all` once a round, in turn; every other round backwards, so that none always follows the same one.
@@ -250,6 +259,19 @@ fn words(command: &Command) -> String {
     variables.chain(program).chain(command.get_args().map(shown)).collect::<Vec<_>>().join(" ")
 }
 
+/// Of a package in a Cargo.lock or a package-lock.json.
+fn locked_version(file: &str, package: &str) -> Result<String> {
+    let text = fs::read_to_string(tree::root().join(file)).with_context(|| format!("cannot read {file}"))?;
+    version_in_lock(&text, package).with_context(|| format!("{file} has no {package}"))
+}
+
+fn version_in_lock(lock: &str, package: &str) -> Option<String> {
+    let names = [format!("name = \"{package}\""), format!("\"node_modules/{package}\": {{")];
+    let mut lines = lock.lines().skip_while(|line| !names.iter().any(|name| line.trim() == name));
+    let version = lines.nth(1)?.split('"').rfind(|part| part.starts_with(|c: char| c.is_ascii_digit()))?;
+    Some(version.to_owned())
+}
+
 /// The first line a program says of its version.
 fn version(program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program)
@@ -283,5 +305,14 @@ mod tests {
         command.args(["serve", "a b"]).env("PORT", "1").env("JWT_SECRET", "hush");
         assert_eq!(words(&command), "PORT=1 target/release/dna serve 'a b'");
         assert_eq!(words(Command::new("/opt/bin/cargo").arg("bench")), "cargo bench");
+    }
+
+    #[test]
+    fn versions_are_read_from_locks() {
+        let cargo = "[[package]]\nname = \"a\"\nversion = \"1.2.3\"\n";
+        let npm = "    \"node_modules/b\": {\n      \"version\": \"4.8.4\",\n";
+        assert_eq!(version_in_lock(cargo, "a").as_deref(), Some("1.2.3"));
+        assert_eq!(version_in_lock(npm, "b").as_deref(), Some("4.8.4"));
+        assert_eq!(version_in_lock(npm, "c"), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -182,13 +182,21 @@ pub(crate) fn wait_for(child: &mut Child, limit: Duration) -> Result<Option<Exit
 
 /// Ctrl-C goes to the whole terminal group, so a child has it too and ends in its own time; SIGTERM is passed on.
 pub(crate) fn wait_through_signals(mut child: Child) -> Result<ExitStatus> {
+    Ok(look_through_signals(&mut child, Child::try_wait)?)
+}
+
+/// The same, until `look`, which comes every 20 ms, has seen the end.
+pub(crate) fn look_through_signals<T>(
+    child: &mut Child,
+    mut look: impl FnMut(&mut Child) -> io::Result<Option<T>>,
+) -> io::Result<T> {
     let mut passed_on = false;
     loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
+        if let Some(seen) = look(child)? {
+            return Ok(seen);
         }
         if signal::received().is_some_and(|signal| signal != libc::SIGINT) && !passed_on {
-            terminate(&child);
+            terminate(child);
             passed_on = true;
         }
         thread::sleep(Duration::from_millis(20));

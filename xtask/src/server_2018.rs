@@ -1,6 +1,6 @@
 //! The chat server of 2018 (bench/2018): a Redis on a port of its own, and Node beside it.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::command::Part;
 use crate::program::Program;
+use crate::stage::free_port;
 use crate::{tree, web};
 
 /// Running; both programs are killed when dropped.
@@ -39,6 +40,17 @@ fn folder() -> PathBuf {
     tree::root().join("bench/2018")
 }
 
+/// A Redis on a port of its own, begun by `command`; in memory alone, so that what is measured is not a disk, and nothing is
+/// left behind.
+pub(crate) fn start_redis(mut command: Command, logs: &Path) -> Result<(Program, SocketAddr)> {
+    let listen = free_port()?;
+    command.args(["--bind", "127.0.0.1", "--port", &listen.port().to_string()]);
+    command.args(["--save", "", "--appendonly", "no"]);
+    let mut redis = Program::start("redis-server", &mut command, logs)?;
+    redis.wait_for(listen)?;
+    Ok((redis, listen))
+}
+
 impl Server2018 {
     /// Installs what is missing, starts both and waits until the server answers. Logs go to `logs`; nothing else is
     /// written. Tokens are `dna`'s: `secret` is what they are signed with.
@@ -57,18 +69,11 @@ impl Server2018 {
     ) -> Result<Self> {
         need_programs()?;
         install()?;
-        let redis_port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let mut redis = begin("redis-server");
-        redis.args(["--bind", "127.0.0.1", "--port", &redis_port.to_string()]);
-        // In memory alone, so that what is measured is not a disk, and nothing is left behind.
-        redis.args(["--save", "", "--appendonly", "no"]);
-        let mut redis = Program::start("redis-server", &mut redis, logs)?;
-        redis.wait_for((Ipv4Addr::LOCALHOST, redis_port).into())?;
-
+        let (redis, redis_listens) = start_redis(begin("redis-server"), logs)?;
         let mut node = begin("node");
         node.arg(folder().join("server.js"));
         node.env("PORT", listen.port().to_string())
-            .env("REDIS_PORT", redis_port.to_string())
+            .env("REDIS_PORT", redis_listens.port().to_string())
             .env("JWT_SECRET", secret);
         let mut node = Program::start("node", &mut node, logs)?;
         node.wait_for(listen)?;

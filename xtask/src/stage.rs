@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -58,6 +58,11 @@ pub(crate) fn secret(data: &Path) -> Result<String> {
     }
     let path = data.join("jwt-secret");
     fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// A port of the loopback device that was free a moment ago.
+pub(crate) fn free_port() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 /// Starts `dna` and waits until it is ready.

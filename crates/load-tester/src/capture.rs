@@ -730,7 +730,6 @@ mod tests {
 
     use super::*;
 
-    /// Each expected list is what jsonpath-plus answers for the same path.
     /// Each `..` in a filter multiplies the places that are looked at.
     #[test]
     fn filters_within_filters_end_soon() {
@@ -745,6 +744,7 @@ mod tests {
         }
     }
 
+    /// Each expected list is what jsonpath-plus answers for the same path.
     #[test]
     fn paths_find_what_scripts_expect() {
         let shop = json!({

@@ -768,17 +768,8 @@ impl Actor {
     /// Waits, and hears what the server says meanwhile.
     pub(crate) async fn pause(&mut self, pause: Duration) {
         let until = tokio::time::Instant::now() + pause;
-        if let Some(open) = &mut self.socket {
-            let hearing = self.person.hearing();
-            let sleep = tokio::time::sleep_until(until);
-            let visited = open.link.visit_while(sleep, |came| hearing.came(&came)).await;
-            open.tell_upgrade();
-            match visited {
-                Ok(()) => return,
-                Err(closed) => self.lost(&closed),
-            }
-        }
-        tokio::time::sleep_until(until).await;
+        let hearing = self.person.hearing();
+        while_hearing(&mut self.socket, &hearing, tokio::time::sleep_until(until)).await;
     }
 
     /// Reads what has come meanwhile, and so learns that the server has ended the connection before anybody leaves it.
@@ -786,14 +777,10 @@ impl Actor {
         if let Some(open) = &mut self.socket {
             let hearing = self.person.hearing();
             if let Err(closed) = open.link.visit_ready(|came| hearing.came(&came)).await {
-                self.lost(&closed);
+                hearing.lost(&closed);
+                lose(&mut self.socket);
             }
         }
-    }
-
-    fn lost(&mut self, closed: &Closed) {
-        self.person.hearing().lost(closed);
-        lose(&mut self.socket);
     }
 
     /// Leaves as the official clients do.

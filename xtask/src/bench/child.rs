@@ -4,17 +4,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::command::{Interrupted, terminate};
+use crate::command::{Interrupted, look_through_signals};
 use crate::signal;
 use crate::soak::watch::Process;
-
-/// How often it is looked whether it has ended, and how much memory it holds.
-const EVERY: Duration = Duration::from_millis(20);
 
 pub(super) struct Ended {
     /// Standard output.
@@ -33,14 +29,14 @@ pub(super) fn run(command: &mut Command, folder: &Path, name: &str) -> Result<En
     let log = folder.join(format!("{name}.log"));
     let create = |path: &Path| File::create(path).with_context(|| format!("cannot write {}", path.display()));
     let begun = Instant::now();
-    let child = command
+    let mut child = command
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(create(&out)?)
         .stderr(create(&log)?)
         .spawn()
         .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-    let (usage, peak_rss) = wait(&child).with_context(|| format!("{name} was lost"))?;
+    let (usage, peak_rss) = wait(&mut child).with_context(|| format!("{name} was lost"))?;
     let wall_s = begun.elapsed().as_secs_f64();
     if signal::received().is_some() {
         return Err(Interrupted.into());
@@ -66,21 +62,14 @@ struct Usage {
     exit_code: Option<i32>,
 }
 
-fn wait(child: &Child) -> io::Result<(Usage, u64)> {
+/// What it used, and the most memory that was seen.
+fn wait(child: &mut Child) -> io::Result<(Usage, u64)> {
     let mut peak_rss = 0;
-    let mut passed_on = false;
-    loop {
+    let usage = look_through_signals(child, |child| {
         peak_rss = peak_rss.max(memory(child.id()));
-        if let Some(usage) = reap(child)? {
-            return Ok((usage, peak_rss));
-        }
-        // Ctrl-C goes to the whole terminal group; SIGTERM is passed on.
-        if signal::received().is_some_and(|signal| signal != libc::SIGINT) && !passed_on {
-            terminate(child);
-            passed_on = true;
-        }
-        thread::sleep(EVERY);
-    }
+        reap(child)
+    })?;
+    Ok((usage, peak_rss))
 }
 
 /// Resident bytes of a process and all below it.

@@ -17,7 +17,10 @@ use super::fanout::{Peer, Server as Other};
 use super::figure::{Figure, thousands};
 use super::goal::{self, Bound, Goal};
 use super::report::{Section, Table};
-use super::{Ground, Options, build_peers, child, cpu, free_port, in_turn, peer};
+use super::{
+    Ground, MOST_LATE_MS, MOST_OF_A_CORE, Options, build_peers, child, cpu, free_port, in_turn, peer,
+    start_bare_accept,
+};
 use crate::demo::FIRST_LISTENER_IDX;
 use crate::program::Program;
 use crate::soak::watch::Process;
@@ -30,9 +33,6 @@ const RATE: u64 = 3_000;
 const QUICK_CONNECTIONS: u64 = 3_000;
 /// Until what was allocated for connecting is given back.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Of a core, for the load side.
-const MOST_OF_A_CORE: f64 = 0.8;
-const MOST_LATE_MS: f64 = 50.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Who {
@@ -73,13 +73,9 @@ enum Server {
 
 impl Server {
     fn start(who: Who, ground: &Ground, folder: &Path) -> Result<(Self, std::net::SocketAddr, u32)> {
-        let listen = free_port()?;
         let peer_of = match who {
             Who::Bare => {
-                let mut command = Command::new(peer("bare-accept"));
-                let mut program =
-                    Program::start("bare-accept", command.args(["--listen", &listen.to_string()]), folder)?;
-                program.wait_for(listen)?;
+                let (program, listen) = start_bare_accept(Command::new(peer("bare-accept")), folder)?;
                 let pid = program.pid();
                 return Ok((Self::Bare(program), listen, pid));
             }
@@ -87,6 +83,7 @@ impl Server {
             Who::Socketioxide => Peer::Socketioxide,
             Who::Node => Peer::Node,
         };
+        let listen = free_port()?;
         let (other, pids) = Other::start(ground, peer_of, listen, folder)?;
         let pid = *pids.first().context("a process")?;
         Ok((Self::Other(other), listen, pid))

@@ -10,14 +10,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::fanout::{self, MIDDLE};
+use super::fanout;
 use super::figure::{Figure, thousands};
 use super::goal::{self, Bound, Goal};
-use super::load::{self, Run};
+use super::load::{self, MIDDLE, Run};
 use super::report::{Section, Table};
 use super::{Ground, Options, free_port, in_turn};
-use crate::demo::{FIRST_LISTENER_IDX, SEED};
-use crate::soak::watch::Process;
+use crate::demo::FIRST_LISTENER_IDX;
+use crate::soak::watch::{Process, sample};
 use crate::{command, stage, tree};
 
 const SLOW_READERS: [u64; 3] = [0, 1, 1_000];
@@ -31,7 +31,7 @@ const IN_ONE_PLACE: u64 = 15_000;
 const RATES: [u64; 2] = [10, 50];
 const CROWD_SECONDS: u64 = 15;
 /// In which all of them are, well inside what each hears.
-const CROWD_WITHIN_M: u64 = 50;
+const CROWD_WITHIN_M: f64 = 50.0;
 /// So that each of them is asked for a sign of life several times in a run.
 const PING_INTERVAL_MS: u64 = 5_000;
 /// What is late is heard all the same.
@@ -163,9 +163,8 @@ impl Stage {
             &rows,
         ));
         section.commands.push(super::words(&self.crowd(RATES[0], seconds, ([127, 0, 0, 1], 9013).into())));
-        let all = |of: fn(&Measured) -> f64| -> f64 {
-            rows.iter().flat_map(|(_, row)| &row.runs).flatten().map(of).sum()
-        };
+        let all =
+            |of: fn(&Measured) -> f64| -> f64 { rows.iter().flat_map(|(_, row)| &row.runs).map(of).sum() };
         Ok(vec![
             Goal {
                 what: format!("delivery p99 to {people}, 10 messages a second"),
@@ -187,22 +186,10 @@ impl Stage {
             "timeout": 60,
             "phases": [{"duration": 1, "arrivalCount": rate}],
             "delivery": {"deadline": CROWD_DEADLINE},
-            "listeners": [{
-                "count": IN_ONE_PLACE,
-                "place": {"around": [MIDDLE.0, MIDDLE.1], "within": CROWD_WITHIN_M, "radius": [500, 500]},
-                "payload": {"path": "listeners.csv", "fields": ["token"], "order": "sequence"},
-                "flow": [{
-                    "emit": ["store", {"token": "{{ token }}", "position": ["{{ lng }}", "{{ lat }}"], "radius": "{{ radius }}"}],
-                    "acknowledge": true,
-                }],
-            }],
+            "listeners": load::people(IN_ONE_PLACE, CROWD_WITHIN_M, (500.0, 500.0)),
         }});
-        let mut command = load::drumfire();
-        command.args(["run", "--no-tui", "--seed", SEED, "-t", &format!("http://{listen}")]);
-        command.args(["-v", &json!({"times": seconds, "pause": 1, "type": "Message"}).to_string()]);
-        command.args(["--overrides", &overrides.to_string()]);
-        command.arg(self.folder.join("fanout.yml"));
-        command
+        let variables = json!({"times": seconds, "pause": 1, "type": "Message"});
+        load::script(&self.folder.join("fanout.yml"), &format!("http://{listen}"), &variables, &overrides)
     }
 
     /// drumfire against a `dna` begun for it, which says at the end what it closed and dropped.
@@ -239,7 +226,7 @@ struct Measured {
     /// By reason; those who left by themselves are not among them.
     closed: Vec<(String, f64)>,
     closed_by_dna: f64,
-    dropped_frames: f64,
+    dropped_frames: u64,
     most_memory: u64,
     doubt: Option<String>,
 }
@@ -257,7 +244,7 @@ impl Measured {
             late_pings: run.counter("drumfire.heartbeats.late"),
             closed_by_dna: closed.iter().map(|(_, count)| count).sum(),
             closed,
-            dropped_frames: sample(metrics, "dna_frames_dropped_total").unwrap_or(0.0),
+            dropped_frames: sample(metrics, "dna_frames_dropped_total").unwrap_or(0),
             most_memory,
             doubt: run.doubts(&usage),
         })
@@ -305,30 +292,26 @@ fn closed(metrics: &str) -> Vec<(String, f64)> {
     metrics.lines().filter_map(line).collect()
 }
 
-fn sample(metrics: &str, name: &str) -> Option<f64> {
-    metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-}
-
 #[derive(Default)]
 struct Row {
-    runs: Vec<Option<Measured>>,
+    runs: Vec<Measured>,
 }
 
 impl Row {
     fn figure(&self, of: impl Fn(&Measured) -> f64) -> Figure {
-        let valid = |run: &Option<Measured>| run.as_ref().filter(|run| run.doubt.is_none()).map(&of);
+        let valid = |run: &Measured| run.doubt.is_none().then(|| of(run));
         Figure { rounds: self.runs.iter().map(valid).collect() }
     }
 
     /// Whatever the load side's own time: a message is lost or it is not.
     fn lost(&self) -> f64 {
-        self.runs.iter().flatten().map(|run| run.missing + run.twice).sum()
+        self.runs.iter().map(|run| run.missing + run.twice).sum()
     }
 }
 
 fn put(rows: &mut [(u64, Row)], which: u64, run: Measured) {
     if let Some((_, row)) = rows.iter_mut().find(|(other, _)| *other == which) {
-        row.runs.push(Some(run));
+        row.runs.push(run);
     }
 }
 
@@ -341,8 +324,7 @@ fn none_lost(what: &str, measured: f64) -> Goal {
 }
 
 fn table(caption: &str, what: &str, rows: &[(u64, Row)]) -> Table {
-    let last =
-        |row: &Row, of: fn(&Measured) -> String| row.runs.iter().flatten().last().map(of).unwrap_or_default();
+    let last = |row: &Row, of: fn(&Measured) -> String| row.runs.iter().last().map(of).unwrap_or_default();
     Table {
         caption: caption.to_owned(),
         columns: [
@@ -363,7 +345,7 @@ fn table(caption: &str, what: &str, rows: &[(u64, Row)]) -> Table {
         rows: rows
             .iter()
             .map(|(which, row)| {
-                let sum = |of: fn(&Measured) -> f64| thousands(row.runs.iter().flatten().map(of).sum());
+                let sum = |of: fn(&Measured) -> f64| thousands(row.runs.iter().map(of).sum());
                 vec![
                     thousands(*which as f64),
                     row.figure(|run| run.p50_ms).text(2),
@@ -374,10 +356,9 @@ fn table(caption: &str, what: &str, rows: &[(u64, Row)]) -> Table {
                     sum(|run| run.twice),
                     sum(|run| run.late_pings),
                     last(row, Measured::closed_text),
-                    last(row, |run| thousands(run.dropped_frames)),
+                    last(row, |run| thousands(run.dropped_frames as f64)),
                     row.runs
                         .iter()
-                        .flatten()
                         .map(|run| run.most_memory)
                         .max()
                         .map_or_else(String::new, |bytes| format!("{:.0}", bytes as f64 / 1e6)),
@@ -397,7 +378,7 @@ mod tests {
             dna_closed_total{reason=\"outbox_age\"} 997\ndna_closed_total{reason=\"ping_timeout\"} 0\n\
             dna_frames_dropped_total 5\n";
         assert_eq!(closed(metrics), [("outbox_age".to_owned(), 997.0)]);
-        assert_eq!(sample(metrics, "dna_frames_dropped_total"), Some(5.0));
+        assert_eq!(sample(metrics, "dna_frames_dropped_total"), Some(5));
         assert_eq!(sample(metrics, "dna_absent"), None);
     }
 }

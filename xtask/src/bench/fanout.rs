@@ -15,11 +15,11 @@ use super::chart::{self, Bar};
 use super::cpu::Usage;
 use super::figure::{Figure, thousands};
 use super::goal::{self, Bound, Goal};
-use super::load::{self, Run};
+use super::load::{self, MIDDLE, Run};
 use super::report::{Section, Table};
 use super::stages::{self, Spent, Told};
-use super::{Ground, Options, in_turn};
-use crate::demo::{FIRST_LISTENER_IDX, SEED};
+use super::{Ground, Options, in_turn, locked_version};
+use crate::demo::FIRST_LISTENER_IDX;
 use crate::program::Program;
 use crate::server_2018::{self, Server2018};
 use crate::{stage, tree, web};
@@ -38,7 +38,6 @@ const MOST_MISSING: f64 = 0.01;
 const HOPELESS: f64 = 0.05;
 
 const MOST_WRITERS: u64 = 300;
-pub(super) const MIDDLE: (f64, f64) = (127.0276, 37.4979);
 const RADII_M: (f64, f64) = (100.0, 1_000.0);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,15 +189,7 @@ impl Load {
         }
         json!({"config": {
             "phases": phases,
-            "listeners": [{
-                "count": self.listeners,
-                "place": {"around": [MIDDLE.0, MIDDLE.1], "within": self.within().round(), "radius": [RADII_M.0, RADII_M.1]},
-                "payload": {"path": "listeners.csv", "fields": ["token"], "order": "sequence"},
-                "flow": [{
-                    "emit": ["store", {"token": "{{ token }}", "position": ["{{ lng }}", "{{ lat }}"], "radius": "{{ radius }}"}],
-                    "acknowledge": true,
-                }],
-            }],
+            "listeners": load::people(self.listeners, self.within().round(), RADII_M),
         }})
     }
 }
@@ -280,12 +271,9 @@ pub(super) fn command(
     };
     let kind = if load.is_loud { "LoudSpeaker" } else { "Message" };
     let times = ((seconds + FROM) as f64 / load.pause()).round() as u64;
-    let mut command = load::drumfire();
-    command.args(["run", "--no-tui", "--seed", SEED, "-t", &format!("{scheme}://{listen}")]);
-    command.args(["-v", &json!({"times": times, "pause": load.pause(), "type": kind}).to_string()]);
-    command.args(["--overrides", &load.overrides(peer, seconds).to_string()]);
-    command.arg(folder.join(script));
-    command
+    let variables = json!({"times": times, "pause": load.pause(), "type": kind});
+    let target = format!("{scheme}://{listen}");
+    load::script(&folder.join(script), &target, &variables, &load.overrides(peer, seconds))
 }
 
 /// How they are started.
@@ -601,29 +589,16 @@ fn words(seconds: u64) -> Vec<String> {
 }
 
 pub(super) fn versions() -> Result<Vec<(String, String)>> {
-    let locked = |file: &str, package: &str| -> Result<String> {
-        let text =
-            fs::read_to_string(tree::root().join(file)).with_context(|| format!("cannot read {file}"))?;
-        Ok(version_in_lock(&text, package).unwrap_or_else(|| "unknown".to_owned()))
-    };
     Ok(vec![
         ("Centrifugo".to_owned(), centrifugo::VERSION.to_owned()),
-        ("socketioxide".to_owned(), locked("bench/peers/Cargo.lock", "socketioxide")?),
-        ("socket.io".to_owned(), locked("bench/node/package-lock.json", "socket.io")?),
-        ("socket.io of 2018".to_owned(), locked("bench/2018/package-lock.json", "socket.io")?),
+        ("socketioxide".to_owned(), locked_version("bench/peers/Cargo.lock", "socketioxide")?),
+        ("socket.io".to_owned(), locked_version("bench/node/package-lock.json", "socket.io")?),
+        ("socket.io of 2018".to_owned(), locked_version("bench/2018/package-lock.json", "socket.io")?),
         (
             "Redis of 2018".to_owned(),
             super::version("redis-server", &["--version"]).unwrap_or_else(|_| "not installed".to_owned()),
         ),
     ])
-}
-
-/// Of a package in a Cargo.lock or a package-lock.json.
-pub(super) fn version_in_lock(lock: &str, package: &str) -> Option<String> {
-    let names = [format!("name = \"{package}\""), format!("\"node_modules/{package}\": {{")];
-    let mut lines = lock.lines().skip_while(|line| !names.iter().any(|name| line.trim() == name));
-    let version = lines.nth(1)?.split('"').rfind(|part| part.starts_with(|c: char| c.is_ascii_digit()))?;
-    Some(version.to_owned())
 }
 
 const COLUMNS: [&str; 15] = [
@@ -789,14 +764,5 @@ mod tests {
                 assert!(away < load.within() - RADII_M.1 + 1.0, "{load}: {place}");
             }
         }
-    }
-
-    #[test]
-    fn versions_are_read_from_locks() {
-        let cargo = "[[package]]\nname = \"a\"\nversion = \"1.2.3\"\n";
-        let npm = "    \"node_modules/b\": {\n      \"version\": \"4.8.4\",\n";
-        assert_eq!(version_in_lock(cargo, "a").as_deref(), Some("1.2.3"));
-        assert_eq!(version_in_lock(npm, "b").as_deref(), Some("4.8.4"));
-        assert_eq!(version_in_lock(npm, "c"), None);
     }
 }

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::Value;
 
 use super::chart::{self, Bar};
 use super::figure::{Figure, thousands};
 use super::goal::{self, Bound, Goal};
 use super::report::{Section, Table};
-use super::{Ground, Options, free_port};
+use super::{Ground, Options, locked_version};
 use crate::command::logged;
-use crate::program::Program;
 use crate::{server_2018, tree};
 
 const OURS: &str = "geo-index";
@@ -35,12 +34,7 @@ type Values = BTreeMap<(u64, String, String), Figure>;
 pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
     server_2018::need_programs()?;
     let folder = ground.part("index")?;
-    let listen = free_port()?;
-    let mut redis = Command::new("redis-server");
-    redis.args(["--bind", "127.0.0.1", "--port", &listen.port().to_string()]);
-    redis.args(["--save", "", "--appendonly", "no"]);
-    let mut redis = Program::start("redis-server", &mut redis, &folder)?;
-    redis.wait_for(listen)?;
+    let (mut redis, listen) = server_2018::start_redis(Command::new("redis-server"), &folder)?;
 
     let mut command = tree::cargo();
     command.args(["bench", "--locked", "-p", "geo-index", "--bench", "who_hears", "--"]);
@@ -62,7 +56,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         text: words(),
         tables: vec![goal::table(&goals(&values))],
         versions: vec![
-            ("rstar".to_owned(), version_in_lock("rstar")?),
+            ("rstar".to_owned(), locked_version("Cargo.lock", "rstar")?),
             ("Redis".to_owned(), super::version("redis-server", &["--version"])?),
         ],
         notes: vec![
@@ -218,11 +212,6 @@ fn picture(values: &Values, what: &str, title: &str) -> chart::Chart {
         .collect();
     let name = what.split(',').next().unwrap_or(what).replace('_', "-");
     chart::bars(&name, &format!("{title}, us"), &bars)
-}
-
-fn version_in_lock(package: &str) -> Result<String> {
-    let text = std::fs::read_to_string(tree::root().join("Cargo.lock")).context("cannot read Cargo.lock")?;
-    super::fanout::version_in_lock(&text, package).with_context(|| format!("Cargo.lock has no {package}"))
 }
 
 #[cfg(test)]

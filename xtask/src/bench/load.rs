@@ -5,17 +5,42 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::MOST_OF_A_CORE;
 use super::cpu::{Seen, Usage, Watch};
 use crate::command::{Interrupted, wait_through_signals};
+use crate::demo::SEED;
 use crate::{signal, tree};
-
-/// What of a core a thread of the load side may use before its figures are doubted.
-const MOST_OF_A_CORE: f64 = 0.8;
 
 pub(super) fn drumfire() -> Command {
     Command::new(tree::binary("drumfire"))
+}
+
+/// Of the crowd: Gangnam station in Seoul.
+pub(super) const MIDDLE: (f64, f64) = (127.0276, 37.4979);
+
+/// `listeners` of a script: so many with the tokens of `listeners.csv`, spread within so many metres of the middle, who
+/// each join the map with a radius between these, metres.
+pub(super) fn people(count: u64, within_m: f64, radius_m: (f64, f64)) -> Value {
+    json!([{
+        "count": count,
+        "place": {"around": [MIDDLE.0, MIDDLE.1], "within": within_m, "radius": [radius_m.0, radius_m.1]},
+        "payload": {"path": "listeners.csv", "fields": ["token"], "order": "sequence"},
+        "flow": [{
+            "emit": ["store", {"token": "{{ token }}", "position": ["{{ lng }}", "{{ lat }}"], "radius": "{{ radius }}"}],
+            "acknowledge": true,
+        }],
+    }])
+}
+
+/// A run of `script`, with the same chances each time.
+pub(super) fn script(script: &Path, target: &str, variables: &Value, overrides: &Value) -> Command {
+    let mut command = drumfire();
+    command.args(["run", "--no-tui", "--seed", SEED, "-t", target]);
+    command.args(["-v", &variables.to_string(), "--overrides", &overrides.to_string()]);
+    command.arg(script);
+    command
 }
 
 /// A run of drumfire, ended.

@@ -17,13 +17,11 @@ use serde_json::Value;
 
 use super::child::{self, Ended};
 use super::report::Section;
-use super::{Ground, Options, build_peers, cpu, free_port, goal, load, peer};
+use super::{
+    Ground, MOST_LATE_MS, MOST_OF_A_CORE, Options, build_peers, cpu, goal, load, peer, start_bare_accept,
+};
 use crate::program::Program;
 use crate::tree;
-
-/// Of a core, for what stands opposite the tester.
-const MOST_OF_A_CORE: f64 = 0.8;
-const MOST_LATE_MS: f64 = 50.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tester {
@@ -134,11 +132,7 @@ struct Bare {
 impl Bare {
     /// On the first core, where there is another one for the tester.
     fn start(folder: &Path) -> Result<Self> {
-        let listen = free_port()?;
-        let mut command = on_core(0, &peer("bare-accept"));
-        let mut program =
-            Program::start("bare-accept", command.args(["--listen", &listen.to_string()]), folder)?;
-        program.wait_for(listen)?;
+        let (program, listen) = start_bare_accept(on_core(0, &peer("bare-accept")), folder)?;
         Ok(Self { program, listen })
     }
 }
@@ -177,6 +171,14 @@ fn doubts(tester: Tester, result: &Value, server_cores: f64) -> Option<String> {
             (late > MOST_LATE_MS).then(|| format!("late by {late:.0} ms (p99)"))
         }
         _ => None,
+    }
+}
+
+/// Why a run in which not everybody completed, or somebody met an error, is worthless.
+fn unfinished(result: &Value, users: u64) -> Option<String> {
+    match completed(result) {
+        (completed, 0) if completed == users => None,
+        (completed, errors) => Some(format!("{completed} of {users} completed, {errors} errors")),
     }
 }
 

@@ -80,10 +80,7 @@ impl Figures {
     }
 
     fn read(text: &str) -> Self {
-        let number = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            line.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
-        };
+        let number = |name: &str| sample(text, name).unwrap_or(0);
         Self {
             deliveries: number("dna_deliveries_total{world=\"test\"}"),
             wal_bytes: number("dna_wal_bytes{world=\"test\"}"),
@@ -91,6 +88,11 @@ impl Figures {
             people: number("dna_people{world=\"live\"}") + number("dna_people{world=\"test\"}"),
         }
     }
+}
+
+/// A sample of `/metrics` by its whole name.
+pub(crate) fn sample(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?.trim().parse().ok()
 }
 
 /// One minute of a soak.

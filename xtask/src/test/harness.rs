@@ -35,9 +35,10 @@ pub(super) fn tests() -> Result<[(&'static str, Result<Part>); 2]> {
         });
         (whole.join(), others.join())
     });
-    let lanes = [whole, others].map(|lane| lane.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-    let [whole, others] = lanes;
-    let [whole, others]: [Lane; 2] = [whole?, others?];
+    let lane = |joined: thread::Result<Result<Lane>>| {
+        joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    };
+    let (whole, others) = (lane(whole)?, lane(others)?);
 
     let sum = |of: fn(&Count) -> u64| of(&whole.count) + of(&others.count);
     // One plain line that a reader, or a program, finds in the log.

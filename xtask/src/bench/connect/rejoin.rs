@@ -139,17 +139,8 @@ fn start(listen: SocketAddr, folder: &Path, all: u64, output: &Path) -> Result<C
 }
 
 fn command(listen: SocketAddr, all: u64) -> Command {
-    let overrides = json!({"config": {
-        "listeners": [{
-            "count": all,
-            "place": {"around": [127.0276, 37.4979], "within": 20_000, "radius": [100, 1_000]},
-            "payload": {"path": "listeners.csv", "fields": ["token"], "order": "sequence"},
-            "flow": [{
-                "emit": ["store", {"token": "{{ token }}", "position": ["{{ lng }}", "{{ lat }}"], "radius": "{{ radius }}"}],
-                "acknowledge": true,
-            }],
-        }],
-    }});
+    let listeners = load::people(all, 20_000.0, (100.0, 1_000.0));
+    let overrides = json!({"config": {"listeners": listeners}});
     let mut command = load::drumfire();
     command.args([
         "run",

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::cost::{Costs, Told};
-use super::{Stage, Tester, completed};
+use super::{Stage, Tester, unfinished};
 use crate::bench::fanout::{Peer, Server};
 use crate::bench::figure::Figure;
 use crate::bench::goal::{Bound, Goal};
@@ -48,10 +48,7 @@ pub(super) fn measure(stage: &Stage<'_>, told: &mut Told) -> Result<Starts> {
             figure.rounds.push(Some(alone.cpu_s));
         }
         let (many, result) = stage.script(*tester, SCRIPT, &target, &json!({}), &format!("many-{round}"))?;
-        let doubt = match completed(&result) {
-            (USERS, 0) => None,
-            (users, errors) => Some(format!("{users} of {USERS} completed, {errors} errors")),
-        };
+        let doubt = unfinished(&result, USERS);
         let more = many.peak_rss as f64 - alone.peak_rss as f64;
         each.add(*tester, more / (USERS - 1) as f64 / 1e3, doubt.as_deref(), told)
     });

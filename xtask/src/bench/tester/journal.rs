@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::cost::{Costs, Told};
 use super::idle::Starts;
-use super::{Stage, Tester, completed, doubts, watched};
+use super::{Stage, Tester, completed, doubts, unfinished, watched};
 use crate::bench::fanout::{Peer, Server};
 use crate::bench::figure::thousands;
 use crate::bench::goal::{Bound, Goal};
@@ -51,10 +51,7 @@ pub(super) fn measure(stage: &Stage<'_>, starts: &Starts, told: &mut Told) -> Re
             let result = serde_json::from_str(&ended.said)?;
             Ok((ended, result))
         })?;
-        let doubt = match completed(&result) {
-            (completed, 0) if completed == users => doubts(*tester, &result, server_cores),
-            (completed, errors) => Some(format!("{completed} of {users} completed, {errors} errors")),
-        };
+        let doubt = unfinished(&result, users).or_else(|| doubts(*tester, &result, server_cores));
         let each = |cpu_s: f64| cpu_s / users as f64 * 1e3;
         whole.add(*tester, each(ended.cpu_s), doubt.as_deref(), told)?;
         without.add(*tester, each(ended.cpu_s - starts.of(*tester)), doubt.as_deref(), told)

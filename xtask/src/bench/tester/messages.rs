@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::cost::{Costs, Told};
 use super::idle::Starts;
-use super::{Bare, Stage, Tester, completed, doubts, watched};
+use super::{Bare, Stage, Tester, doubts, unfinished, watched};
 use crate::bench::in_turn;
 
 const SCRIPT: &str = "messages";
@@ -30,10 +30,7 @@ pub(super) fn measure(stage: &Stage<'_>, starts: &Starts, told: &mut Told) -> Re
     let measured = in_turn(stage.rounds(), &testers, |round, tester| {
         let run = || stage.script(*tester, SCRIPT, &target, &overrides, &round.to_string());
         let (ended, result, server_cores) = watched(server.program.pid(), run)?;
-        let doubt = match completed(&result) {
-            (USERS, 0) => doubts(*tester, &result, server_cores),
-            (users, errors) => Some(format!("{users} of {USERS} completed, {errors} errors")),
-        };
+        let doubt = unfinished(&result, USERS).or_else(|| doubts(*tester, &result, server_cores));
         let cost = (ended.cpu_s - starts.of(*tester)) / (USERS * times) as f64 * 1e6;
         costs.add(*tester, cost, doubt.as_deref(), told)
     });

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::bench::fanout::version_in_lock;
+use crate::bench::locked_version;
 use crate::command::logged;
 use crate::{tree, web};
 
@@ -23,8 +23,7 @@ impl Peers {
         let mut versions = Vec::new();
         for (folder, name) in [("e2e/artillery-1", "Artillery 1"), ("e2e/artillery-2", "Artillery 2")] {
             web::install(&tree::root().join(folder), name)?;
-            let lock = std::fs::read_to_string(tree::root().join(folder).join("package-lock.json"))?;
-            let version = version_in_lock(&lock, "artillery").unwrap_or_else(|| "unknown".to_owned());
+            let version = locked_version(&format!("{folder}/package-lock.json"), "artillery")?;
             versions.push((name.to_owned(), version));
         }
         let oha = oha()?;
