@@ -101,7 +101,7 @@ impl Stage {
         in_turn(options.rounds(), &SLOW_READERS, |round, slow| {
             let name = format!("slow-{slow}-{round}");
             let command = |listen| fanout::command(&self.folder, fanout::Peer::Dna, load, seconds, listen);
-            let measured = self.measure(&name, *slow, command)?;
+            let measured = self.measure(&name, *slow, seconds, command)?;
             println!("  {slow:>5} slow readers, round {}: {}", round + 1, measured.line());
             runs.push(measured.json(&format!("{slow} slow readers"), round));
             put(&mut rows, *slow, measured);
@@ -150,7 +150,7 @@ impl Stage {
         println!("\n{} people in one place", thousands(IN_ONE_PLACE as f64));
         in_turn(options.rounds(), &RATES, |round, rate| {
             let name = format!("crowd-{rate}-{round}");
-            let measured = self.measure(&name, 0, |listen| self.crowd(*rate, seconds, listen))?;
+            let measured = self.measure(&name, 0, seconds, |listen| self.crowd(*rate, seconds, listen))?;
             println!("  {rate:>5} messages a second, round {}: {}", round + 1, measured.line());
             runs.push(measured.json(&format!("{rate} messages a second"), round));
             put(&mut rows, *rate, measured);
@@ -193,7 +193,13 @@ impl Stage {
     }
 
     /// drumfire against a `dna` begun for it, which says at the end what it closed and dropped.
-    fn measure(&self, name: &str, slow: u64, load: impl FnOnce(SocketAddr) -> Command) -> Result<Measured> {
+    fn measure(
+        &self,
+        name: &str,
+        slow: u64,
+        seconds: u64,
+        load: impl FnOnce(SocketAddr) -> Command,
+    ) -> Result<Measured> {
         let listen = free_port()?;
         let mut dna = Command::new(tree::binary("dna"));
         dna.env("DNA_NO_LIMITS", "true").env("DNA_CONFIG", self.folder.join("dna.toml"));
@@ -211,7 +217,7 @@ impl Stage {
         stage::end(&mut dna)?;
         thread::sleep(PAUSE);
         let said = said.context("dna does not tell its metrics")?;
-        Measured::of(&run?, &said, most_memory.context("dna's memory cannot be read")?)
+        Measured::of(&run?, seconds, &said, most_memory.context("dna's memory cannot be read")?)
     }
 }
 
@@ -232,8 +238,8 @@ struct Measured {
 }
 
 impl Measured {
-    fn of(run: &Run, metrics: &str, most_memory: u64) -> Result<Self> {
-        let usage = run.usage(0, 1).context("drumfire ended at once")?;
+    fn of(run: &Run, seconds: u64, metrics: &str, most_memory: u64) -> Result<Self> {
+        let usage = run.usage(0, seconds).context("drumfire ended before its messages were sent")?;
         let closed = closed(metrics);
         Ok(Self {
             p50_ms: run.time("drumfire.delivery", "p50").unwrap_or(f64::NAN),
