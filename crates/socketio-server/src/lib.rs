@@ -11,7 +11,7 @@
 //! - [`application`]: what an application implements and is told.
 //! - [`config`]: limits and times.
 //! - [`frame`]: one encoded message shared by many outboxes.
-//! - [`worker`]: accepts, routes HTTP, flushes what is dirty, drains.
+//! - [`worker`]: accepts, routes HTTP, keeps time, drains; its `flush` writes what is dirty.
 //! - `session`: one Engine.IO client and its namespaces.
 //! - [`socket`]: one client in one namespace, as the application sees it.
 //! - [`handshake`]: the request it came with.
