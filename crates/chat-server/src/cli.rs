@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use chat_server::clock;
-use chat_server::config::{Config, TestWorld, TlsSettings, default_data_dir};
+use chat_server::config::{Batch, Config, TestWorld, TlsSettings, default_data_dir};
 use chat_server::data_dir::DataDir;
 use chat_server::rotation::Secrets;
 use chat_server::server;
@@ -100,6 +100,9 @@ struct Serve {
     /// What an acknowledged message survives [default: power]
     #[arg(long, env = "DNA_DURABILITY", value_enum, value_name = "WHAT")]
     durability: Option<Durability>,
+    /// Send to many hearers in one system call (io_uring) [default: auto, which is where it is measured to be cheaper]
+    #[arg(long, env = "DNA_BATCH", value_enum, value_name = "WHEN")]
+    batch: Option<Batch>,
     /// Who may enter the test world with an ordinary token [default: auto, which is open on loopback only]
     #[arg(long, env = "DNA_TEST_WORLD", value_enum, value_name = "WHO")]
     test_world: Option<TestWorld>,
@@ -253,6 +256,9 @@ fn settings(arguments: Serve) -> anyhow::Result<Config> {
     }
     if let Some(durability) = arguments.durability {
         config.durability = durability;
+    }
+    if let Some(batch) = arguments.batch {
+        config.batch = batch;
     }
     if let Some(test_world) = arguments.test_world {
         config.test_world = test_world;

@@ -29,6 +29,9 @@ pub struct Config {
     pub workers: usize,
     /// What an acknowledged message survives: `power` or `process`.
     pub durability: Durability,
+    /// Whether what goes to many hearers is handed to the kernel in one call (`io_uring`): `on`, `off`, or `auto` (where
+    /// that is measured to be cheaper at the start).
+    pub batch: Batch,
     /// Who may enter the test world without a test token: `open`, `closed`, or `auto` (open on loopback).
     pub test_world: TestWorld,
     pub limits: Limits,
@@ -38,6 +41,14 @@ pub struct Config {
     pub tls: TlsSettings,
     /// The secret before this one.
     pub tokens: Tokens,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Batch {
+    Auto,
+    On,
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -137,6 +148,7 @@ impl Default for Config {
             data: None,
             workers: 0,
             durability: Durability::Power,
+            batch: Batch::Auto,
             test_world: TestWorld::Auto,
             limits: Limits::default(),
             chat: ChatSettings::default(),
@@ -322,7 +334,8 @@ impl Config {
         }
     }
 
-    pub(crate) fn socket_config(&self) -> socketio_server::Config {
+    /// `batch`: as decided by [`Config::batch`].
+    pub(crate) fn socket_config(&self, batch: bool) -> socketio_server::Config {
         let sockets = &self.sockets;
         socketio_server::Config {
             polling: sockets.polling,
@@ -336,6 +349,7 @@ impl Config {
             message_timeout: Duration::from_millis(sockets.message_ms),
             body_timeout: Duration::from_millis(sockets.message_ms),
             input_bytes: sockets.input_bytes,
+            batch,
             max_waiting: self.waiting_per_worker(),
             polling_per_address: self.limits.connections_per_address,
             cors: if sockets.allowed_origins.is_empty() {

@@ -290,7 +290,7 @@ impl Metrics {
             text,
             "# HELP dna_connected Open sessions.\n# TYPE dna_connected gauge\ndna_connected {connected}"
         );
-        let counters: [(&str, &str, ServerCounter); 13] = [
+        let counters: [(&str, &str, ServerCounter); 14] = [
             ("accepted", "TCP connections accepted", |stats| &stats.accepted),
             ("tls_failed", "TLS handshakes that failed", |stats| &stats.tls_failed),
             ("sessions_opened", "Sessions opened", |stats| &stats.opened),
@@ -301,8 +301,11 @@ impl Metrics {
             ("bytes_in", "Bytes received on sessions", |stats| &stats.bytes_in),
             ("frames_out", "Frames written", |stats| &stats.frames_out),
             ("bytes_out", "Bytes written", |stats| &stats.bytes_out),
-            ("writes", "Write calls", |stats| &stats.writes),
-            ("write_wouldblock", "Write calls that found the socket full", |stats| &stats.write_wouldblock),
+            ("writes", "Writes to sockets", |stats| &stats.writes),
+            ("writes_batched", "Writes handed to the kernel together with others", |stats| {
+                &stats.writes_batched
+            }),
+            ("write_wouldblock", "Writes that found the socket full", |stats| &stats.write_wouldblock),
             ("frames_dropped", "Frames dropped with a closed connection's outbox", |stats| {
                 &stats.frames_dropped
             }),

@@ -40,6 +40,9 @@ pub struct Config {
     pub flush_slice: Duration,
     /// A burst of at most this many dirty sockets is flushed before what is left of a larger one.
     pub small_burst: usize,
+    /// Whether what is to be written to many sockets is handed to the kernel in one call where it allows that;
+    /// [`batch::measure`](crate::batch::measure) tells whether that is cheaper here.
+    pub batch: bool,
     /// `TCP_NOTSENT_LOWAT` in bytes: how much unsent data the kernel takes from us per connection. Without it
     /// the kernel swallows megabytes from a reader that sleeps, and the outbox bound means nothing. `None`
     /// leaves the system's default.
@@ -99,6 +102,7 @@ impl Default for Config {
             outbox_age: Duration::from_secs(10),
             flush_slice: Duration::from_millis(1),
             small_burst: 256,
+            batch: false,
             notsent_lowat: Some(16 << 10),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(20),

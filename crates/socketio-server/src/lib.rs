@@ -19,6 +19,7 @@
 //! - [`per_address`]: how many of something each address has.
 //! - [`reason`]: why it ended, and which rule was broken.
 //! - `outbox`: the bounded queue of one session.
+//! - [`batch`]: many sends in one system call, and what that is worth here.
 //! - `heartbeat`: one timer wheel per worker.
 //! - `lobby`: connections between requests, bounded in number.
 //! - `transport`: bytes in, bytes out: `http` routes a request, `polling` answers polls and posts, `websocket` runs
@@ -26,6 +27,7 @@
 //! - [`stats`]: counters and histograms.
 
 pub mod application;
+pub mod batch;
 pub mod config;
 pub mod frame;
 pub mod handshake;

@@ -32,11 +32,11 @@ pub(crate) struct Outbox {
 }
 
 /// What one write call came to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     /// Nothing is left.
     Drained,
-    /// The call took all it was given, and there is more.
+    /// The call took all it was given, or was cut short, and there is more.
     More,
     /// The socket is full.
     Blocked,
@@ -109,28 +109,29 @@ impl Outbox {
         }
     }
 
-    /// One call of `write` with the frames at the front, at most [`BATCH`]; what it took is removed.
+    /// What one write call is offered: the frames at the front, at most [`BATCH`].
+    pub(crate) fn front(&self) -> impl Iterator<Item = IoSlice<'_>> {
+        let mut sent = self.sent;
+        self.queue
+            .iter()
+            .take(BATCH)
+            .map(move |entry| IoSlice::new(&entry.frame.as_bytes()[std::mem::take(&mut sent)..]))
+    }
+
+    /// One call of `write` with what [`Outbox::front`] gives; what it took is removed.
     pub(crate) fn write(
         &mut self,
         write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
         tally: &mut Tally,
     ) -> Written {
-        let Some(first) = self.queue.front() else { return Written::Drained };
-        let head = IoSlice::new(&first.frame.as_bytes()[self.sent..]);
-        let (result, offered) = if self.queue.len() == 1 {
-            (write(&[head]), head.len())
-        } else {
-            let mut slices = [IoSlice::new(&[]); BATCH];
-            slices[0] = head;
-            let mut count = 1;
-            let mut offered = head.len();
-            for (slice, entry) in slices[1..].iter_mut().zip(self.queue.iter().skip(1)) {
-                *slice = IoSlice::new(entry.frame.as_bytes());
-                offered += slice.len();
-                count += 1;
-            }
-            (write(&slices[..count]), offered)
-        };
+        let mut slices = [IoSlice::new(&[]); BATCH];
+        let (mut count, mut offered) = (0, 0);
+        for (slice, frame) in slices.iter_mut().zip(self.front()) {
+            *slice = frame;
+            offered += frame.len();
+            count += 1;
+        }
+        let result = write(&slices[..count]);
         self.settle(result, offered, tally)
     }
 
@@ -147,7 +148,8 @@ impl Outbox {
         self.settle(result, offered, tally)
     }
 
-    fn settle(&mut self, result: io::Result<usize>, offered: usize, tally: &mut Tally) -> Written {
+    /// What came of a write that was offered this many bytes of [`Outbox::front`].
+    pub(crate) fn settle(&mut self, result: io::Result<usize>, offered: usize, tally: &mut Tally) -> Written {
         match result {
             Ok(written) => {
                 self.remove(written, tally);
@@ -158,6 +160,7 @@ impl Outbox {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Written::Blocked,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Written::More,
             Err(error) => Written::Failed(error.kind()),
         }
     }

@@ -32,8 +32,10 @@ pub struct Stats {
     pub frames_out: AtomicU64,
     /// Bytes written.
     pub bytes_out: AtomicU64,
-    /// Write calls made.
+    /// Writes to single sockets, those in batches included.
     pub writes: AtomicU64,
+    /// Of these, the ones that were handed over with others in one call.
+    pub writes_batched: AtomicU64,
     /// Writes that found the socket full, at once or after a part.
     pub write_wouldblock: AtomicU64,
     /// Frames dropped unsent when a session closed.
@@ -44,7 +46,7 @@ pub struct Stats {
     http_faults: [AtomicU64; HttpFault::KINDS.len()],
     /// From the push of a frame to the end of the write that took its last byte.
     pub queue: Histogram,
-    /// Time of one write call.
+    /// Time of one write; in a batch, its share.
     pub write: Histogram,
 }
 

@@ -28,6 +28,7 @@ use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use crate::application::Application;
+use crate::batch::Ring;
 use crate::config::Config;
 use crate::frame::Frame;
 use crate::heartbeat::{Tick, Wheel};
@@ -77,6 +78,8 @@ pub struct Worker<A: Application> {
     flusher: RefCell<Option<Waker>>,
     /// What one flush has counted and not yet added to `stats`.
     gathered: RefCell<Gathered>,
+    /// Sends for many sockets at once.
+    ring: RefCell<Option<Ring>>,
     wheel: RefCell<Wheel>,
     tick_length: Duration,
     /// The wheel's task waits for the first session.
@@ -177,6 +180,7 @@ impl<A: Application> Worker<A> {
             chores: RefCell::default(),
             flusher: RefCell::default(),
             gathered: RefCell::default(),
+            ring: RefCell::new(config.batch.then(open_ring).flatten()),
             tick_length: wheel.tick(),
             wheel: RefCell::new(wheel),
             first_session: Notify::new(),
@@ -662,6 +666,12 @@ impl<A: Application> fmt::Debug for Worker<A> {
             .field("connections", &self.connections())
             .finish_non_exhaustive()
     }
+}
+
+fn open_ring() -> Option<Ring> {
+    Ring::new()
+        .inspect_err(|error| tracing::warn!(%error, "no io_uring: each send is a call of its own"))
+        .ok()
 }
 
 /// Runs a task whose panic ends the process: tokio would keep it in a handle nobody looks at, and the worker

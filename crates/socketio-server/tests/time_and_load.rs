@@ -292,16 +292,26 @@ fn a_small_burst_does_not_wait_for_a_large_one() {
 }
 
 #[test]
-fn a_slow_reader_that_reads_in_time_loses_nothing() {
-    let server = Server::start(config());
-    let mut slow = narrow(&server);
-    server.run(|worker| {
-        let socket = worker.sockets().remove(0);
-        burst(0, 450).for_each(|frame| socket.push(&frame));
-        socket.close(CloseCode(4001), "done");
-    });
-    assert_eq!(read_flood(&mut slow), (450, Got::Close(Some(4001))));
-    assert!(server.stats.write_wouldblock.load(Relaxed) > 0);
+fn slow_readers_that_read_in_time_lose_nothing() {
+    // One by one, and with many in each batch, some of whose sockets are full.
+    for (batch, readers) in [(false, 3), (true, 1), (true, 20)] {
+        let server = Server::start(Config { batch, ..config() });
+        let mut slow: Vec<_> = (0..readers).map(|_| narrow(&server)).collect();
+        let mut fast: Vec<_> = (0..readers).map(|_| server.client(4)).collect();
+        server.run(|worker| {
+            for frame in burst(0, 450) {
+                worker.sockets().iter().for_each(|socket| socket.push(&frame));
+            }
+            worker.sockets().iter().for_each(|socket| socket.close(CloseCode(4001), "done"));
+        });
+        for client in fast.iter_mut().chain(&mut slow) {
+            assert_eq!(read_flood(client), (450, Got::Close(Some(4001))));
+        }
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
+        assert!(count(&server.stats.write_wouldblock) > 0);
+        let can_batch = batch && readers > 1 && socketio_server::batch::measure().is_ok();
+        assert_eq!(count(&server.stats.writes_batched) > 0, can_batch);
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub(crate) mod stream;
 pub(crate) mod websocket;
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use socketio_wire::websocket::close::CloseCode;
 
@@ -33,6 +34,21 @@ impl Transport {
             Transport::Websocket(writer) => outbox.write(|frames| writer.write(frames), tally),
             Transport::Polling(writer) => outbox.write_whole(|frames| writer.write(frames), tally),
             Transport::Gone => Written::Failed(io::ErrorKind::NotConnected),
+        }
+    }
+
+    /// Where the outbox may be sent to as it is, by whoever sends for many: [`Transport::flush`] does nothing else.
+    pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Transport::Websocket(writer) => writer.socket(),
+            Transport::Polling(_) | Transport::Gone => None,
+        }
+    }
+
+    /// Such a send found the socket full.
+    pub(crate) fn found_full(&self) {
+        if let Transport::Websocket(writer) = self {
+            writer.found_full();
         }
     }
 

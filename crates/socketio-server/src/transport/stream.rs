@@ -9,6 +9,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, BufRead as _, IoSlice, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -111,6 +112,20 @@ impl Stream {
             (Stream::Tcp(tcp), many) => tcp.try_write_vectored(many),
             (Stream::Tls(tls), slices) => tls.write(slices),
         }
+    }
+
+    /// The socket, where what is written leaves as it is.
+    pub(crate) fn plain_socket(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Stream::Tcp(tcp) => Some(tcp.as_fd()),
+            Stream::Tls(_) => None,
+        }
+    }
+
+    /// Somebody else's send on the plain socket would have blocked: waiting for it to be ready means something again.
+    pub(crate) fn found_full(&self) {
+        let full = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let _ = self.tcp().try_io(Interest::WRITABLE, full);
     }
 
     /// Whether the socket has yet to take something that [`Stream::write`] took.

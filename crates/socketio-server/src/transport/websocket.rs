@@ -10,6 +10,7 @@
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -42,6 +43,14 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.stream.write(slices)
+    }
+
+    pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.stream.plain_socket()
+    }
+
+    pub(crate) fn found_full(&self) {
+        self.stream.found_full();
     }
 
     pub(crate) fn holds_back(&self) -> bool {

@@ -1,10 +1,12 @@
 //! From the outboxes to the sockets: whose turn it is, and for how long.
 
 use std::collections::VecDeque;
+use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::task::Poll;
 
 use crate::application::Application;
+use crate::batch::{MOST_SENDS, Ring, Send};
 use crate::outbox::{Micros, Tally, Written};
 use crate::reason::Reason;
 use crate::session::{Phase, Session};
@@ -13,6 +15,9 @@ use crate::worker::Worker;
 
 /// Sessions of a large burst flushed in each slice, however much else there is.
 const LEAST_PROGRESS: usize = 32;
+
+/// For fewer, a call each is as cheap.
+const LEAST_BATCH: usize = 3;
 
 /// What the flush task has to do. A session may stand in several lists; its flags say which entry counts.
 pub(super) struct Lists<A: Application> {
@@ -40,6 +45,7 @@ impl<A: Application> Lists<A> {
 pub(super) struct Gathered {
     tally: Tally,
     writes: u64,
+    writes_batched: u64,
     frames: u64,
     bytes: u64,
     wouldblock: u64,
@@ -52,6 +58,7 @@ impl Default for Gathered {
         Self {
             tally: Tally::default(),
             writes: 0,
+            writes_batched: 0,
             frames: 0,
             bytes: 0,
             wouldblock: 0,
@@ -60,6 +67,9 @@ impl Default for Gathered {
         }
     }
 }
+
+/// Sessions whose turn has come, and which are written for together.
+type Batch<A> = Vec<Rc<Session<A>>>;
 
 impl<A: Application> Worker<A> {
     pub(crate) fn list(&self, session: &Rc<Session<A>>) {
@@ -134,10 +144,10 @@ impl<A: Application> Worker<A> {
         let slice = self.config.flush_slice.as_micros() as Micros;
         let mut lists = self.lists.borrow_mut();
         let Lists { urgent, fresh, bulk, .. } = &mut *lists;
+        let mut batch = Vec::new();
         while let Some(session) = urgent.pop_front() {
-            if session.urgent.get() && self.flush(&session) {
-                session.listed.set(true);
-                bulk.push_back(session);
+            if session.urgent.get() {
+                self.flush_soon(session, &mut batch, bulk);
             }
             // Everybody's heartbeat may be due at once.
             if self.clock().wrapping_sub(start) >= slice {
@@ -145,25 +155,77 @@ impl<A: Application> Worker<A> {
             }
         }
         let small = fresh.len() <= self.config.small_burst;
-        for session in fresh.drain(..) {
-            if !small || (session.listed.get() && self.flush(&session)) {
-                session.listed.set(true);
+        // Whoever is not listed any more stands in the batch already, or has nothing to write.
+        for session in fresh.drain(..).filter(|session| session.listed.get()) {
+            if small {
+                self.flush_soon(session, &mut batch, bulk);
+            } else {
                 bulk.push_back(session);
             }
         }
         let mut done = 0;
         while let Some(session) = bulk.pop_front() {
-            if session.listed.get() && self.flush(&session) {
-                session.listed.set(true);
-                bulk.push_back(session);
+            if session.listed.get() {
+                self.flush_soon(session, &mut batch, bulk);
             }
             done += 1;
             if done >= LEAST_PROGRESS && self.clock().wrapping_sub(start) >= slice {
                 break;
             }
         }
+        self.flush_batch(&mut batch, bulk);
         drop(lists);
         self.publish();
+    }
+
+    /// Writes for one session, at once or with the batch. What is left then goes to `bulk`.
+    fn flush_soon(&self, session: Rc<Session<A>>, batch: &mut Batch<A>, bulk: &mut VecDeque<Rc<Session<A>>>) {
+        if self.ring.borrow().is_none() || session.transport.borrow().socket().is_none() {
+            if self.flush(&session) {
+                session.listed.set(true);
+                bulk.push_back(session);
+            }
+        } else if take_turn(&session) {
+            batch.push(session);
+            if batch.len() == MOST_SENDS {
+                self.flush_batch(batch, bulk);
+            }
+        }
+    }
+
+    /// Writes for all sessions of a batch, which it empties.
+    fn flush_batch(&self, batch: &mut Batch<A>, bulk: &mut VecDeque<Rc<Session<A>>>) {
+        let mut ring_place = self.ring.borrow_mut();
+        let ring = ring_place.as_mut().filter(|_| batch.len() >= LEAST_BATCH);
+        let Some(ring) = ring else {
+            for session in batch.drain(..) {
+                if self.write(&session) {
+                    session.listed.set(true);
+                    bulk.push_back(session);
+                }
+            }
+            return;
+        };
+        let before = self.clock();
+        let outcomes = send_all(ring, batch);
+        if ring.is_broken() {
+            *ring_place = None;
+        }
+        let each = self.refresh_clock().wrapping_sub(before) / batch.len() as Micros;
+        let mut gathered = self.gathered.borrow_mut();
+        gathered.writes += batch.len() as u64;
+        gathered.writes_batched += batch.len() as u64;
+        gathered.write.record(each.into(), batch.len() as u32);
+        for (session, (offered, outcome)) in batch.drain(..).zip(outcomes) {
+            if matches!(&outcome, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+                session.transport.borrow().found_full();
+            }
+            let written = session.outbox.borrow_mut().settle(outcome, offered, &mut gathered.tally);
+            if self.written(&session, written, &mut gathered) {
+                session.listed.set(true);
+                bulk.push_back(session);
+            }
+        }
     }
 
     /// Writes out of turn, for a transport that was blocked and is not any more.
@@ -178,29 +240,29 @@ impl<A: Application> Worker<A> {
 
     /// One write call for one session. Tells whether it took everything offered and more is left.
     fn flush(&self, session: &Rc<Session<A>>) -> bool {
-        session.listed.set(false);
-        session.urgent.set(false);
-        if session.blocked.get() || session.phase.get() == Phase::Dead {
-            return false;
-        }
-        let mut outbox = session.outbox.borrow_mut();
-        if outbox.is_empty() {
-            return false;
-        }
+        take_turn(session) && self.write(session)
+    }
+
+    fn write(&self, session: &Rc<Session<A>>) -> bool {
         let mut gathered = self.gathered.borrow_mut();
         let gathered = &mut *gathered;
         let before = self.clock();
-        let transport = session.transport.borrow();
-        let written = transport.flush(&mut outbox, &mut gathered.tally);
+        let written = session.transport.borrow().flush(&mut session.outbox.borrow_mut(), &mut gathered.tally);
         let now = self.refresh_clock();
         gathered.writes += 1;
-        gathered.bytes += std::mem::take(&mut gathered.tally.bytes) as u64;
         gathered.write.record(now.wrapping_sub(before).into(), 1);
+        self.written(session, written, gathered)
+    }
+
+    /// After a write. Tells whether it took everything offered and more is left.
+    fn written(&self, session: &Rc<Session<A>>, written: Written, gathered: &mut Gathered) -> bool {
+        let now = self.clock();
+        gathered.bytes += std::mem::take(&mut gathered.tally.bytes) as u64;
         for pushed in gathered.tally.pushed.drain(..) {
             gathered.frames += 1;
             gathered.queue.record(now.wrapping_sub(pushed).into(), 1);
         }
-        drop(outbox);
+        let transport = session.transport.borrow();
         match written {
             Written::More => return true,
             Written::Drained => {
@@ -237,6 +299,7 @@ impl<A: Application> Worker<A> {
         let (stats, gathered) = (&*self.stats, &mut *gathered);
         let counters = [
             (&stats.writes, &mut gathered.writes),
+            (&stats.writes_batched, &mut gathered.writes_batched),
             (&stats.frames_out, &mut gathered.frames),
             (&stats.bytes_out, &mut gathered.bytes),
             (&stats.write_wouldblock, &mut gathered.wouldblock),
@@ -249,4 +312,38 @@ impl<A: Application> Worker<A> {
         stats.queue.merge(&mut gathered.queue);
         stats.write.merge(&mut gathered.write);
     }
+}
+
+/// The session stands in no list any more. Tells whether there is something to write for it.
+fn take_turn<A: Application>(session: &Rc<Session<A>>) -> bool {
+    session.listed.set(false);
+    session.urgent.set(false);
+    !session.blocked.get() && session.phase.get() != Phase::Dead && !session.outbox.borrow().is_empty()
+}
+
+/// For each session how many bytes were offered, and what came of it.
+fn send_all<A: Application>(ring: &mut Ring, batch: &Batch<A>) -> Vec<(usize, io::Result<usize>)> {
+    debug_assert!(
+        batch.iter().map(Rc::as_ptr).collect::<std::collections::HashSet<_>>().len() == batch.len(),
+        "a session stands in a batch once, or its frames would leave twice"
+    );
+    let transports: Vec<_> = batch.iter().map(|session| session.transport.borrow()).collect();
+    let outboxes: Vec<_> = batch.iter().map(|session| session.outbox.borrow()).collect();
+    let mut frames = Vec::with_capacity(batch.len());
+    let ends: Vec<_> = outboxes
+        .iter()
+        .map(|outbox| {
+            frames.extend(outbox.front());
+            frames.len()
+        })
+        .collect();
+    let mut start = 0;
+    let mut sends = Vec::with_capacity(batch.len());
+    for (transport, end) in transports.iter().zip(ends) {
+        let frames = &frames[std::mem::replace(&mut start, end)..end];
+        sends.extend(transport.socket().map(|socket| Send { socket, frames }));
+    }
+    let offered = |send: &Send<'_>| send.frames.iter().map(|frame: &IoSlice<'_>| frame.len()).sum();
+    let outcomes = ring.send(&sends);
+    sends.iter().map(offered).zip(outcomes).collect()
 }

@@ -294,6 +294,8 @@ pub fn config() -> Config {
     Config {
         ping_interval: std::time::Duration::from_secs(300),
         ping_timeout: std::time::Duration::from_secs(300),
+        // Where the system has it; few at a time are written one by one anyway.
+        batch: true,
         ..Config::default()
     }
 }
