@@ -30,17 +30,20 @@ pub enum Durability {
     Process,
 }
 
-/// From this size on the log is copied into the database.
+/// From this much in the log on it is copied into the database.
 const CHECKPOINT_FROM_BYTES: u64 = 4 << 20;
-/// From this size on writers wait for the rest of the checkpoint, which also empties the file: under steady
-/// load one that lets them pass never reaches the end of the log.
-const TRUNCATE_FROM_BYTES: u64 = 16 << 20;
+/// From this much on writers wait for the rest of the checkpoint, behind which the log begins anew: under steady load
+/// one that lets them pass never reaches the end. The file keeps its size: what is written over costs its flush no
+/// change of the file's length, which is half of what a flush costs.
+const RESTART_FROM_BYTES: u64 = 16 << 20;
+/// What SQLite puts before each page in the log, bytes.
+const FRAME_HEADER: u64 = 24;
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
 
 /// How long writers, and the end of the process, wait for a reader in the way of that, each time; a reader who
 /// stays is not waited for.
-const TRUNCATE_PATIENCE: Duration = Duration::from_millis(100);
-/// From this size on it is said that somebody keeps the log from being emptied.
+const RESTART_PATIENCE: Duration = Duration::from_millis(100);
+/// From this size on it is said that somebody keeps the log from beginning anew, and afterwards the file is emptied.
 const WARN_FROM_BYTES: u64 = 32 << 20;
 
 /// Messages deleted in one transaction: a few milliseconds, for which those who save wait.
@@ -287,7 +290,7 @@ impl Storage for SqliteStorage {
     }
 
     fn wal_bytes(&self) -> u64 {
-        std::fs::metadata(&self.wal).map_or(0, |file| file.len())
+        file_size(&self.wal)
     }
 }
 
@@ -299,7 +302,7 @@ impl Drop for SqliteStorage {
         }
         // Leaves one plain file behind for whoever looks at it next.
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = writer.busy_timeout(TRUNCATE_PATIENCE);
+        let _ = writer.busy_timeout(RESTART_PATIENCE);
         let _ = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     }
 }
@@ -403,32 +406,19 @@ fn spawn_checkpointer(
     wal: PathBuf,
 ) -> rusqlite::Result<(mpsc::Sender<()>, JoinHandle<()>)> {
     let connection = connect(path, durability)?;
-    connection.busy_timeout(TRUNCATE_PATIENCE)?;
+    connection.busy_timeout(RESTART_PATIENCE)?;
+    let page: u32 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
     let (stop, stopped) = mpsc::channel::<()>();
     let (mut failing, mut held) = (false, false);
     let thread = std::thread::Builder::new()
         .name("checkpoint".into())
         .spawn(move || {
             while stopped.recv_timeout(CHECKPOINT_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
-                let bytes = std::fs::metadata(&wal).map_or(0, |file| file.len());
-                // Whether all of the log is in the database now: not while somebody reads an older state.
-                let checkpoint = |mode| {
-                    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-                        Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
-                    })
-                };
-                let result = match bytes {
-                    // The bulk first, beside the writers; then they wait for the little that came meanwhile.
-                    TRUNCATE_FROM_BYTES.. => checkpoint("PASSIVE").and_then(|is_whole| {
-                        if is_whole { checkpoint("TRUNCATE").map(|_| true) } else { Ok(false) }
-                    }),
-                    CHECKPOINT_FROM_BYTES.. => checkpoint("PASSIVE").map(|_| true),
-                    _ => Ok(true),
-                };
-                let is_held = bytes >= WARN_FROM_BYTES && matches!(result, Ok(false));
+                let result = checkpoint(&connection, page, &wal);
+                let is_held = matches!(result, Ok(log) if log.bytes >= WARN_FROM_BYTES && !log.is_copied);
                 if is_held && !held {
                     tracing::warn!(
-                        bytes,
+                        bytes = file_size(&wal),
                         "somebody reads an old state of the database: its log grows until they end"
                     );
                 }
@@ -444,6 +434,43 @@ fn spawn_checkpointer(
         })
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     Ok((stop, thread))
+}
+
+/// The write-ahead log at one moment.
+#[derive(Clone, Copy)]
+struct Log {
+    /// In use; the file may be larger.
+    bytes: u64,
+    /// All of it is in the database: not while somebody reads an older state.
+    is_copied: bool,
+}
+
+/// As much of a checkpoint as the log's size asks for. `page`: bytes.
+fn checkpoint(connection: &Connection, page: u32, wal: &Path) -> rusqlite::Result<Log> {
+    let run = |mode| {
+        connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+            let (frames, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
+            Ok(Log {
+                bytes: frames.max(0).cast_unsigned() * (u64::from(page) + FRAME_HEADER),
+                is_copied: frames == copied,
+            })
+        })
+    };
+    let log = run("NOOP")?;
+    let is_overgrown = file_size(wal) >= WARN_FROM_BYTES;
+    if !is_overgrown && (log.bytes < CHECKPOINT_FROM_BYTES || log.is_copied) {
+        return Ok(log);
+    }
+    // The bulk first, beside the writers; then they wait for the little that came meanwhile.
+    let log = run("PASSIVE")?;
+    if !log.is_copied || (log.bytes < RESTART_FROM_BYTES && !is_overgrown) {
+        return Ok(log);
+    }
+    run(if is_overgrown { "TRUNCATE" } else { "RESTART" })
+}
+
+fn file_size(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |file| file.len())
 }
 
 #[cfg(test)]
