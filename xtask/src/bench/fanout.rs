@@ -189,7 +189,7 @@ impl Load {
         }
         json!({"config": {
             "phases": phases,
-            "listeners": load::people(self.listeners, self.within().round(), RADII_M),
+            "listeners": load::people(self.listeners, MIDDLE, self.within().round(), RADII_M),
         }})
     }
 }
