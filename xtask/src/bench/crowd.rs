@@ -31,14 +31,14 @@ const FIRST_SLOW_IDX: u64 = 9_000_001;
 
 const IN_ONE_PLACE: u64 = 15_000;
 const RATES: [u64; 2] = [10, 50];
-const CROWD_SECONDS: u64 = 15;
+const CROWD_SECONDS: u64 = 12;
 /// Twenty kilometres north of all other loads: no circle reaches from one to the other.
 const PLACE: (f64, f64) = (127.0276, 37.6779);
 /// In which all of them are, well inside what each hears.
 const CROWD_WITHIN_M: f64 = 50.0;
 const FIRST_OF_CROWD_IDX: u64 = 8_000_001;
 const FIRST_WRITER_IDX: u64 = 7_000_001;
-/// So that each of them is asked for a sign of life several times in a run.
+/// So that each of them is asked for a sign of life more than once in a run.
 const PING_INTERVAL_MS: u64 = 5_000;
 /// What is late is heard all the same.
 const CROWD_DEADLINE: &str = "60s";
@@ -59,7 +59,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
                 PING_INTERVAL_MS / 1_000
             ),
             neighbour::words(),
-            "A round counts when `drumfire` kept its own time. Memory is the most of a run, closes and dropped frames are `dna`'s own counts \
+            "At most three rounds, for they are long. A round counts when `drumfire` kept its own time. Memory is the most of a run, closes and dropped frames are `dna`'s own counts \
              at its end; everybody else leaves by themselves (`client_close`)."
                 .to_owned(),
         ],
@@ -139,7 +139,7 @@ impl Stage {
         let load = fanout::JOURNAL;
         let mut rows = Rows::default();
         println!("\nslow readers beside {load}");
-        in_turn(options.rounds(), &SLOW_READERS, |round, slow| {
+        in_turn(options.few_rounds(), &SLOW_READERS, |round, slow| {
             let measured = self.beside_slow(*slow, seconds, round)?;
             println!("  {slow:>5} slow readers, round {}: {}", round + 1, measured.line());
             runs.push(measured.json(&format!("{slow} slow readers"), round));
@@ -198,7 +198,7 @@ impl Stage {
         let seconds = options.seconds_or(CROWD_SECONDS);
         let mut rows = Rows::default();
         println!("\n{} people in one place", thousands(IN_ONE_PLACE as f64));
-        in_turn(options.rounds(), &RATES, |round, rate| {
+        in_turn(options.few_rounds(), &RATES, |round, rate| {
             let name = format!("{rate}-{round}");
             let measured = self.beside_dna(&self.crowd.join(format!("{name}-dna.log")), |listen, dna| {
                 let run = load::fire(&mut self.crowd(*rate, seconds, listen), &[dna], &self.crowd, &name)?;

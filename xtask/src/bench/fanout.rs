@@ -28,7 +28,7 @@ pub(super) const PART: &str = "fanout";
 const TITLE: &str = "Fan-out: server CPU per delivery";
 const SCRIPT: &str = "bench/fanout.yml";
 const CENTRIFUGO_SCRIPT: &str = "bench/centrifugo.yml";
-const SECONDS: u64 = 6;
+const SECONDS: u64 = 5;
 /// Everybody has come within the first second; one more, so that nobody's first message is in what is measured.
 pub(super) const FROM: u64 = 2;
 /// So that no run meets the closing sockets of the one before.
@@ -118,6 +118,11 @@ impl Load {
             Peer::Socketioxide | Peer::Node => self != GENTLE,
             Peer::Bare | Peer::Dna | Peer::Y2018 => true,
         }
+    }
+
+    /// All of them where something is to be reached.
+    fn rounds(self, options: &Options) -> usize {
+        if [JOURNAL, TENFOLD].contains(&self) { options.rounds() } else { options.few_rounds() }
     }
 
     /// Channels of Centrifugo, so that each has as many who hear it.
@@ -513,7 +518,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         println!("\n{load}");
         let peers: Vec<_> = peers.iter().copied().filter(|peer| load.is_for(*peer)).collect();
         let mut rows: Vec<(Peer, Row)> = peers.iter().map(|peer| (*peer, Row::default())).collect();
-        in_turn(options.rounds(), &peers, |round, peer| {
+        in_turn(load.rounds(options), &peers, |round, peer| {
             let (_, row) = rows.iter_mut().find(|(other, _)| other == peer).context("a row for each")?;
             if row.is_hopeless() {
                 return Ok(());
@@ -566,7 +571,8 @@ fn words(seconds: u64) -> Vec<String> {
             "Processor time of the server for each frame it hands to one hearer. The crowd stands before the measurement begins, \
              each of the writers (at most {MOST_WRITERS}) speaks at a place of their own, and nobody connects during the {seconds} s \
              that are measured. CPU is read from `/proc/<pid>/stat` of all of a server's processes, deliveries are counted by `drumfire`, \
-             the writer's own copy included. Medians of the rounds beside them; in each round all servers run in turn."
+             the writer's own copy included. Medians of the rounds beside them, at most three \
+             where nothing is to be reached; in each round all servers run in turn."
         ),
         "`dna` stores every message, on disk, before anybody sees it, and looks at each token; bare send stores nothing and \
          looks at no token; socketioxide and Node keep nothing but a grid of people in memory and verify a token once a connection; \

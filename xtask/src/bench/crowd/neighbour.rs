@@ -44,7 +44,7 @@ pub(super) fn measure(
     let seconds = options.seconds_or(SECONDS);
     let (mut rows, mut crowd) = (Rows::default(), Rows::default());
     println!("\nneighbours of a crowd: {LOAD}");
-    in_turn(options.rounds(), &[ALONE, BESIDE], |round, who| {
+    in_turn(options.few_rounds(), &[ALONE, BESIDE], |round, who| {
         let (measured, meanwhile) = run(stage, seconds, *who == BESIDE, round)?;
         let mut tell = |who: &str, measured: &Measured| {
             println!("  {who:<20} round {}: {}", round + 1, measured.line());

@@ -19,7 +19,7 @@ use crate::{stage, tree};
 const SCRIPT: &str = "journal";
 /// As the file says.
 const RATE: u64 = 300;
-const SECONDS: u64 = 8;
+const SECONDS: u64 = 6;
 const TENFOLD_SECONDS: u64 = 30;
 
 const TESTERS: [Tester; 4] = [Tester::Bare, Tester::Drumfire, Tester::Artillery1, Tester::Artillery2];

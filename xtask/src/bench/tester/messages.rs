@@ -12,7 +12,7 @@ const SCRIPT: &str = "messages";
 /// As the script says; each says 50 things a second.
 const USERS: u64 = 50;
 const A_SECOND: u64 = 50;
-const SECONDS: u64 = 8;
+const SECONDS: u64 = 5;
 
 const TESTERS: [Tester; 3] = [Tester::Drumfire, Tester::Artillery1, Tester::Artillery2];
 
