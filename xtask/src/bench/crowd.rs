@@ -11,11 +11,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::fanout;
 use super::figure::thousands;
-use super::goal::{self, Bound, Goal};
+use super::goal::{Bound, Goal};
 use super::load::{self, Fired};
 use super::report::Section;
 use super::{Ground, Options, free_port, in_turn};
@@ -66,12 +66,9 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         commands: vec!["cargo xtask bench crowd".to_owned()],
         ..Section::default()
     };
-    let mut runs = Vec::new();
-    let mut goals = stage.slow_readers(options, &mut section, &mut runs)?;
-    goals.extend(stage.one_place(options, &mut section, &mut runs)?);
-    goals.extend(neighbour::measure(&stage, options, &mut section, &mut runs)?);
-    section.tables.insert(0, goal::table(&goals));
-    section.runs = Value::Array(runs);
+    stage.slow_readers(options, &mut section)?;
+    stage.one_place(options, &mut section)?;
+    neighbour::measure(&stage, options, &mut section)?;
     Ok(section)
 }
 
@@ -129,12 +126,7 @@ impl Stage {
         ran
     }
 
-    fn slow_readers(
-        &self,
-        options: &Options,
-        section: &mut Section,
-        runs: &mut Vec<Value>,
-    ) -> Result<Vec<Goal>> {
+    fn slow_readers(&self, options: &Options, section: &mut Section) -> Result<()> {
         let seconds = if options.quick { 6 } else { options.seconds.unwrap_or(SLOW_SECONDS) };
         let load = fanout::JOURNAL;
         let mut rows = Rows::default();
@@ -142,25 +134,22 @@ impl Stage {
         in_turn(options.few_rounds(), &SLOW_READERS, |round, slow| {
             let measured = self.beside_slow(*slow, seconds, round)?;
             println!("  {slow:>5} slow readers, round {}: {}", round + 1, measured.line());
-            runs.push(measured.json(&format!("{slow} slow readers"), round));
+            section.runs.push(measured.json(&format!("{slow} slow readers"), round));
             rows.add(&thousands(*slow as f64), measured);
             Ok(())
         })?;
         section.tables.push(rows.table(&format!("## Beside slow readers, {seconds} s"), "slow readers"));
         section.notes.extend(rows.notes("slow readers"));
         let p99 = |slow: &str| rows.figure(slow, |run| run.p99_ms);
-        let mut goals: Vec<_> = ["1", "1,000"]
-            .into_iter()
-            .map(|slow| Goal {
-                what: format!("others' delivery p99 beside {slow} slow readers, to that without"),
-                at: Bound::Most(2.0),
-                measured: p99(slow).over(&p99("0")).median(),
-                unit: "",
-                decimals: 2,
-            })
-            .collect();
-        goals.push(rows.none_lost("beside slow readers"));
-        Ok(goals)
+        section.goals.extend(["1", "1,000"].map(|slow| Goal {
+            what: format!("others' delivery p99 beside {slow} slow readers, to that without"),
+            at: Bound::Most(2.0),
+            measured: p99(slow).over(&p99("0")).median(),
+            unit: "",
+            decimals: 2,
+        }));
+        section.goals.push(rows.none_lost("beside slow readers"));
+        Ok(())
     }
 
     fn beside_slow(&self, slow: u64, seconds: u64, round: usize) -> Result<Measured> {
@@ -189,12 +178,7 @@ impl Stage {
         Ok(readers)
     }
 
-    fn one_place(
-        &self,
-        options: &Options,
-        section: &mut Section,
-        runs: &mut Vec<Value>,
-    ) -> Result<Vec<Goal>> {
+    fn one_place(&self, options: &Options, section: &mut Section) -> Result<()> {
         let seconds = options.seconds_or(CROWD_SECONDS);
         let mut rows = Rows::default();
         println!("\n{} people in one place", thousands(IN_ONE_PLACE as f64));
@@ -205,7 +189,7 @@ impl Stage {
                 Measured::of(&run, seconds, &Said::of(listen, dna)?)
             })?;
             println!("  {rate:>5} messages a second, round {}: {}", round + 1, measured.line());
-            runs.push(measured.json(&format!("{rate} messages a second"), round));
+            section.runs.push(measured.json(&format!("{rate} messages a second"), round));
             rows.add(&thousands(*rate as f64), measured);
             Ok(())
         })?;
@@ -214,7 +198,7 @@ impl Stage {
         section.tables.push(rows.table(&caption, "messages a second"));
         section.notes.extend(rows.notes("messages a second"));
         section.commands.push(super::words(&self.crowd(RATES[0], seconds, ([127, 0, 0, 1], 9013).into())));
-        Ok(vec![
+        section.goals.extend([
             Goal {
                 what: format!("delivery p99 to {people}, 10 messages a second"),
                 at: Bound::Most(150.0),
@@ -227,7 +211,8 @@ impl Stage {
                 "connections closed by `dna`, and late heartbeats",
                 rows.sum(|run| run.closed_by_dna + run.late_pings),
             ),
-        ])
+        ]);
+        Ok(())
     }
 
     /// So many messages a second for so long, to everybody in the place.

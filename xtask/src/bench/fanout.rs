@@ -14,7 +14,7 @@ use super::centrifugo;
 use super::chart::{self, Bar};
 use super::cpu::Usage;
 use super::figure::{Figure, thousands};
-use super::goal::{self, Bound, Goal};
+use super::goal::{Bound, Goal};
 use super::load::{self, MIDDLE, Run};
 use super::report::{Section, Table};
 use super::stages::{self, Spent, Told};
@@ -510,7 +510,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         commands: ["cargo xtask bench fanout"].iter().chain(&SERVERS).map(|&line| line.to_owned()).collect(),
         ..Section::default()
     };
-    let (mut runs, mut told, mut goals) = (Vec::new(), Vec::new(), Vec::new());
+    let mut told = Vec::new();
     for required in Peer::REQUIRED.iter().filter(|required| !peers.contains(required)) {
         section.lacks.push(format!("{required} did not run"));
     }
@@ -525,12 +525,12 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
             }
             let run = stage.run(ground, *peer, load, round)?;
             println!("  {}", run.line(*peer, round, seconds));
-            runs.push(run.json(load, *peer, round, seconds));
+            section.runs.push(run.json(load, *peer, round, seconds));
             row.set(round, run);
             Ok(())
         })?;
         add(&mut section, load, &rows, seconds);
-        goals.extend(goals_of(load, &rows, seconds));
+        section.goals.extend(goals_of(load, &rows, seconds));
         told.extend(rows.iter().filter_map(|(peer, row)| row.told(*peer, load)));
         section.commands.push(super::words(&command(
             &stage.folder,
@@ -541,8 +541,6 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         )));
     }
     stages::add(&mut section, &told);
-    section.tables.push(goal::table(&goals));
-    section.runs = Value::Array(runs);
     Ok(section)
 }
 

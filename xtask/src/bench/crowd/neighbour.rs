@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
 
 use super::measured::{Measured, Rows, Said, none};
 use super::{IN_ONE_PLACE, RATES, Stage};
@@ -35,12 +34,7 @@ pub(super) fn words() -> String {
     )
 }
 
-pub(super) fn measure(
-    stage: &Stage,
-    options: &Options,
-    section: &mut Section,
-    runs: &mut Vec<Value>,
-) -> Result<Vec<Goal>> {
+pub(super) fn measure(stage: &Stage, options: &Options, section: &mut Section) -> Result<()> {
     let seconds = options.seconds_or(SECONDS);
     let (mut rows, mut crowd) = (Rows::default(), Rows::default());
     println!("\nneighbours of a crowd: {LOAD}");
@@ -48,7 +42,7 @@ pub(super) fn measure(
         let (measured, meanwhile) = run(stage, seconds, *who == BESIDE, round)?;
         let mut tell = |who: &str, measured: &Measured| {
             println!("  {who:<20} round {}: {}", round + 1, measured.line());
-            runs.push(measured.json(who, round));
+            section.runs.push(measured.json(who, round));
         };
         tell(who, &measured);
         rows.add(who, measured);
@@ -64,7 +58,7 @@ pub(super) fn measure(
     section.notes.extend(rows.notes("neighbours"));
     section.commands.push(crate::bench::words(&command(stage, seconds, "127.0.0.1:PORT")));
     let p99 = |who: &str| rows.figure(who, |run| run.p99_ms);
-    Ok(vec![
+    section.goals.extend([
         Goal {
             what: "the neighbours' delivery p99 beside a crowd, above that alone".to_owned(),
             at: Bound::Most(5.0),
@@ -78,7 +72,8 @@ pub(super) fn measure(
             "connections closed by `dna` beside the neighbours, and late heartbeats",
             rows.sum(|run| run.closed_by_dna + run.late_pings) + crowd.sum(|run| run.late_pings),
         ),
-    ])
+    ]);
+    Ok(())
 }
 
 fn command(stage: &Stage, seconds: u64, listen: impl std::fmt::Display) -> Command {
