@@ -28,7 +28,7 @@ pub(super) const PART: &str = "fanout";
 const TITLE: &str = "Fan-out: server CPU per delivery";
 const SCRIPT: &str = "bench/fanout.yml";
 const CENTRIFUGO_SCRIPT: &str = "bench/centrifugo.yml";
-const SECONDS: u64 = 5;
+const SECONDS: u64 = 6;
 /// Everybody has come within the first second; one more, so that nobody's first message is in what is measured.
 pub(super) const FROM: u64 = 2;
 /// So that no run meets the closing sockets of the one before.
