@@ -35,6 +35,8 @@ use report::Section;
 /// What `--quick` runs: enough to see that everything works, no figure to keep.
 const QUICK_ROUNDS: usize = 1;
 const QUICK_SECONDS: u64 = 3;
+/// Where a round is long, or is like the one before, so that the whole takes less than an hour.
+const FEW_ROUNDS: usize = 3;
 /// Of a core: a load side (or what stands opposite a tester) that takes more may be what was measured.
 const MOST_OF_A_CORE: f64 = 0.8;
 /// p99 of a load side that kept its time.
@@ -45,7 +47,7 @@ pub(crate) struct Options {
     /// Which parts; all when none is named.
     #[arg(value_name = "PART")]
     parts: Vec<Part>,
-    /// How often each of those measured runs, all in turn.
+    /// How often each of those measured runs, all in turn; long ones at most three times.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=99))]
     rounds: u64,
     /// Seconds of each measurement; each part has its own default.
@@ -64,6 +66,10 @@ impl Options {
         if self.quick { QUICK_ROUNDS } else { usize::try_from(self.rounds).unwrap_or(1) }
     }
 
+    fn few_rounds(&self) -> usize {
+        self.rounds().min(FEW_ROUNDS)
+    }
+
     fn seconds_or(&self, default: u64) -> u64 {
         if self.quick { QUICK_SECONDS } else { self.seconds.unwrap_or(default) }
     }
@@ -75,15 +81,15 @@ impl Options {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// Server CPU per delivery.
+    /// Server CPU per delivery: 22 minutes.
     Fanout,
-    /// Who hears a place, who is in a circle, what a move costs.
+    /// Who hears a place, who is in a circle, what a move costs: 3 minutes.
     Index,
-    /// Connections: taking them, holding them, taking all of them back after a restart.
+    /// Connections: taking them, holding them, taking all of them back after a restart: 5 minutes.
     Connect,
-    /// What a user, a message and a request cost the load tester.
+    /// What a user, a message and a request cost the load tester: 9 minutes.
     Tester,
-    /// Slow readers, and 15,000 people in one place.
+    /// Slow readers, 15,000 people in one place, and a city beside them: 9 minutes.
     Crowd,
 }
 

@@ -54,6 +54,8 @@ enum Task {
     /// The most load at which deliveries stay in time, for dna and for the server of 2018; confirmed and refuted by hand-made runs.
     Limits(limits::Options),
     /// Servers and testers side by side, in one go: what a delivery, a question, a connection, a user costs.
+    ///
+    /// About 48 minutes on 2 cores, and 8 more to install the peers the first time.
     Bench(bench::Options),
     /// Install the official clients the end-to-end tests talk through.
     Clients,

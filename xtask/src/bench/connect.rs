@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::chart::{self, Bar};
 use super::fanout::{Peer, Server as Other};
 use super::figure::{Figure, thousands};
-use super::goal::{self, Bound, Goal};
+use super::goal::{Bound, Goal};
 use super::report::{Section, Table};
 use super::{
     Ground, MOST_LATE_MS, MOST_OF_A_CORE, Options, build_peers, child, cpu, free_port, in_turn, peer,
@@ -233,6 +233,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
     let mut section = Section {
         title: "Connections: taking them, holding them, taking all of them back".to_owned(),
         text: words(all),
+        runs,
         commands: vec![
             "cargo xtask bench connect".to_owned(),
             super::words(&connect(([127, 0, 0, 1], 9013).into(), all)),
@@ -241,13 +242,12 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
     };
     let rejoin = if options.wants(Who::Dna.name()) {
         let rejoin = rejoin::measure(options, ground, &folder, all)?;
-        runs.extend(rejoin.json());
+        section.runs.extend(rejoin.json());
         Some(rejoin)
     } else {
         None
     };
     tell(&mut section, &rows, rejoin.as_ref());
-    section.runs = Value::Array(runs);
     Ok(section)
 }
 
@@ -297,7 +297,7 @@ fn tell(section: &mut Section, rows: &[(Who, Vec<Measured>)], rejoin: Option<&re
     let cost = |who: Who| figure(of(who), |run| Some(run.cost));
     let rate = |who: Who| Figure { rounds: of(who).iter().map(|run| Some(run.rate)).collect() };
     let idle = |who: Who| Figure { rounds: of(who).iter().map(|run| run.idle).collect() };
-    let mut goals = vec![
+    section.goals = vec![
         Goal {
             what: "connections a second of the server's processor time, to the bare loop".to_owned(),
             at: Bound::Least(0.7),
@@ -383,12 +383,11 @@ fn tell(section: &mut Section, rows: &[(Who, Vec<Measured>)], rejoin: Option<&re
     let mut tables = vec![taking, holding];
     match rejoin {
         Some(rejoin) => {
-            goals.push(rejoin.goal());
+            section.goals.push(rejoin.goal());
             section.notes.extend(rejoin.notes());
             tables.push(rejoin.table());
         }
         None => section.lacks.push("nobody was restarted".to_owned()),
     }
-    section.tables.push(goal::table(&goals));
     section.tables.extend(tables);
 }

@@ -14,7 +14,7 @@ use super::centrifugo;
 use super::chart::{self, Bar};
 use super::cpu::Usage;
 use super::figure::{Figure, thousands};
-use super::goal::{self, Bound, Goal};
+use super::goal::{Bound, Goal};
 use super::load::{self, MIDDLE, Run};
 use super::report::{Section, Table};
 use super::stages::{self, Spent, Told};
@@ -120,6 +120,11 @@ impl Load {
         }
     }
 
+    /// All of them where something is to be reached.
+    fn rounds(self, options: &Options) -> usize {
+        if [JOURNAL, TENFOLD].contains(&self) { options.rounds() } else { options.few_rounds() }
+    }
+
     /// Channels of Centrifugo, so that each has as many who hear it.
     fn cells(self) -> u64 {
         self.listeners / self.hearers
@@ -189,7 +194,7 @@ impl Load {
         }
         json!({"config": {
             "phases": phases,
-            "listeners": load::people(self.listeners, self.within().round(), RADII_M),
+            "listeners": load::people(self.listeners, MIDDLE, self.within().round(), RADII_M),
         }})
     }
 }
@@ -505,7 +510,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         commands: ["cargo xtask bench fanout"].iter().chain(&SERVERS).map(|&line| line.to_owned()).collect(),
         ..Section::default()
     };
-    let (mut runs, mut told, mut goals) = (Vec::new(), Vec::new(), Vec::new());
+    let mut told = Vec::new();
     for required in Peer::REQUIRED.iter().filter(|required| !peers.contains(required)) {
         section.lacks.push(format!("{required} did not run"));
     }
@@ -513,19 +518,19 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         println!("\n{load}");
         let peers: Vec<_> = peers.iter().copied().filter(|peer| load.is_for(*peer)).collect();
         let mut rows: Vec<(Peer, Row)> = peers.iter().map(|peer| (*peer, Row::default())).collect();
-        in_turn(options.rounds(), &peers, |round, peer| {
+        in_turn(load.rounds(options), &peers, |round, peer| {
             let (_, row) = rows.iter_mut().find(|(other, _)| other == peer).context("a row for each")?;
             if row.is_hopeless() {
                 return Ok(());
             }
             let run = stage.run(ground, *peer, load, round)?;
             println!("  {}", run.line(*peer, round, seconds));
-            runs.push(run.json(load, *peer, round, seconds));
+            section.runs.push(run.json(load, *peer, round, seconds));
             row.set(round, run);
             Ok(())
         })?;
         add(&mut section, load, &rows, seconds);
-        goals.extend(goals_of(load, &rows, seconds));
+        section.goals.extend(goals_of(load, &rows, seconds));
         told.extend(rows.iter().filter_map(|(peer, row)| row.told(*peer, load)));
         section.commands.push(super::words(&command(
             &stage.folder,
@@ -536,8 +541,6 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         )));
     }
     stages::add(&mut section, &told);
-    section.tables.push(goal::table(&goals));
-    section.runs = Value::Array(runs);
     Ok(section)
 }
 
@@ -566,7 +569,8 @@ fn words(seconds: u64) -> Vec<String> {
             "Processor time of the server for each frame it hands to one hearer. The crowd stands before the measurement begins, \
              each of the writers (at most {MOST_WRITERS}) speaks at a place of their own, and nobody connects during the {seconds} s \
              that are measured. CPU is read from `/proc/<pid>/stat` of all of a server's processes, deliveries are counted by `drumfire`, \
-             the writer's own copy included. Medians of the rounds beside them; in each round all servers run in turn."
+             the writer's own copy included. Medians of the rounds beside them, at most three \
+             where nothing is to be reached; in each round all servers run in turn."
         ),
         "`dna` stores every message, on disk, before anybody sees it, and looks at each token; bare send stores nothing and \
          looks at no token; socketioxide and Node keep nothing but a grid of people in memory and verify a token once a connection; \

@@ -24,6 +24,12 @@ impl Figure {
         Self { rounds: pairs.map(|(ours, theirs)| Some((*ours)? / (*theirs)?)).collect() }
     }
 
+    /// Round by round, by how much this one is above the other.
+    pub(super) fn above(&self, other: &Self) -> Self {
+        let pairs = self.rounds.iter().zip(&other.rounds);
+        Self { rounds: pairs.map(|(ours, theirs)| Some((*ours)? - (*theirs)?)).collect() }
+    }
+
     /// The median; `none` where no round was valid.
     pub(super) fn text(&self, decimals: usize) -> String {
         self.median().map_or_else(|| "none".to_owned(), |median| format!("{median:.decimals$}"))
@@ -62,6 +68,7 @@ mod tests {
         let twice = Figure { rounds: vec![Some(6.0), None, Some(1.0), Some(6.0)] };
         assert_eq!(twice.over(&figure).rounds, [Some(2.0), None, None, Some(3.0)]);
         assert_eq!(twice.over(&figure).median(), Some(2.5));
+        assert_eq!(twice.above(&figure).rounds, [Some(3.0), None, None, Some(4.0)]);
         assert_eq!(Figure::default().text(1), "none");
     }
 

@@ -43,6 +43,7 @@ impl Goal {
     }
 }
 
+/// Stands first on every page.
 pub(super) fn table(goals: &[Goal]) -> Table {
     Table {
         caption: "## To reach".to_owned(),

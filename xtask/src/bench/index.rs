@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::chart::{self, Bar};
 use super::figure::{Figure, thousands};
-use super::goal::{self, Bound, Goal};
+use super::goal::{Bound, Goal};
 use super::report::{Section, Table};
 use super::{Ground, Options, locked_version};
 use crate::command::logged;
@@ -54,7 +54,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
     let mut section = Section {
         title: "Geo index: who hears, who is where, and moves".to_owned(),
         text: words(),
-        tables: vec![goal::table(&goals(&values))],
+        goals: goals(&values),
         versions: vec![
             ("rstar".to_owned(), locked_version("Cargo.lock", "rstar")?),
             ("Redis".to_owned(), super::version("redis-server", &["--version"])?),
@@ -67,7 +67,7 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
             ),
         ],
         commands: vec!["cargo xtask bench index".to_owned(), super::words(&command)],
-        runs: Value::Array(runs),
+        runs,
         ..Section::default()
     };
     for (what, title) in QUESTIONS.iter().chain(&MOVES) {

@@ -1,16 +1,20 @@
 //! `drumfire` against a server that is watched: what the run gave, and what both sides used meanwhile.
 
 use std::fs::{self, File};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use super::MOST_OF_A_CORE;
 use super::cpu::{Seen, Usage, Watch};
-use crate::command::{Interrupted, wait_through_signals};
+use crate::command::{Interrupted, terminate, wait_through_signals};
 use crate::demo::SEED;
+use crate::soak::watch::Figures;
 use crate::{signal, tree};
 
 pub(super) fn drumfire() -> Command {
@@ -20,18 +24,35 @@ pub(super) fn drumfire() -> Command {
 /// Of the crowd: Gangnam station in Seoul.
 pub(super) const MIDDLE: (f64, f64) = (127.0276, 37.4979);
 
-/// `listeners` of a script: so many with the tokens of `listeners.csv`, spread within so many metres of the middle, who
+const ALL_STAND_WITHIN: Duration = Duration::from_secs(90);
+
+/// `listeners` of a script: so many with the tokens of `listeners.csv`, spread within so many metres of a place, who
 /// each join the map with a radius between these, metres.
-pub(super) fn people(count: u64, within_m: f64, radius_m: (f64, f64)) -> Value {
+pub(super) fn people(count: u64, around: (f64, f64), within_m: f64, radius_m: (f64, f64)) -> Value {
     json!([{
         "count": count,
-        "place": {"around": [MIDDLE.0, MIDDLE.1], "within": within_m, "radius": [radius_m.0, radius_m.1]},
+        "place": {"around": [around.0, around.1], "within": within_m, "radius": [radius_m.0, radius_m.1]},
         "payload": {"path": "listeners.csv", "fields": ["token"], "order": "sequence"},
         "flow": [{
             "emit": ["store", {"token": "{{ token }}", "position": ["{{ lng }}", "{{ lat }}"], "radius": "{{ radius }}"}],
             "acknowledge": true,
         }],
     }])
+}
+
+/// Waits until so many are on the map. How long it took; `None` when it took too long.
+pub(super) fn until_all_stand(listen: SocketAddr, all: u64) -> Result<Option<Duration>> {
+    let begun = Instant::now();
+    while begun.elapsed() < ALL_STAND_WITHIN {
+        if signal::received().is_some() {
+            return Err(Interrupted.into());
+        }
+        if Figures::of(listen).is_some_and(|figures| figures.people >= all) {
+            return Ok(Some(begun.elapsed()));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(None)
 }
 
 /// A run of `script`, with the same chances each time.
@@ -52,28 +73,53 @@ pub(super) struct Run {
 /// Runs `command` (`drumfire run ...` without `-o`) while the servers' processor time is watched. Its words go to
 /// `<name>.log`, its result to `<name>.json`.
 pub(super) fn fire(command: &mut Command, servers: &[u32], folder: &Path, name: &str) -> Result<Run> {
-    let output = folder.join(format!("{name}.json"));
-    let log_path = folder.join(format!("{name}.log"));
-    let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
-    let child = command
-        .arg("-o")
-        .arg(&output)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .context("cannot start drumfire")?;
-    let watch = Watch::start(servers, child.id());
-    let status = wait_through_signals(child);
-    let seen = watch.end();
-    if signal::received().is_some() {
-        return Err(Interrupted.into());
+    Fired::begin(command, servers, folder, name)?.end()
+}
+
+/// A run of drumfire under way.
+pub(super) struct Fired {
+    child: Child,
+    watch: Watch,
+    output: PathBuf,
+    log: PathBuf,
+}
+
+impl Fired {
+    /// As `fire`, which then waits for its end.
+    pub(super) fn begin(command: &mut Command, servers: &[u32], folder: &Path, name: &str) -> Result<Self> {
+        let output = folder.join(format!("{name}.json"));
+        let log_path = folder.join(format!("{name}.log"));
+        let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
+        let child = command
+            .arg("-o")
+            .arg(&output)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start drumfire")?;
+        let watch = Watch::start(servers, child.id());
+        Ok(Self { child, watch, output, log: log_path })
     }
-    let Ok(text) = fs::read_to_string(&output) else {
-        let said = fs::read_to_string(&log_path).unwrap_or_default();
-        bail!("drumfire ({}) wrote no {}:\n{}", status?, output.display(), said.trim_end());
-    };
-    Ok(Run { result: serde_json::from_str(&text)?, seen })
+
+    /// Its users leave, and it ends in its own time.
+    pub(super) fn terminate(&self) {
+        terminate(&self.child);
+    }
+
+    /// Waits until it has ended.
+    pub(super) fn end(self) -> Result<Run> {
+        let status = wait_through_signals(self.child);
+        let seen = self.watch.end();
+        if signal::received().is_some() {
+            return Err(Interrupted.into());
+        }
+        let Ok(text) = fs::read_to_string(&self.output) else {
+            let said = fs::read_to_string(&self.log).unwrap_or_default();
+            bail!("drumfire ({}) wrote no {}:\n{}", status?, self.output.display(), said.trim_end());
+        };
+        Ok(Run { result: serde_json::from_str(&text)?, seen })
+    }
 }
 
 impl Run {
@@ -93,9 +139,14 @@ impl Run {
         .sum()
     }
 
+    /// When its first second began, seconds since 1970.
+    pub(super) fn started(&self) -> Option<f64> {
+        Some(self.result["drumfire"]["meta"]["started_at_ms"].as_f64()? / 1_000.0)
+    }
+
     /// What both sides used over these seconds of the run.
     pub(super) fn usage(&self, from: u64, seconds: u64) -> Option<Usage> {
-        let started = self.result["drumfire"]["meta"]["started_at_ms"].as_f64()? / 1_000.0;
+        let started = self.started()?;
         self.seen.between(started + from as f64, started + (from + seconds) as f64)
     }
 

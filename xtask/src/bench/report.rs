@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::chart::Chart;
+use super::goal::{self, Goal};
 use super::machine::Machine;
 
 /// One part's result.
@@ -16,6 +17,7 @@ pub(super) struct Section {
     pub(super) title: String,
     /// Paragraphs of Markdown: what was measured how, and what it says.
     pub(super) text: Vec<String>,
+    pub(super) goals: Vec<Goal>,
     pub(super) charts: Vec<Chart>,
     pub(super) tables: Vec<Table>,
     /// What was run and did not count, and why.
@@ -27,7 +29,7 @@ pub(super) struct Section {
     /// As typed in the repository's root.
     pub(super) commands: Vec<String>,
     /// Every run, for those who want to calculate themselves.
-    pub(super) runs: Value,
+    pub(super) runs: Vec<Value>,
 }
 
 /// The first column holds names, the others figures.
@@ -58,7 +60,8 @@ impl Section {
         for chart in &self.charts {
             write(&format!("{name}-{}.svg", chart.name), &chart.svg)?;
         }
-        write(&format!("{name}.json"), &format!("{:#}\n", self.runs))?;
+        let runs = serde_json::to_string_pretty(&self.runs).context("runs that are no JSON")?;
+        write(&format!("{name}.json"), &format!("{runs}\n"))?;
         write(&format!("{name}.md"), &self.page(name, machine))
     }
 
@@ -69,6 +72,9 @@ impl Section {
         }
         for paragraph in &self.text {
             let _ = write!(page, "\n{paragraph}\n");
+        }
+        if !self.goals.is_empty() {
+            let _ = write!(page, "\n{}", goal::table(&self.goals).markdown());
         }
         for chart in self.charts.iter().filter(|chart| !chart.is_placed) {
             let _ = write!(page, "\n{}\n", chart.link(name));
@@ -138,15 +144,21 @@ pub(super) fn index(folder: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::bench::goal::Bound;
 
     #[test]
     fn a_section_is_a_page() {
         let section = Section {
             title: "Costs".into(),
             text: vec!["Words.".into()],
+            goals: vec![Goal {
+                what: "speed".into(),
+                at: Bound::Most(2.0),
+                measured: Some(1.5),
+                unit: "us",
+                decimals: 1,
+            }],
             tables: vec![Table {
                 caption: String::new(),
                 columns: vec!["who".into(), "us".into()],
@@ -155,12 +167,12 @@ mod tests {
             notes: vec!["one run".into()],
             versions: vec![("peer".into(), "1.2".into())],
             commands: vec!["dna serve".into()],
-            runs: json!([]),
             ..Section::default()
         };
         let machine = Machine { date: "2026-01-02".into(), lines: vec![("memory", "1 GiB".into())] };
         let page = section.page("costs", &machine);
-        let expected = "# Costs\n\nWords.\n\n| who | us |\n| --- | --: |\n| dna | 5.1 |\n\n\
+        let expected = "# Costs\n\nWords.\n\n## To reach\n\n| what | goal | measured | reached |\n| --- | --: | --: | --: |\n\
+            | speed | at most 2 us | 1.5 us | yes |\n\n| who | us |\n| --- | --: |\n| dna | 5.1 |\n\n\
             ## What does not count\n\n- one run\n\n\
             ## Machine and versions\n\n| | |\n| --- | --- |\n| memory | 1 GiB |\n| peer | 1.2 |\n\n\
             ## Commands\n\nEvery run: [costs.json](costs.json).\n\n    dna serve\n";

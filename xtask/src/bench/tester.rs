@@ -17,9 +17,7 @@ use serde_json::Value;
 
 use super::child::{self, Ended};
 use super::report::Section;
-use super::{
-    Ground, MOST_LATE_MS, MOST_OF_A_CORE, Options, build_peers, cpu, goal, load, peer, start_bare_accept,
-};
+use super::{Ground, MOST_LATE_MS, MOST_OF_A_CORE, Options, build_peers, cpu, load, peer, start_bare_accept};
 use crate::program::Program;
 use crate::tree;
 
@@ -210,20 +208,12 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         commands: vec!["cargo xtask bench tester".to_owned()],
         ..Section::default()
     };
-    let mut told = cost::Told::default();
     // First, for it tells what a tester's start alone costs.
-    let starts = idle::measure(&stage, &mut told)?;
-    journal::measure(&stage, &starts, &mut told)?;
-    messages::measure(&stage, &starts, &mut told)?;
-    requests::measure(&stage, &mut told)?;
-    journal::tenfold(&stage, &mut told)?;
-    section.tables.push(goal::table(&told.goals));
-    section.tables.extend(told.tables);
-    section.charts.extend(told.charts);
-    section.notes.extend(told.notes);
-    section.lacks.extend(told.lacks);
-    section.commands.extend(told.commands);
-    section.runs = Value::Array(told.runs);
+    let starts = idle::measure(&stage, &mut section)?;
+    journal::measure(&stage, &starts, &mut section)?;
+    messages::measure(&stage, &starts, &mut section)?;
+    requests::measure(&stage, &mut section)?;
+    journal::tenfold(&stage, &mut section)?;
     Ok(section)
 }
 

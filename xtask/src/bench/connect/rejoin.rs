@@ -14,13 +14,11 @@ use crate::bench::figure::Figure;
 use crate::bench::goal::{Bound, Goal};
 use crate::bench::report::Table;
 use crate::bench::{Ground, Options, free_port, load};
-use crate::command::{Interrupted, terminate, wait_for};
-use crate::soak::watch::{Figures, Process};
-use crate::{signal, stage, tree};
+use crate::command::{terminate, wait_for};
+use crate::soak::watch::Process;
+use crate::{stage, tree};
 
 const SCRIPT: &str = "bench/rejoin.yml";
-/// Until everybody stands, for the first time or again.
-const PATIENCE: Duration = Duration::from_secs(90);
 /// They stand for so long before their server goes, and after they are back: a second is told when it is over.
 const STAND: Duration = Duration::from_millis(1_500);
 const ENDED_WITHIN: Duration = Duration::from_secs(30);
@@ -69,7 +67,7 @@ impl Round {
         let output = folder.join(format!("rejoin-{round}.json"));
         let mut drumfire = start(listen, folder, all, &output)?;
         let restart = |dna: &mut Child| -> Result<_> {
-            until_all_stand(listen, all)?.context("not everybody came to stand in time")?;
+            load::until_all_stand(listen, all)?.context("not everybody came to stand in time")?;
             thread::sleep(STAND);
             let standing = (anonymous(dna) - before) / all as f64;
             let begun = Instant::now();
@@ -77,7 +75,7 @@ impl Round {
             let drained_s = begun.elapsed().as_secs_f64();
             *dna = stage::serve(listen, &ground.data, &folder.join("dna-again.log"))?;
             let serving_s = begun.elapsed().as_secs_f64();
-            let back = until_all_stand(listen, all)?;
+            let back = load::until_all_stand(listen, all)?;
             thread::sleep(STAND);
             Ok((standing, drained_s, serving_s, back))
         };
@@ -139,7 +137,7 @@ fn start(listen: SocketAddr, folder: &Path, all: u64, output: &Path) -> Result<C
 }
 
 fn command(listen: SocketAddr, all: u64) -> Command {
-    let listeners = load::people(all, 20_000.0, (100.0, 1_000.0));
+    let listeners = load::people(all, load::MIDDLE, 20_000.0, (100.0, 1_000.0));
     let overrides = json!({"config": {"listeners": listeners}});
     let mut command = load::drumfire();
     command.args([
@@ -151,21 +149,6 @@ fn command(listen: SocketAddr, all: u64) -> Command {
         &overrides.to_string(),
     ]);
     command
-}
-
-/// How long it took; `None` when it took too long.
-fn until_all_stand(listen: SocketAddr, all: u64) -> Result<Option<Duration>> {
-    let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
-        if signal::received().is_some() {
-            return Err(Interrupted.into());
-        }
-        if Figures::of(listen).is_some_and(|figures| figures.people >= all) {
-            return Ok(Some(begun.elapsed()));
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    Ok(None)
 }
 
 /// How many attempts met no server, and every other error but the losses, which were asked for.

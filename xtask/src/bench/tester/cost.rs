@@ -1,25 +1,12 @@
 //! A row of rounds for each tester, and its table.
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Tester;
-use crate::bench::chart::{self, Bar, Chart};
+use crate::bench::chart::{self, Bar};
 use crate::bench::figure::Figure;
-use crate::bench::goal::Goal;
-use crate::bench::report::Table;
-
-/// What the measurements of this part have told so far.
-#[derive(Default)]
-pub(super) struct Told {
-    pub(super) goals: Vec<Goal>,
-    pub(super) tables: Vec<Table>,
-    pub(super) charts: Vec<Chart>,
-    pub(super) notes: Vec<String>,
-    pub(super) lacks: Vec<String>,
-    pub(super) commands: Vec<String>,
-    pub(super) runs: Vec<Value>,
-}
+use crate::bench::report::{Section, Table};
 
 /// One kind of cost, of each tester.
 pub(super) struct Costs {
@@ -49,7 +36,7 @@ impl Costs {
         tester: Tester,
         value: f64,
         doubt: Option<&str>,
-        told: &mut Told,
+        section: &mut Section,
     ) -> Result<()> {
         let (_, figure) =
             self.rows.iter_mut().find(|(other, _)| *other == tester).context("a row for each tester")?;
@@ -61,9 +48,9 @@ impl Costs {
             self.name, self.decimals, self.unit
         );
         if let Some(doubt) = doubt {
-            told.notes.push(format!("{}: {tester}, round {round}: {doubt}", self.title));
+            section.notes.push(format!("{}: {tester}, round {round}: {doubt}", self.title));
         }
-        told.runs.push(json!({
+        section.runs.push(json!({
             "what": self.name, "tester": tester.to_string(), "round": round, "value": value, "unit": self.unit, "doubted": doubt,
         }));
         Ok(())
@@ -78,7 +65,7 @@ impl Costs {
     }
 
     /// A table with the ratio of pairs to `base`, and a chart.
-    pub(super) fn tell(&self, base: Tester, caption: &str, told: &mut Told) {
+    pub(super) fn tell(&self, base: Tester, caption: &str, section: &mut Section) {
         let rows = self.rows.iter().map(|(tester, figure)| {
             let ratio = figure.over(&self.of(base));
             vec![
@@ -89,7 +76,7 @@ impl Costs {
                 ratio.rounds_text(2),
             ]
         });
-        told.tables.push(Table {
+        section.tables.push(Table {
             caption: format!("## {}\n\n{caption}", self.title),
             columns: vec![
                 "tester".into(),
@@ -113,10 +100,10 @@ impl Costs {
                 is_ours: *tester == Tester::Drumfire,
             })
             .collect();
-        told.charts.push(chart::bars(self.name, &self.title, &bars));
+        section.charts.push(chart::bars(self.name, &self.title, &bars));
         for (tester, figure) in &self.rows {
             if figure.median().is_none() {
-                told.lacks.push(format!("{}: {tester} has no valid run", self.title));
+                section.lacks.push(format!("{}: {tester} has no valid run", self.title));
             }
         }
     }

@@ -6,25 +6,25 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::cost::{Costs, Told};
+use super::cost::Costs;
 use super::idle::Starts;
 use super::{Stage, Tester, completed, doubts, unfinished, watched};
 use crate::bench::fanout::{Peer, Server};
 use crate::bench::figure::thousands;
 use crate::bench::goal::{Bound, Goal};
-use crate::bench::report::Table;
+use crate::bench::report::{Section, Table};
 use crate::bench::{child, free_port, in_turn, peer};
 use crate::{stage, tree};
 
 const SCRIPT: &str = "journal";
 /// As the file says.
 const RATE: u64 = 300;
-const SECONDS: u64 = 8;
+const SECONDS: u64 = 6;
 const TENFOLD_SECONDS: u64 = 30;
 
 const TESTERS: [Tester; 4] = [Tester::Bare, Tester::Drumfire, Tester::Artillery1, Tester::Artillery2];
 
-pub(super) fn measure(stage: &Stage<'_>, starts: &Starts, told: &mut Told) -> Result<()> {
+pub(super) fn measure(stage: &Stage<'_>, starts: &Starts, section: &mut Section) -> Result<()> {
     let testers = stage.wanted(&TESTERS);
     let seconds = stage.options.seconds_or(SECONDS);
     let users = RATE * seconds;
@@ -53,19 +53,19 @@ pub(super) fn measure(stage: &Stage<'_>, starts: &Starts, told: &mut Told) -> Re
         })?;
         let doubt = unfinished(&result, users).or_else(|| doubts(*tester, &result, server_cores));
         let each = |cpu_s: f64| cpu_s / users as f64 * 1e3;
-        whole.add(*tester, each(ended.cpu_s), doubt.as_deref(), told)?;
-        without.add(*tester, each(ended.cpu_s - starts.of(*tester)), doubt.as_deref(), told)
+        whole.add(*tester, each(ended.cpu_s), doubt.as_deref(), section)?;
+        without.add(*tester, each(ended.cpu_s - starts.of(*tester)), doubt.as_deref(), section)
     });
     server.stop()?;
     measured?;
-    told.goals.push(Goal {
+    section.goals.push(Goal {
         what: "CPU of a user of the journal's file, to the system calls alone".to_owned(),
         at: Bound::Most(2.0),
         measured: whole.of(Tester::Drumfire).over(&whole.of(Tester::Bare)).median(),
         unit: "",
         decimals: 2,
     });
-    told.goals.push(Goal {
+    section.goals.push(Goal {
         what: "times cheaper than Artillery 1.7.9, whose start is left out".to_owned(),
         at: Bound::Least(8.0),
         measured: without.of(Tester::Artillery1).over(&whole.of(Tester::Drumfire)).median(),
@@ -76,10 +76,10 @@ pub(super) fn measure(stage: &Stage<'_>, starts: &Starts, told: &mut Told) -> Re
         "`scenarios/journal.yml`, unchanged but for its {seconds} s in place of 30: {RATE} users a second, each a `GET /`, a \
          Socket.IO connection, one message, a second of thinking. Against `dna` without its limits."
     );
-    whole.tell(Tester::Bare, &caption, told);
-    without.tell(Tester::Bare, "Less the processor time of a run with one user.", told);
-    told.commands.push(stage.shown(Tester::Drumfire, SCRIPT, &overrides)?);
-    told.commands.push(stage.shown(Tester::Artillery1, SCRIPT, &overrides)?);
+    whole.tell(Tester::Bare, &caption, section);
+    without.tell(Tester::Bare, "Less the processor time of a run with one user.", section);
+    section.commands.push(stage.shown(Tester::Drumfire, SCRIPT, &overrides)?);
+    section.commands.push(stage.shown(Tester::Artillery1, SCRIPT, &overrides)?);
     Ok(())
 }
 
@@ -88,7 +88,7 @@ fn phases(rate: u64, seconds: u64) -> Value {
 }
 
 /// Everybody completes, nobody errs, and every message is in the database.
-pub(super) fn tenfold(stage: &Stage<'_>, told: &mut Told) -> Result<()> {
+pub(super) fn tenfold(stage: &Stage<'_>, section: &mut Section) -> Result<()> {
     if !stage.options.wants(Tester::Drumfire.name()) {
         return Ok(());
     }
@@ -115,7 +115,7 @@ pub(super) fn tenfold(stage: &Stage<'_>, told: &mut Told) -> Result<()> {
     println!(
         "  ten times the rate: {done} of {users} completed, {errors} errors, {rows} rows, late by {late:.2} ms (p99)"
     );
-    told.runs.push(json!({
+    section.runs.push(json!({
         "what": "ten times the journal's rate", "users": users, "completed": done, "errors": errors, "rows": rows,
         "start_lateness_p99_ms": late, "valid": is_valid, "drumfire_cpu_s": ended.cpu_s, "dna_cores": server_cores,
     }));
@@ -126,20 +126,21 @@ pub(super) fn tenfold(stage: &Stage<'_>, told: &mut Told) -> Result<()> {
         unit: "",
         decimals: 0,
     };
-    told.goals.push(exactly("users completed", done));
-    told.goals.push(Goal {
+    section.goals.push(exactly("users completed", done));
+    section.goals.push(Goal {
         what: "ten times the journal's rate: errors".to_owned(),
         at: Bound::Most(0.0),
         measured: Some(errors as f64),
         unit: "",
         decimals: 0,
     });
-    told.goals.push(exactly("rows in the test world's database", rows));
+    section.goals.push(exactly("rows in the test world's database", rows));
     if !is_valid {
-        told.notes
+        section
+            .notes
             .push(format!("ten times the journal's rate: drumfire was late itself ({late:.1} ms at p99)"));
     }
-    told.tables.push(Table {
+    section.tables.push(Table {
         caption: "## Ten times the journal's rate\n\nOnce, `dna` started with `--no-limits`: its limits let one place say 1,000 things a second, \
                   and everybody says theirs at the same one."
             .to_owned(),

@@ -6,11 +6,12 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::cost::{Costs, Told};
+use super::cost::Costs;
 use super::{Bare, Stage, Tester, completed, on_core};
 use crate::bench::child::{self, Ended};
 use crate::bench::figure::Figure;
 use crate::bench::goal::{Bound, Goal};
+use crate::bench::report::Section;
 use crate::bench::{in_turn, load};
 
 const SCRIPT: &str = "requests";
@@ -22,7 +23,7 @@ const RATE: u64 = 1_000;
 
 const TESTERS: [Tester; 3] = [Tester::Drumfire, Tester::Oha, Tester::Wrk];
 
-pub(super) fn measure(stage: &Stage<'_>, told: &mut Told) -> Result<()> {
+pub(super) fn measure(stage: &Stage<'_>, section: &mut Section) -> Result<()> {
     let testers = stage.wanted(&TESTERS);
     let seconds = stage.options.seconds_or(SECONDS);
     let mut costs = Costs::new("CPU for each plain GET", "request", "us", &testers);
@@ -35,26 +36,26 @@ pub(super) fn measure(stage: &Stage<'_>, told: &mut Told) -> Result<()> {
             *tester,
             ended.cpu_s / requests.max(1.0) * 1e6,
             (requests == 0.0).then_some("no request"),
-            told,
+            section,
         )?;
         if *tester == Tester::Drumfire {
             let late = start_lateness(stage, &target, seconds, round)?;
             println!("  {:<28} {tester:<20} round {}: {late:.3} ms (p99)", "start lateness", round + 1);
-            told.runs.push(json!({"what": "start lateness, p99", "tester": "drumfire", "round": round + 1, "value": late, "unit": "ms"}));
+            section.runs.push(json!({"what": "start lateness, p99", "tester": "drumfire", "round": round + 1, "value": late, "unit": "ms"}));
             lateness.rounds.push(Some(late));
         }
         Ok(())
     });
     server.program.stop()?;
     measured?;
-    told.goals.push(Goal {
+    section.goals.push(Goal {
         what: "requests for a second of processor time, to oha".to_owned(),
         at: Bound::Least(0.9),
         measured: costs.of(Tester::Oha).over(&costs.of(Tester::Drumfire)).median(),
         unit: "",
         decimals: 2,
     });
-    told.goals.push(Goal {
+    section.goals.push(Goal {
         what: format!(
             "start lateness, p99, {RATE} users a second who ask once ({})",
             lateness.rounds_text(2)
@@ -69,10 +70,10 @@ pub(super) fn measure(stage: &Stage<'_>, told: &mut Told) -> Result<()> {
          Server and tester have a core each (`taskset`), every tester one thread; a tester that is at its limit is what is \
          measured here, so no load is too high."
     );
-    costs.tell(Tester::Oha, &caption, told);
-    told.commands.push(crate::bench::words(&closed(&target, seconds)));
-    told.commands.push(crate::bench::words(&oha(&stage.peers.oha, &target, seconds)));
-    told.commands.push(crate::bench::words(&wrk(&target, seconds)));
+    costs.tell(Tester::Oha, &caption, section);
+    section.commands.push(crate::bench::words(&closed(&target, seconds)));
+    section.commands.push(crate::bench::words(&oha(&stage.peers.oha, &target, seconds)));
+    section.commands.push(crate::bench::words(&wrk(&target, seconds)));
     Ok(())
 }
 
