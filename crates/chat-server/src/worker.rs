@@ -496,6 +496,9 @@ pub(crate) async fn run(
         if queue.recv_many(&mut messages, MESSAGES_A_TURN).await == 0 {
             break Duration::ZERO;
         }
+        if worker.is_flushed() {
+            unflushed = 0;
+        }
         for message in messages.drain(..) {
             match message {
                 WorkerMessage::Published(envelopes) => {

@@ -24,7 +24,7 @@ pub(crate) use ring::Ring;
 /// Most sends handed over at once.
 pub(crate) const MOST_SENDS: usize = 64;
 
-/// CPU time of the sending thread for one frame, in the median of several bursts over loopback.
+/// CPU time of sending and reading one frame over loopback, in the median of several bursts.
 #[derive(Clone, Copy, Debug)]
 pub struct SendCost {
     /// One `send` a frame.

@@ -330,7 +330,7 @@ impl<A: Application> Worker<A> {
     /// reader is slow and never because the writer was fast.
     pub async fn flushed(&self) {
         let flushed = self.all_flushed.notified();
-        if !self.is_idle() {
+        if !self.is_flushed() {
             flushed.await;
         }
     }

@@ -44,6 +44,8 @@ const RADII_M: (f64, f64) = (100.0, 1_000.0);
 pub(super) enum Peer {
     Bare,
     Dna,
+    /// `dna` with `batch = "on"`: what goes to many leaves in one call.
+    DnaBatched,
     Socketioxide,
     Node,
     Centrifugo,
@@ -51,8 +53,15 @@ pub(super) enum Peer {
 }
 
 impl Peer {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Bare, Self::Dna, Self::Socketioxide, Self::Node, Self::Centrifugo, Self::Y2018];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Bare,
+        Self::Dna,
+        Self::DnaBatched,
+        Self::Socketioxide,
+        Self::Node,
+        Self::Centrifugo,
+        Self::Y2018,
+    ];
     /// Without one of them there is nothing to be held against.
     const REQUIRED: [Self; 4] = [Self::Bare, Self::Dna, Self::Socketioxide, Self::Node];
 
@@ -61,6 +70,7 @@ impl Peer {
         match self {
             Self::Bare => "bare",
             Self::Dna => "dna",
+            Self::DnaBatched => "dna-batched",
             Self::Socketioxide => "socketioxide",
             Self::Node => "node",
             Self::Centrifugo => "centrifugo",
@@ -74,6 +84,7 @@ impl fmt::Display for Peer {
         f.write_str(match self {
             Self::Bare => "bare send",
             Self::Dna => "dna",
+            Self::DnaBatched => "dna, io_uring",
             Self::Socketioxide => "socketioxide",
             Self::Node => "Node, socket.io 4",
             Self::Centrifugo => "Centrifugo, channels",
@@ -111,10 +122,10 @@ const LOADS: [Load; 7] = [
 
 impl Load {
     /// The gentle load is there for the server of 2018, which holds no other; Centrifugo, which knows nothing of who stands
-    /// where, is there for the journal's.
+    /// where, is there for the journal's, as is the other way to send.
     fn is_for(self, peer: Peer) -> bool {
         match peer {
-            Peer::Centrifugo => self == JOURNAL,
+            Peer::Centrifugo | Peer::DnaBatched => self == JOURNAL,
             Peer::Socketioxide | Peer::Node => self != GENTLE,
             Peer::Bare | Peer::Dna | Peer::Y2018 => true,
         }
@@ -282,9 +293,10 @@ pub(super) fn command(
 }
 
 /// How they are started.
-const SERVERS: [&str; 6] = [
+const SERVERS: [&str; 7] = [
     "target/bench-peers/release/bare-fanout PORT",
     "DNA_NO_LIMITS=true target/release/dna serve --listen 127.0.0.1:PORT --data target/bench/data",
+    "DNA_BATCH=on DNA_NO_LIMITS=true target/release/dna serve --listen 127.0.0.1:PORT --data target/bench/data",
     "JWT_SECRET=... target/bench-peers/release/socketioxide-grid PORT",
     "JWT_SECRET=... PORT=PORT node bench/node/server.js",
     "target/bench-centrifugo/v6.9.1/centrifugo --config target/bench/fanout/centrifugo.json",
@@ -299,10 +311,13 @@ impl Server {
         logs: &Path,
     ) -> Result<(Self, Vec<u32>)> {
         let secret = stage::secret(&ground.data)?;
-        if peer == Peer::Dna {
+        if let Peer::Dna | Peer::DnaBatched = peer {
             let mut dna = Command::new(tree::binary("dna"));
             // The others have none.
             dna.env("DNA_NO_LIMITS", "true");
+            if peer == Peer::DnaBatched {
+                dna.env("DNA_BATCH", "on");
+            }
             let dna = stage::serve_as(dna, listen, &ground.data, &logs.join("dna.log"))?;
             let pid = dna.id();
             return Ok((Self::Dna(dna), vec![pid]));
@@ -583,6 +598,10 @@ fn words(seconds: u64) -> Vec<String> {
              counted apart; `dna` folds alerts to one in two seconds for each of them, the others send every one.",
             MOST_MISSING * 100.0
         ),
+        "`dna, io_uring` hands what goes to many to the kernel in one call (`batch = \"on\"`; by default `dna` measures at its start what \
+         that is worth). Look at the sum of both CPU columns there: when a reader on the same machine is woken within such a call and \
+         takes the processor at its end, Linux counts the rest of the call as the reader's."
+            .to_owned(),
         "Centrifugo is told another load, since it knows no circles: each listener joins one channel, each message goes to one, \
          and as many hear it. It looks at no token, and keeps nothing."
             .to_owned(),

@@ -1,4 +1,7 @@
 //! What a batch of sends costs beside as many calls, on this machine and kernel.
+//!
+//! Sender and reader are measured together. A sender's own clock flatters a batch: when the kernel has decided to let
+//! the woken reader run, and lets it only at the end of the call, Linux counts the rest of the call as the reader's time.
 
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -14,7 +17,7 @@ use super::{MOST_SENDS, Ring, Send, SendCost};
 
 /// Of each way; the median withstands a neighbour that takes the processor for a while.
 const BURSTS: usize = 25;
-/// So that the reader has gone to sleep, as it has between two messages of a chat.
+/// So that the reader has read all and sleeps, as it does between two messages of a chat.
 const REST: Duration = Duration::from_micros(500);
 /// A message of the chat.
 const FRAME: [u8; 400] = [b'm'; 400];
@@ -36,6 +39,7 @@ pub fn measure() -> io::Result<SendCost> {
     }
     let reader = thread::Builder::new().name("measure".into()).spawn(move || read_all(&theirs))?;
     let (mut single, mut batched) = (Vec::new(), Vec::new());
+    thread::sleep(REST);
     for _ in 0..BURSTS {
         single.push(burst(|| ours.iter().try_for_each(|mut socket| socket.write_all(&FRAME)))?);
         batched.push(burst(|| {
@@ -54,16 +58,16 @@ pub fn measure() -> io::Result<SendCost> {
     Ok(SendCost { single: median(single), batched: median(batched) })
 }
 
-/// CPU time of this thread.
+/// CPU time of the process until all is read.
 fn burst(send: impl FnOnce() -> io::Result<()>) -> io::Result<Duration> {
-    thread::sleep(REST);
-    let start = thread_cpu();
+    let start = process_cpu();
     send()?;
-    Ok(thread_cpu().saturating_sub(start))
+    thread::sleep(REST);
+    Ok(process_cpu().saturating_sub(start))
 }
 
-fn thread_cpu() -> Duration {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
+fn process_cpu() -> Duration {
+    let now = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32)
 }
 

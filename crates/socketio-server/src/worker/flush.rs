@@ -107,7 +107,7 @@ impl<A: Application> Worker<A> {
     pub(super) async fn flush_loop(self: Rc<Self>) {
         loop {
             std::future::poll_fn(|cx| {
-                if self.is_idle() {
+                if self.is_flushed() {
                     *self.flusher.borrow_mut() = Some(cx.waker().clone());
                     Poll::Pending
                 } else {
@@ -117,7 +117,7 @@ impl<A: Application> Worker<A> {
             .await;
             self.do_chores();
             self.flush_slice();
-            if self.is_idle() {
+            if self.is_flushed() {
                 self.all_flushed.notify_waiters();
             } else {
                 tokio::task::yield_now().await;
@@ -125,7 +125,8 @@ impl<A: Application> Worker<A> {
         }
     }
 
-    pub(super) fn is_idle(&self) -> bool {
+    /// Whether [`Worker::flushed`] would not wait.
+    pub fn is_flushed(&self) -> bool {
         self.lists.borrow().is_empty() && self.chores.borrow().is_empty()
     }
 
