@@ -366,17 +366,13 @@ impl Chat {
 
         slots.clear();
         shard.who_hears(place, &mut slots);
-        for part in slots.chunks(TOUCHED_TOGETHER) {
-            let touched = part.iter().filter_map(|&slot| shard.get(slot)).map(|person| person.socket.touch());
-            std::hint::black_box(touched.fold(0, usize::wrapping_add));
-            for &slot in part.iter().filter(|slot| Some(**slot) != own_slot) {
-                let Some(person) = shard.get_mut(slot) else { continue };
-                let pushed = person.receive(publication, &publication.new_msg);
-                if matches!(pushed, Pushed::HeldTooMany) {
-                    count_push(pushed, &person.socket);
-                } else {
-                    delivered += 1;
-                }
+        for &slot in slots.iter().filter(|slot| Some(**slot) != own_slot) {
+            let Some(person) = shard.get_mut(slot) else { continue };
+            let pushed = person.receive(publication, &publication.new_msg);
+            if matches!(pushed, Pushed::HeldTooMany) {
+                count_push(pushed, &person.socket);
+            } else {
+                delivered += 1;
             }
         }
         if let Some(reach_m) = publication.reach_m {
@@ -474,8 +470,6 @@ fn handshake_token(auth: &str) -> Option<String> {
     auth.get("token")?.as_str().map(str::to_owned)
 }
 
-/// Hearers whose memory is fetched before the first of them is pushed to: far less than the nearest cache holds.
-const TOUCHED_TOGETHER: usize = 32;
 /// Most messages taken from the queue at once.
 const MESSAGES_A_TURN: usize = 64;
 /// After a message with this many hearers the sockets get their turn.

@@ -233,11 +233,6 @@ impl<A: Application> Session<A> {
         outbox.push_back(frame, self.worker.clock());
     }
 
-    /// As [`Socket::touch`].
-    pub(crate) fn touch(&self) -> usize {
-        self.outbox.borrow().len() + usize::from(self.listed.get()) + self.transport.borrow().touch()
-    }
-
     /// Puts an engine's own packet before everything not yet begun, and has it flushed first.
     pub(crate) fn push_control(self: &Rc<Self>, frame: Frame) {
         if !self.is_open() {

@@ -133,13 +133,6 @@ impl<A: Application> Socket<A> {
         }
     }
 
-    /// Reads what a push to this socket and its flush will need, and makes nothing of it: whoever is about to push to many
-    /// lets the misses of the cache overlap so. Keep what it gives alive with [`std::hint::black_box`].
-    #[inline]
-    pub fn touch(&self) -> usize {
-        usize::from(self.state.get() == SocketState::Connected) + self.session.touch()
-    }
-
     /// Sends an event to this socket alone. `args_json` as in [`Frame::event`].
     pub fn emit(&self, event: &str, args_json: &str) {
         self.push(&Frame::event_in(&self.namespace, event, args_json));

@@ -9,7 +9,7 @@ pub(crate) mod stream;
 pub(crate) mod websocket;
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use socketio_wire::websocket::close::CloseCode;
 
@@ -43,11 +43,6 @@ impl Transport {
             Transport::Websocket(writer) => writer.socket(),
             Transport::Polling(_) | Transport::Gone => None,
         }
-    }
-
-    /// Reads what a flush will need.
-    pub(crate) fn touch(&self) -> usize {
-        self.socket().map_or(0, |socket| socket.as_raw_fd() as usize)
     }
 
     /// Such a send found the socket full.
