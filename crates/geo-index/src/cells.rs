@@ -134,7 +134,7 @@ pub(crate) fn cell_key(layer: usize, row: u32, column: u32) -> u64 {
 }
 
 impl<E: Entry> Cells<E> {
-    /// So many entries begin in one cache line at most.
+    /// Steps of so many entries leave no cache line out.
     const A_LINE: usize = 64 / size_of::<E>();
 
     pub(crate) fn new() -> Self {

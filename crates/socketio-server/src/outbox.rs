@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::frame::Frame;
 
 /// Most frames handed to one write call.
@@ -48,7 +50,7 @@ pub(crate) enum Written {
 pub(crate) struct Tally {
     pub(crate) bytes: usize,
     /// When each wholly written frame had been pushed.
-    pub(crate) pushed: smallvec::SmallVec<[Micros; BATCH]>,
+    pub(crate) pushed: SmallVec<[Micros; BATCH]>,
 }
 
 impl Outbox {
@@ -124,14 +126,13 @@ impl Outbox {
         write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
         tally: &mut Tally,
     ) -> Written {
-        let mut slices = [IoSlice::new(&[]); BATCH];
-        let (mut count, mut offered) = (0, 0);
-        for (slice, frame) in slices.iter_mut().zip(self.front()) {
-            *slice = frame;
-            offered += frame.len();
-            count += 1;
+        let frames: SmallVec<[IoSlice<'_>; BATCH]> = self.front().collect();
+        if frames.is_empty() {
+            return Written::Drained;
         }
-        let result = write(&slices[..count]);
+        let offered = frames.iter().map(|frame| frame.len()).sum();
+        let result = write(&frames);
+        drop(frames);
         self.settle(result, offered, tally)
     }
 

@@ -33,8 +33,8 @@ pub enum Durability {
 /// From this much in the log on it is copied into the database.
 const CHECKPOINT_FROM_BYTES: u64 = 4 << 20;
 /// From this much on writers wait for the rest of the checkpoint, behind which the log begins anew: under steady load
-/// one that lets them pass never reaches the end. The file keeps its size: what is written over costs its flush no
-/// change of the file's length, which is half of what a flush costs.
+/// one that lets them pass never reaches the end. The file keeps its size: flushing what is written over need not
+/// store a new length.
 const RESTART_FROM_BYTES: u64 = 16 << 20;
 /// What SQLite puts before each page in the log, bytes.
 const FRAME_HEADER: u64 = 24;

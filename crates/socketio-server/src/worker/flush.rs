@@ -183,8 +183,7 @@ impl<A: Application> Worker<A> {
     fn flush_soon(&self, session: Rc<Session<A>>, batch: &mut Batch<A>, bulk: &mut VecDeque<Rc<Session<A>>>) {
         if self.ring.borrow().is_none() || session.transport.borrow().socket().is_none() {
             if self.flush(&session) {
-                session.listed.set(true);
-                bulk.push_back(session);
+                put_back(session, bulk);
             }
         } else if take_turn(&session) {
             batch.push(session);
@@ -201,8 +200,7 @@ impl<A: Application> Worker<A> {
         let Some(ring) = ring else {
             for session in batch.drain(..) {
                 if self.write(&session) {
-                    session.listed.set(true);
-                    bulk.push_back(session);
+                    put_back(session, bulk);
                 }
             }
             return;
@@ -223,8 +221,7 @@ impl<A: Application> Worker<A> {
             }
             let written = session.outbox.borrow_mut().settle(outcome, offered, &mut gathered.tally);
             if self.written(&session, written, &mut gathered) {
-                session.listed.set(true);
-                bulk.push_back(session);
+                put_back(session, bulk);
             }
         }
     }
@@ -320,6 +317,12 @@ fn take_turn<A: Application>(session: &Rc<Session<A>>) -> bool {
     session.listed.set(false);
     session.urgent.set(false);
     !session.blocked.get() && session.phase.get() != Phase::Dead && !session.outbox.borrow().is_empty()
+}
+
+/// What is left for a session is written in its turn.
+fn put_back<A: Application>(session: Rc<Session<A>>, bulk: &mut VecDeque<Rc<Session<A>>>) {
+    session.listed.set(true);
+    bulk.push_back(session);
 }
 
 /// For each session how many bytes were offered, and what came of it.
