@@ -14,14 +14,15 @@ use crate::storage::Author;
 use crate::worker::Chat;
 use crate::world::World;
 
-/// Somebody on the map: one connection that has sent `store`.
+/// Somebody on the map: one connection that has sent `store`. What a message needs of it is in one line of the cache.
+#[repr(C, align(64))]
 pub(crate) struct Person {
     pub(crate) socket: Rc<Socket<Chat>>,
+    pub(crate) reception: Reception,
     pub(crate) author: Author,
     pub(crate) position: Position,
     /// Hearing radius, metres, clamped.
     pub(crate) radius_m: f64,
-    pub(crate) reception: Reception,
 }
 
 /// Whether live messages go straight to the outbox.

@@ -335,6 +335,7 @@ impl Chat {
         let start = Instant::now();
         self.shared.metrics.observe(Stage::Queue, start.saturating_duration_since(envelope.published_at));
         let publication = &envelope.publication;
+        let new_msg = publication.new_msg.copied();
         let place = publication.stored.message.position;
         let last_taken = self.last_taken.get(envelope.world);
         last_taken.set(last_taken.get().max(publication.stored.idx));
@@ -358,8 +359,8 @@ impl Chat {
             let slot = socket.data().binding.borrow().as_ref().and_then(|binding| binding.slot);
             delivered += 1;
             match slot.and_then(|slot| shard.get_mut(slot)) {
-                Some(person) => count_push(person.receive(publication, &publication.new_msg), socket),
-                None => socket.push(&publication.new_msg),
+                Some(person) => count_push(person.receive(publication, &new_msg), socket),
+                None => socket.push(&new_msg),
             }
             slot
         });
@@ -368,7 +369,7 @@ impl Chat {
         shard.who_hears(place, &mut slots);
         for &slot in slots.iter().filter(|slot| Some(**slot) != own_slot) {
             let Some(person) = shard.get_mut(slot) else { continue };
-            let pushed = person.receive(publication, &publication.new_msg);
+            let pushed = person.receive(publication, &new_msg);
             if matches!(pushed, Pushed::HeldTooMany) {
                 count_push(pushed, &person.socket);
             } else {

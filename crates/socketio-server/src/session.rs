@@ -78,9 +78,9 @@ pub(crate) enum Phase {
     Dead,
 }
 
+/// In this order: the first two lines of the cache are all that a frame on its way out needs.
+#[repr(C)]
 pub(crate) struct Session<A: Application> {
-    pub(crate) outbox: RefCell<Outbox>,
-    pub(crate) transport: RefCell<Transport>,
     pub(crate) phase: Cell<Phase>,
     /// Stands in one of the worker's lists of sessions to flush.
     pub(crate) listed: Cell<bool>,
@@ -89,6 +89,8 @@ pub(crate) struct Session<A: Application> {
     /// The transport took no more bytes; its own task waits for it and flushes.
     pub(crate) blocked: Cell<bool>,
     pub(crate) worker: Rc<Worker<A>>,
+    pub(crate) transport: RefCell<Transport>,
+    pub(crate) outbox: RefCell<Outbox>,
     /// The transport's task, to be woken when the session is blocked or ends.
     task: RefCell<Option<Waker>>,
     pub(crate) slot: Cell<usize>,

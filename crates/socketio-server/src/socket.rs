@@ -34,12 +34,14 @@ impl SocketId {
 }
 
 /// One client in one namespace: what the application talks to. Lives on its worker's thread.
+// In this order: a push needs the first two.
+#[repr(C)]
 pub struct Socket<A: Application> {
-    id: SocketId,
     session: Rc<Session<A>>,
+    pub(crate) state: Cell<SocketState>,
+    id: SocketId,
     namespace: Box<str>,
     sid: Sid,
-    pub(crate) state: Cell<SocketState>,
     next_ack: Cell<u64>,
     data: A::Data,
 }

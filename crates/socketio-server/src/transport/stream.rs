@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -106,12 +106,19 @@ impl Stream {
     /// One write call: the frames' beginnings that were taken, in bytes. `WouldBlock` when none were.
     #[inline] // the match belongs into the flush, which is compiled apart
     pub(crate) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match (self, slices) {
-            // `send` for one frame, `writev` for more.
-            (Stream::Tcp(tcp), [one]) => tcp.try_write(one),
-            (Stream::Tcp(tcp), many) => tcp.try_write_vectored(many),
-            (Stream::Tls(tls), slices) => tls.write(slices),
+        let tcp = match self {
+            Stream::Tcp(tcp) => tcp,
+            Stream::Tls(tls) => return tls.write(slices),
+        };
+        // Not by way of the runtime, which would look up first what it knows of the socket: a miss of the cache for each.
+        let written = match slices {
+            [one] => send(tcp, one, SendFlags::NOSIGNAL).map_err(io::Error::from),
+            many => rustix::io::writev(tcp, many).map_err(io::Error::from),
+        };
+        if matches!(&written, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+            self.found_full();
         }
+        written
     }
 
     /// The socket, where what is written leaves as it is.
@@ -122,7 +129,7 @@ impl Stream {
         }
     }
 
-    /// Somebody else's send on the plain socket would have blocked: waiting for it to be ready means something again.
+    /// A send on the plain socket would have blocked: waiting for it to be ready means something again.
     pub(crate) fn found_full(&self) {
         let full = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
         let _ = self.tcp().try_io(Interest::WRITABLE, full);
