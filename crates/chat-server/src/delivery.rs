@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use socketio_server::Frame;
 
 use crate::privacy::Handles;
@@ -42,35 +42,74 @@ impl Publication {
     }
 }
 
-/// The `result` object of `new_msg`: docs/events.md.
+/// What docs/events.md has of `result`.
+#[derive(Serialize)]
+struct ResultJson<'a> {
+    idx: u64,
+    cursor: &'a str,
+    user: UserJson<'a>,
+    position: PointJson,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    like_count: u64,
+    likes: [(); 0],
+    contents: &'a str,
+    created_at: &'a str,
+}
+
+#[derive(Serialize)]
+struct UserJson<'a> {
+    idx: UserIdJson<'a>,
+    nickname: &'a str,
+    avatar: Option<&'a str>,
+    anonymity: bool,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum UserIdJson<'a> {
+    Number(u64),
+    /// Of one who is anonymous.
+    Handle(&'a str),
+}
+
+/// A GeoJSON Point.
+#[derive(Serialize)]
+struct PointJson {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    coordinates: [f64; 2],
+}
+
+/// The `result` object of `new_msg`, as JSON.
 pub fn result_json(stored: &StoredMessage, cursor: &str, handles: &Handles, world: World) -> Box<RawValue> {
     let message = &stored.message;
-    let user = if message.author.anonymity {
-        let handle = handles.handle(world, message.author.idx, message.position, message.created_at_ms);
-        json!({ "idx": handle.id, "nickname": handle.nickname, "avatar": null, "anonymity": true })
-    } else {
-        json!({
-            "idx": message.author.idx,
-            "nickname": &*message.author.nickname,
-            "avatar": message.author.avatar.as_deref(),
-            "anonymity": false,
-        })
-    };
-    let value = json!({
-        "idx": stored.idx,
-        "cursor": cursor,
-        "user": user,
-        "position": {
-            "type": "Point",
-            "coordinates": [message.position.lng(), message.position.lat()],
+    let author = &message.author;
+    let handle =
+        author.anonymity.then(|| handles.handle(world, author.idx, message.position, message.created_at_ms));
+    let user = match &handle {
+        Some(handle) => {
+            let idx = UserIdJson::Handle(&handle.id);
+            UserJson { idx, nickname: &handle.nickname, avatar: None, anonymity: true }
+        }
+        None => UserJson {
+            idx: UserIdJson::Number(author.idx),
+            nickname: &author.nickname,
+            avatar: author.avatar.as_deref(),
+            anonymity: false,
         },
-        "type": message.kind.name(),
-        "like_count": 0,
-        "likes": [],
-        "contents": message.contents,
-        "created_at": iso8601(message.created_at_ms),
-    });
-    raw(&value)
+    };
+    raw(&ResultJson {
+        idx: stored.idx,
+        cursor,
+        user,
+        position: PointJson { kind: "Point", coordinates: [message.position.lng(), message.position.lat()] },
+        kind: message.kind.name(),
+        like_count: 0,
+        likes: [],
+        contents: &message.contents,
+        created_at: &iso8601(message.created_at_ms),
+    })
 }
 
 /// `speaker`: the bare result with how many alerts it stands for beside itself.
@@ -86,7 +125,7 @@ pub fn iso8601(ms: i64) -> String {
         .map_or_else(|_| "1970-01-01T00:00:00.000Z".to_owned(), |t| format!("{t:.3}"))
 }
 
-pub fn raw(value: &Value) -> Box<RawValue> {
+fn raw(value: &impl Serialize) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 

@@ -205,28 +205,24 @@ impl StoreThread {
         let mut forgetting = FuturesUnordered::new();
         let mut probing = FuturesUnordered::new();
         let mut group = Vec::with_capacity(MAX_GROUP);
-        let mut forget_at = tokio::time::Instant::now();
-        let mut probe_at = forget_at;
+        let mut probe_at = tokio::time::Instant::now();
+        // Kept from turn to turn: a turn is a message, and a timer is not for nothing.
+        let mut forget = std::pin::pin!(tokio::time::sleep_until(probe_at));
         loop {
             let healthy = self.state.healthy.load(Ordering::Relaxed);
             // The queue stands last: it may be full all the time, the others are not.
             tokio::select! {
                 biased;
-                Some(done) = in_flight.next(), if !in_flight.is_empty() => {
-                    self.publish(done);
-                    if healthy && !self.state.healthy.load(Ordering::Relaxed) {
-                        probe_at = tokio::time::Instant::now() + PROBE_EVERY;
-                    }
-                }
+                Some(done) = in_flight.next(), if !in_flight.is_empty() => self.publish(done),
                 Some(house) = forgetting.next(), if !forgetting.is_empty() => {
                     let rest = if self.kept_house(house) { FORGET_PAUSE } else { FORGET_EVERY };
-                    forget_at = tokio::time::Instant::now() + rest;
+                    forget.as_mut().reset(tokio::time::Instant::now() + rest);
                 }
                 Some(probed) = probing.next(), if !probing.is_empty() => {
                     self.probed(probed);
                     probe_at = tokio::time::Instant::now() + PROBE_EVERY;
                 }
-                () = tokio::time::sleep_until(forget_at), if forgetting.is_empty() => {
+                () = &mut forget, if forgetting.is_empty() => {
                     forgetting.push(self.keep_house());
                 }
                 () = tokio::time::sleep_until(probe_at), if !healthy && probing.is_empty() => {
@@ -252,11 +248,17 @@ impl StoreThread {
                     }
                     if !batch.is_empty() || !fences.is_empty() {
                         let (pending, saved) = self.submit(batch);
-                        in_flight.push_back(async move {
-                            (pending, saved.await, fences)
-                        });
+                        let mut saving = async move { (pending, saved.await, fences) }.boxed();
+                        // SQLite has answered by now.
+                        match in_flight.is_empty().then(|| (&mut saving).now_or_never()).flatten() {
+                            Some(done) => self.publish(done),
+                            None => in_flight.push_back(saving),
+                        }
                     }
                 }
+            }
+            if healthy && !self.state.healthy.load(Ordering::Relaxed) {
+                probe_at = tokio::time::Instant::now() + PROBE_EVERY;
             }
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use geo_index::Position;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -113,11 +113,11 @@ impl SqliteStorage {
     fn write<T>(
         &self,
         what: &'static str,
-        work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, StorageError> {
-        let mut connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let written = (|| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let transaction = Transaction::begin(&connection)?;
             let done = work(&transaction)?;
             transaction.commit()?;
             Ok(done)
@@ -126,10 +126,8 @@ impl SqliteStorage {
     }
 
     fn commit(&self, batch: &[Arc<NewMessage>]) -> Result<Vec<u64>, CommitError> {
-        let mut connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let transaction = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(CommitError::NotStored)?;
+        let connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let transaction = Transaction::begin(&connection).map_err(CommitError::NotStored)?;
         let mut idxs = Vec::with_capacity(batch.len());
         {
             let mut insert = transaction
@@ -158,6 +156,37 @@ impl SqliteStorage {
         }
         transaction.commit().map_err(CommitError::classify)?;
         Ok(idxs)
+    }
+}
+
+/// As rusqlite's, whose begin and end are parsed anew each time. Rolled back when dropped.
+struct Transaction<'c>(&'c Connection);
+
+impl<'c> Transaction<'c> {
+    fn begin(connection: &'c Connection) -> rusqlite::Result<Self> {
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(Self(connection))
+    }
+
+    fn commit(self) -> rusqlite::Result<()> {
+        self.0.prepare_cached("COMMIT")?.execute([]).map(drop)
+    }
+}
+
+impl std::ops::Deref for Transaction<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.0
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        // Some failures have rolled back already.
+        if !self.0.is_autocommit() {
+            let _ = self.0.execute_batch("ROLLBACK");
+        }
     }
 }
 
