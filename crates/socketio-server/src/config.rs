@@ -36,7 +36,7 @@ pub struct Config {
     pub outbox_bytes: usize,
     /// How old the oldest frame of a socket that does not take bytes may become before it is closed with 4008.
     pub outbox_age: Duration,
-    /// How long one flush may write before it lets reads and heartbeats run.
+    /// How long one flush may write before it lets reads, heartbeats and other threads run.
     pub flush_slice: Duration,
     /// A burst of at most this many dirty sockets is flushed before what is left of a larger one.
     pub small_burst: usize,
@@ -100,7 +100,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(45),
             outbox_bytes: 1 << 20,
             outbox_age: Duration::from_secs(10),
-            flush_slice: Duration::from_millis(1),
+            flush_slice: Duration::from_micros(100),
             small_burst: 256,
             batch: false,
             notsent_lowat: Some(16 << 10),

@@ -120,6 +120,9 @@ impl<A: Application> Worker<A> {
             if self.is_flushed() {
                 self.all_flushed.notify_waiters();
             } else {
+                // What has waited for this processor meanwhile goes first, such as the thread that stores what others
+                // have said: the system itself would take it away only after some milliseconds.
+                std::thread::yield_now();
                 tokio::task::yield_now().await;
             }
         }
