@@ -23,7 +23,9 @@ use crate::{stage, tree};
 use measured::{Measured, Rows, Said, none};
 
 const SLOW_READERS: [u64; 3] = [0, 1, 1_000];
-/// Long enough for what the kernel holds for a reader to fill, and for what waits in `dna` to be 10 s old.
+/// So long messages that what the kernel holds for a reader fills in some seconds.
+const AMONG_SLOW: fanout::Load = fanout::Load { letters: Some(1_500), ..fanout::JOURNAL };
+/// Long enough for that, and for what waits in `dna` to be 10 s old.
 const SLOW_SECONDS: u64 = 24;
 /// They come within two seconds, and are there when the others begin.
 const BEFORE_OTHERS: Duration = Duration::from_secs(4);
@@ -51,9 +53,8 @@ pub(super) fn run(options: &Options, ground: &Ground) -> Result<Section> {
         title: "Slow readers, and a crowd in one place".to_owned(),
         text: vec![
             format!(
-                "`dna` alone, every message stored. First the load of the fan-out (2,000 listeners, 300 messages a second to 90 each), beside \
-                 people who have joined the map in the middle of them, hear more than a quarter of all that is said, and read nothing. \
-                 Then {} people within {CROWD_WITHIN_M} m who all hear every message. `dna` asks for signs of life every \
+                "`dna` alone, every message stored. First the load of the fan-out ({AMONG_SLOW}), beside people who stand where it is \
+                 said, are to hear as much as the others, and read nothing. Then {} people within {CROWD_WITHIN_M} m who all hear every message. `dna` asks for signs of life every \
                  {} s here, and every 25 s by default.",
                 thousands(IN_ONE_PLACE as f64),
                 PING_INTERVAL_MS / 1_000
@@ -85,12 +86,15 @@ struct Stage {
 impl Stage {
     fn set(ground: &Ground) -> Result<Self> {
         let [slow, crowd, neighbour] = ["crowd/slow", "crowd/place", "crowd/neighbour"];
-        fanout::Stage::set(ground, slow, &[fanout::JOURNAL], SLOW_SECONDS)?;
+        fanout::Stage::set(ground, slow, &[AMONG_SLOW], SLOW_SECONDS)?;
         fanout::Stage::set(ground, neighbour, &[neighbour::LOAD], neighbour::SECONDS)?;
         let [slow, crowd, neighbour] = [ground.part(slow)?, ground.part(crowd)?, ground.part(neighbour)?];
-        for (folder, load) in [(&slow, fanout::JOURNAL), (&neighbour, neighbour::LOAD)] {
+        for (folder, load) in [(&slow, AMONG_SLOW), (&neighbour, neighbour::LOAD)] {
             fs::write(folder.join("places.csv"), load.places()).context("cannot write places.csv")?;
         }
+        let most = |of: &[u64]| of.iter().copied().max().unwrap_or(1);
+        fs::write(slow.join("slow-places.csv"), AMONG_SLOW.spots(most(&SLOW_READERS)))
+            .context("cannot write slow-places.csv")?;
         fs::write(crowd.join("places.csv"), format!("{},{}\n", PLACE.0, PLACE.1))
             .context("cannot write places.csv")?;
         let copy = |script: &str, folder: &Path| {
@@ -100,7 +104,6 @@ impl Stage {
         };
         copy("slow-readers.yml", &slow)?;
         copy("fanout.yml", &crowd)?;
-        let most = |of: &[u64]| of.iter().copied().max().unwrap_or(1);
         for (file, first, count) in [
             (slow.join("slow.csv"), FIRST_SLOW_IDX, most(&SLOW_READERS)),
             (crowd.join("users.csv"), FIRST_WRITER_IDX, most(&RATES)),
@@ -128,7 +131,7 @@ impl Stage {
 
     fn slow_readers(&self, options: &Options, section: &mut Section) -> Result<()> {
         let seconds = if options.quick { 6 } else { options.seconds.unwrap_or(SLOW_SECONDS) };
-        let load = fanout::JOURNAL;
+        let load = AMONG_SLOW;
         let mut rows = Rows::default();
         println!("\nslow readers beside {load}");
         in_turn(options.few_rounds(), &SLOW_READERS, |round, slow| {
@@ -156,7 +159,7 @@ impl Stage {
         let name = format!("{slow}-{round}");
         self.beside_dna(&self.slow.join(format!("{name}-dna.log")), |listen, dna| {
             let readers = (slow > 0).then(|| self.begin_slow(slow, listen, &name)).transpose()?;
-            let mut others = fanout::command(&self.slow, fanout::Peer::Dna, fanout::JOURNAL, seconds, listen);
+            let mut others = fanout::command(&self.slow, fanout::Peer::Dna, AMONG_SLOW, seconds, listen);
             let run = load::fire(&mut others, &[dna], &self.slow, &name);
             // Before the slow readers leave, so that only what dna closed by itself is told.
             let said = Said::of(listen, dna);
@@ -169,9 +172,12 @@ impl Stage {
     }
 
     fn begin_slow(&self, slow: u64, listen: SocketAddr, name: &str) -> Result<Fired> {
-        let phases = json!({"config": {"phases": [{"duration": 2, "arrivalCount": slow}]}});
+        let overrides = json!({"config": {
+            "phases": [{"duration": 2, "arrivalCount": slow}],
+            "variables": {"radius": AMONG_SLOW.mean_radius_m().round()},
+        }});
         let mut command = load::drumfire();
-        command.args(["run", "-q", "-t", &format!("http://{listen}"), "--overrides", &phases.to_string()]);
+        command.args(["run", "-q", "-t", &format!("http://{listen}"), "--overrides", &overrides.to_string()]);
         command.arg(self.slow.join("slow-readers.yml"));
         let readers = Fired::begin(&mut command, &[], &self.slow, &format!("{name}-readers"))?;
         thread::sleep(BEFORE_OTHERS);

@@ -101,23 +101,26 @@ pub(super) struct Load {
     /// Of each message, in the mean.
     pub(super) hearers: u64,
     pub(super) is_loud: bool,
+    /// In what is said; `None`: as the script has it.
+    pub(super) letters: Option<usize>,
 }
 
 /// What the server of 2018 holds with ease, so that it has figures too.
-const GENTLE: Load = Load { listeners: 2_000, rate: 30, hearers: 90, is_loud: false };
+const GENTLE: Load = Load { rate: 30, ..JOURNAL };
 /// Ten times the journal's.
-const TENFOLD: Load = Load { listeners: 2_000, rate: 3_000, hearers: 90, is_loud: false };
+const TENFOLD: Load = Load { rate: 3_000, ..JOURNAL };
 /// The journal's.
-pub(super) const JOURNAL: Load = Load { listeners: 2_000, rate: 300, hearers: 90, is_loud: false };
+pub(super) const JOURNAL: Load =
+    Load { listeners: 2_000, rate: 300, hearers: 90, is_loud: false, letters: None };
 
 const LOADS: [Load; 7] = [
     JOURNAL,
     GENTLE,
-    Load { listeners: 2_000, rate: 300, hearers: 20, is_loud: false },
-    Load { listeners: 2_000, rate: 1_000, hearers: 50, is_loud: false },
+    Load { hearers: 20, ..JOURNAL },
+    Load { rate: 1_000, hearers: 50, ..JOURNAL },
     TENFOLD,
-    Load { listeners: 15_000, rate: 300, hearers: 90, is_loud: false },
-    Load { listeners: 2_000, rate: 300, hearers: 90, is_loud: true },
+    Load { listeners: 15_000, ..JOURNAL },
+    Load { is_loud: true, ..JOURNAL },
 ];
 
 impl Load {
@@ -167,6 +170,11 @@ impl Load {
 
     /// Where people speak: so far inside that no circle that matters reaches beyond the crowd.
     pub(super) fn places(self) -> String {
+        self.spots(self.writers())
+    }
+
+    /// So many places among those where people speak.
+    pub(super) fn spots(self, count: u64) -> String {
         let reach = self.within() - RADII_M.1;
         let (east, north) = (111_319.5 * MIDDLE.1.to_radians().cos(), 110_990.0);
         let mut chance = Chance(20_180_901 + self.rate);
@@ -175,7 +183,12 @@ impl Load {
             let (y, x) = (chance.next() * std::f64::consts::TAU).sin_cos();
             format!("{:.7},{:.7}\n", MIDDLE.0 + away * x / east, MIDDLE.1 + away * y / north)
         };
-        (0..self.writers()).map(place).collect()
+        (0..count).map(place).collect()
+    }
+
+    /// At a place where people speak, the radius in metres within which one hears as much as the listeners do in the mean.
+    pub(super) fn mean_radius_m(self) -> f64 {
+        (self.within() - RADII_M.1) * (self.hearers as f64 / self.listeners as f64).sqrt()
     }
 
     /// What of the script's configuration this load replaces.
@@ -214,6 +227,9 @@ impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (listeners, rate) = (thousands(self.listeners as f64), thousands(self.rate as f64));
         write!(f, "{listeners} listeners, {rate} messages a second to {} each", self.hearers)?;
+        if let Some(letters) = self.letters {
+            write!(f, ", each of {} letters", thousands(letters as f64))?;
+        }
         f.write_str(if self.is_loud { ", by LoudSpeaker" } else { "" })
     }
 }
@@ -287,7 +303,10 @@ pub(super) fn command(
     };
     let kind = if load.is_loud { "LoudSpeaker" } else { "Message" };
     let times = ((seconds + FROM) as f64 / load.pause()).round() as u64;
-    let variables = json!({"times": times, "pause": load.pause(), "type": kind});
+    let mut variables = json!({"times": times, "pause": load.pause(), "type": kind});
+    if let Some(letters) = load.letters {
+        variables["contents"] = "x".repeat(letters).into();
+    }
     let target = format!("{scheme}://{listen}");
     load::script(&folder.join(script), &target, &variables, &load.overrides(peer, seconds))
 }

@@ -15,7 +15,7 @@ use crate::bench::report::Section;
 use crate::bench::{Options, in_turn};
 use crate::stage;
 
-pub(super) const LOAD: Load = Load { listeners: 1_000, rate: 100, hearers: 50, is_loud: false };
+pub(super) const LOAD: Load = Load { listeners: 1_000, rate: 100, hearers: 50, ..fanout::JOURNAL };
 pub(super) const SECONDS: u64 = 8;
 /// For the neighbours to come in, and to be judged.
 const CROWD_LONGER_S: u64 = 5;
