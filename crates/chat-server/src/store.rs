@@ -206,7 +206,7 @@ impl StoreThread {
         let mut probing = FuturesUnordered::new();
         let mut group = Vec::with_capacity(MAX_GROUP);
         let mut probe_at = tokio::time::Instant::now();
-        // Kept from turn to turn: a turn is a message, and a timer is not for nothing.
+        // Kept from turn to turn: a turn may be one message, and each new timer has its price.
         let mut forget = std::pin::pin!(tokio::time::sleep_until(probe_at));
         loop {
             let healthy = self.state.healthy.load(Ordering::Relaxed);

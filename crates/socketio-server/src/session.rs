@@ -78,7 +78,7 @@ pub(crate) enum Phase {
     Dead,
 }
 
-/// In this order: the first two lines of the cache are all that a frame on its way out needs.
+/// One Engine.IO client. In this order: two lines of the cache are all that a frame on its way out needs of it.
 #[repr(C)]
 pub(crate) struct Session<A: Application> {
     pub(crate) phase: Cell<Phase>,
