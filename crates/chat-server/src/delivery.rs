@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use socketio_server::Frame;
 
-use crate::privacy::Handles;
+use crate::privacy::{Handles, Shown};
 use crate::storage::StoredMessage;
 use crate::world::World;
 
@@ -47,7 +47,7 @@ impl Publication {
 struct ResultJson<'a> {
     idx: u64,
     cursor: &'a str,
-    user: UserJson<'a>,
+    user: Shown<'a>,
     position: PointJson,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -55,22 +55,6 @@ struct ResultJson<'a> {
     likes: [(); 0],
     contents: &'a str,
     created_at: &'a str,
-}
-
-#[derive(Serialize)]
-struct UserJson<'a> {
-    idx: UserIdJson<'a>,
-    nickname: &'a str,
-    avatar: Option<&'a str>,
-    anonymity: bool,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum UserIdJson<'a> {
-    Number(u64),
-    /// Of one who is anonymous.
-    Handle(&'a str),
 }
 
 /// A GeoJSON Point.
@@ -84,25 +68,10 @@ struct PointJson {
 /// The `result` object of `new_msg`, as JSON.
 pub fn result_json(stored: &StoredMessage, cursor: &str, handles: &Handles, world: World) -> Box<RawValue> {
     let message = &stored.message;
-    let author = &message.author;
-    let handle =
-        author.anonymity.then(|| handles.handle(world, author.idx, message.position, message.created_at_ms));
-    let user = match &handle {
-        Some(handle) => {
-            let idx = UserIdJson::Handle(&handle.id);
-            UserJson { idx, nickname: &handle.nickname, avatar: None, anonymity: true }
-        }
-        None => UserJson {
-            idx: UserIdJson::Number(author.idx),
-            nickname: &author.nickname,
-            avatar: author.avatar.as_deref(),
-            anonymity: false,
-        },
-    };
     raw(&ResultJson {
         idx: stored.idx,
         cursor,
-        user,
+        user: handles.shown(world, &message.author, message.position, message.created_at_ms),
         position: PointJson { kind: "Point", coordinates: [message.position.lng(), message.position.lat()] },
         kind: message.kind.name(),
         like_count: 0,

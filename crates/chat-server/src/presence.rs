@@ -186,22 +186,12 @@ pub(crate) struct PersonRow {
 
 impl PersonRow {
     fn new(person: &Person, inside: bool, query: &PeopleQuery, handles: &Handles) -> Self {
-        let author = &person.author;
-        if author.anonymity {
-            let handle = handles.handle(query.world, author.idx, person.position, query.now_ms);
-            return Self {
-                idx: handle.id.into(),
-                nickname: handle.nickname,
-                avatar: None,
-                anonymity: true,
-                inside,
-            };
-        }
+        let shown = handles.shown(query.world, &person.author, person.position, query.now_ms);
         Self {
-            idx: author.idx.into(),
-            nickname: author.nickname.to_string(),
-            avatar: author.avatar.as_deref().map(str::to_owned),
-            anonymity: false,
+            idx: shown.idx,
+            nickname: shown.nickname.into_owned(),
+            avatar: shown.avatar.map(str::to_owned),
+            anonymity: shown.anonymity,
             inside,
         }
     }

@@ -1,8 +1,12 @@
-//! Handles for anonymous authors: stable within an area (about 2 km) and a day, unlinkable across.
+//! What others see of an author; anonymous ones as handles: stable within an area (about 2 km) and a day, unlinkable across.
+
+use std::borrow::Cow;
 
 use geo_index::Position;
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::storage::Author;
 use crate::world::World;
 
 /// Side of the grid positions are snapped to before anybody is told who is near, in metres.
@@ -28,6 +32,16 @@ pub struct Handle {
     pub id: String,
     /// `Quiet Heron 42`.
     pub nickname: String,
+}
+
+/// An author as others see them.
+#[derive(Debug, Serialize)]
+pub struct Shown<'a> {
+    /// A user's number, or the handle of one who is anonymous.
+    pub idx: serde_json::Value,
+    pub nickname: Cow<'a, str>,
+    pub avatar: Option<&'a str>,
+    pub anonymity: bool,
 }
 
 impl Handles {
@@ -56,6 +70,25 @@ impl Handles {
             u16::from(digest[12]) % 100
         );
         Handle { id, nickname }
+    }
+
+    /// `place` and `at_ms` (milliseconds since 1970, UTC): where and when they are seen.
+    pub fn shown<'a>(&self, world: World, author: &'a Author, place: Position, at_ms: i64) -> Shown<'a> {
+        if author.anonymity {
+            let handle = self.handle(world, author.idx, place, at_ms);
+            return Shown {
+                idx: handle.id.into(),
+                nickname: handle.nickname.into(),
+                avatar: None,
+                anonymity: true,
+            };
+        }
+        Shown {
+            idx: author.idx.into(),
+            nickname: Cow::Borrowed(&author.nickname),
+            avatar: author.avatar.as_deref(),
+            anonymity: false,
+        }
     }
 }
 

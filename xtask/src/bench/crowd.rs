@@ -131,9 +131,8 @@ impl Stage {
 
     fn slow_readers(&self, options: &Options, section: &mut Section) -> Result<()> {
         let seconds = if options.quick { 6 } else { options.seconds.unwrap_or(SLOW_SECONDS) };
-        let load = AMONG_SLOW;
         let mut rows = Rows::default();
-        println!("\nslow readers beside {load}");
+        println!("\nslow readers beside {AMONG_SLOW}");
         in_turn(options.few_rounds(), &SLOW_READERS, |round, slow| {
             let measured = self.beside_slow(*slow, seconds, round)?;
             println!("  {slow:>5} slow readers, round {}: {}", round + 1, measured.line());

@@ -168,14 +168,20 @@ impl Load {
         (self.listeners as f64 * mean_square / self.hearers as f64).sqrt()
     }
 
-    /// Where people speak: so far inside that no circle that matters reaches beyond the crowd.
+    /// From the middle to where the last people speak, metres: so far inside that no circle that matters reaches beyond
+    /// the crowd.
+    fn reach(self) -> f64 {
+        self.within() - RADII_M.1
+    }
+
+    /// Where people speak.
     pub(super) fn places(self) -> String {
         self.spots(self.writers())
     }
 
     /// So many places among those where people speak.
     pub(super) fn spots(self, count: u64) -> String {
-        let reach = self.within() - RADII_M.1;
+        let reach = self.reach();
         let (east, north) = (111_319.5 * MIDDLE.1.to_radians().cos(), 110_990.0);
         let mut chance = Chance(20_180_901 + self.rate);
         let place = |_| {
@@ -188,7 +194,7 @@ impl Load {
 
     /// At a place where people speak, the radius in metres within which one hears as much as the listeners do in the mean.
     pub(super) fn mean_radius_m(self) -> f64 {
-        (self.within() - RADII_M.1) * (self.hearers as f64 / self.listeners as f64).sqrt()
+        self.reach() * (self.hearers as f64 / self.listeners as f64).sqrt()
     }
 
     /// What of the script's configuration this load replaces.
